@@ -1,0 +1,80 @@
+# First run: `make demo`, then `make test`. `make help` lists the rest.
+#
+# Works from a bare environment (env -i) with Python >= 3.11, its venv module and make; the first
+# run downloads pinned wheels into .venv, every later run works offline.
+
+SHELL := /bin/sh
+ifeq ($(strip $(PATH)),)
+export PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+endif
+# An empty HOME would make "~" mean "/": without one, programs ask the password database.
+ifeq ($(strip $(HOME)),)
+unexport HOME
+endif
+unexport PYTHONPATH PYTHONHOME
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+PY := $(VENV)/bin/python
+VECTORS := $(if $(ATTESTED_VECTORS),$(ATTESTED_VECTORS),../shared/vectors)
+FUZZ_SECONDS ?= 60
+MUTANTS ?= 120
+SEED ?= 1
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types layering coverage fuzz mutants conformance \
+	test-vllm check lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+
+setup: ## make .venv with every pinned requirement (offline once done)
+	@tools/setup.sh
+
+demo: setup ## run the whole story: gateway, engine, receipts, verifier, tampering
+	@$(VENV)/bin/attested demo $(ARGS)
+
+test: setup ## run every test but those that need a real vLLM
+	@$(PY) -m pytest -m "not vllm" $(ARGS)
+
+lint: setup ## ruff: rules and format
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+format: setup ## let ruff put imports and layout in order
+	@$(PY) -m ruff check --fix-only --select I .
+	@$(PY) -m ruff format .
+
+types: setup ## mypy --strict
+	@$(PY) -m mypy --strict
+
+layering: setup ## import-linter: who may import whom
+	@$(VENV)/bin/lint-imports
+
+coverage: setup ## 100 % branch coverage of attestation/, without the vectors
+	@tools/coverage.sh
+
+fuzz: setup ## fuzz every parser for FUZZ_SECONDS each (needs CPython 3.11 to 3.13 on Linux)
+	@tools/fuzz.sh $(FUZZ_SECONDS)
+
+mutants: setup ## kill a sample of MUTANTS mutants of attestation/ (SEED)
+	@$(PY) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)
+
+conformance: setup ## attested conformance on the vectors, where they are
+	@tools/conformance.sh "$(VECTORS)"
+
+test-vllm: setup ## prepare a real vLLM on CPU once (2 GB), then run the end-to-end tests on it
+	@tests/vllm/prepare
+	@$(PY) -m pytest -m vllm tests/vllm $(ARGS)
+
+check: ## everything .ci/run does
+	@.ci/run
+
+lock: ## compile requirements/*.in into hashed pins (needs uv)
+	@tools/lock.sh
+
+clean: ## remove .venv and every cache inside the checkout
+	rm -rf $(VENV) $(VENV).lock .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache .coverage htmlcov .ci-logs fuzz-out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
