@@ -1,0 +1,51 @@
+"""base64url without padding (RFC 4648 section 5, RFC 7515 section 2), in its one canonical form."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from attestation.errors import MalformedError
+
+_ALPHABET = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+
+
+def encode(data: bytes) -> str:
+    """Return the unpadded base64url text of `data`."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode(text: str, *, what: str = "base64url text", length: int | None = None) -> bytes:
+    """Return the bytes whose only encoding is `text`.
+
+    Refuses padding, characters outside the alphabet and non-zero unused bits, so that two
+    different texts never stand for the same bytes.  `length`, if given, is the number of bytes
+    that must result.  Raises `MalformedError`.
+    """
+    if not _ALPHABET.fullmatch(text):
+        raise MalformedError(
+            f"{what} is not base64url",
+            code="base64url",
+            expected="only A-Z a-z 0-9 - _ and no padding",
+        )
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
+        raise MalformedError(
+            f"{what} is not base64url", code="base64url", observed=f"{len(text)} characters"
+        ) from error
+    if encode(data) != text:
+        raise MalformedError(
+            f"{what} is not canonical base64url",
+            code="base64url",
+            expected="unused bits of the last character to be zero",
+        )
+    if length is not None and len(data) != length:
+        raise MalformedError(
+            f"{what} has the wrong length",
+            code="base64url",
+            expected=f"{length} bytes",
+            observed=f"{len(data)} bytes",
+        )
+    return data
