@@ -1,0 +1,1 @@
+"""Who may call: API keys kept as hashes, and the grant each of them carries."""

@@ -1,0 +1,161 @@
+"""What the rest of the gateway may ask of a notary, whichever process it lives in.
+
+Every value here is plain frozen data, so that a notary behind a socket needs no other types.
+
+    announce(jti)  ─►  …the request is served…  ─►  seal(outcome)  ─►  SealedReceipt
+         │                                              │
+         └── no reply is awaited                        └── returns when both are durable
+
+Every announced jti must be sealed exactly once; what is left when the notary closes is sealed
+by the notary itself as `gateway_failure`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from attestation.bundle import BootEvidence
+    from attestation.encoding.digest import Digest
+    from attestation.lineage.context import LineageContext
+    from attestation.receipt.commitments import Openings
+    from attestation.receipt.exchange import Outcome
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.collateral import Collateral
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """A request that was authenticated; nothing of its body has been looked at yet.
+
+    `jti` is 32 lower-case hex characters, `path` the route asked for.  `lineage` is None while
+    the caller's lineage headers have not been read or were refused.
+    """
+
+    jti: str
+    method: str
+    path: str
+    sub: Digest
+    grant_digest: Digest
+    lineage: LineageContext | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedReceipt:
+    """A receipt that is durable together with its leaf, and what its requester alone may know."""
+
+    jti: str
+    token: str
+    openings: Openings
+    index: int
+    digest: Digest
+
+
+class ReceiptState(StrEnum):
+    """Where a receipt is; a caller never waits for a later state unless it asks to."""
+
+    RUNNING = "running"
+    SEALED = "sealed"
+    ANCHORED = "anchored"
+    UNANCHORED_FINAL = "unanchored-final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the notary has about one receipt id; `token` and `openings` are None while it runs.
+
+    `proof` is the tlog-proof text of an anchored receipt.
+    """
+
+    jti: str
+    state: ReceiptState
+    token: str | None = None
+    openings: Openings | None = None
+    proof: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """A fresh quote over a tree of nonces, and where the asker's nonce is in that tree.
+
+    `statement` is the canonical challenge statement whose digest the quote reports, `path` the
+    RFC 6962 audit path (32-byte hashes) of leaf `index` among `count`.
+    """
+
+    statement: bytes
+    quote: bytes
+    index: int
+    count: int
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """One start of the notary, as a verifier needs to see it.
+
+    `collateral` and `anchor` are what the quote provider has (None: the platform has none of
+    its own, fetch Intel's); `provider` is the name receipts carry.
+    """
+
+    evidence: BootEvidence
+    collateral: Collateral | None
+    anchor: Anchor | None
+    provider: str
+    keyset_digest: Digest
+    log_origin: str
+
+
+class Notary(Protocol):
+    """One boot's notary.
+
+    Methods raise `gateway.errors.NotaryUnavailable` once the boot has ended, for whatever
+    reason; a boot never comes back.
+    """
+
+    @property
+    def boot(self) -> Boot:
+        """The boot whose receipts this notary signs."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a request announced now can be expected to get its receipt."""
+
+    @property
+    def reason(self) -> str:
+        """A stable code for why the notary is not healthy; empty while it is."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """Number the request.  Returns at once; a jti that is already known is refused."""
+
+    async def seal(self, outcome: Outcome) -> SealedReceipt:
+        """Turn the outcome of an announced request into its one receipt.
+
+        Returns only after receipt and leaf are durable.
+        """
+
+    def count_unauthenticated(self) -> None:
+        """Count a request that no key owns: it gets no receipt."""
+
+    def count_unreceipted(self) -> None:
+        """Count a refusal that gets no receipt because its key refuses too many a second."""
+
+    async def find(
+        self, receipt_id: str, sub: Digest, *, wait_seconds: float = 0.0
+    ) -> Found | None:
+        """Look up a receipt by jti, or by an id that contains one, for its owner only.
+
+        None for what does not exist and for what belongs to another key alike.  With
+        `wait_seconds` (at most 30) it may return later, in hope of a later state.
+        """
+
+    async def challenge(self, nonce: bytes) -> Challenge:
+        """Return a quote fresh for this 32-byte nonce; it may be shared with other nonces.
+
+        Raises `attestation.errors.UnavailableError` if the platform gives none in time or too
+        many wait already; the boot goes on.
+        """
+
+    async def close(self) -> None:
+        """Seal what was announced and never sealed as `gateway_failure`, and end the boot."""
