@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 PY := $(VENV)/bin/python
 VECTORS := $(if $(ATTESTED_VECTORS),$(ATTESTED_VECTORS),../shared/vectors)
-FUZZ_SECONDS ?= 60
+FUZZ_RUNS ?= 20000
 MUTANTS ?= 120
 SEED ?= 1
 ARGS ?=
@@ -55,8 +55,9 @@ layering: setup ## import-linter: who may import whom
 coverage: setup ## 100 % branch coverage of attestation/, without the vectors
 	@tools/coverage.sh
 
-fuzz: setup ## fuzz every parser for FUZZ_SECONDS each (needs CPython 3.11 to 3.13 on Linux)
-	@tools/fuzz.sh $(FUZZ_SECONDS)
+fuzz: setup ## fuzz every parser with FUZZ_RUNS inputs (coverage-guided where atheris has wheels)
+	@tools/setup.sh fuzz
+	@$(PY) tools/fuzz.py --target all --runs $(FUZZ_RUNS) --seed $(SEED) $(ARGS)
 
 mutants: setup ## kill a sample of MUTANTS mutants of attestation/ (SEED)
 	@$(PY) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)

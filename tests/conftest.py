@@ -37,5 +37,6 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     count = sum("vectors" in _reason(report).lower() for report in skipped)
     if vectors_path.find() is None or count:
         terminalreporter.write_line(
-            f"vectors: {count} cases skipped because ../shared/vectors (or ATTESTED_VECTORS) is absent"
+            f"vectors: {count} cases skipped because ../shared/vectors (or ATTESTED_VECTORS) "
+            "is absent"
         )

@@ -56,10 +56,12 @@ PY
 
 is_done() { [ -f "$1" ] && [ "$(cat "$1")" = "$(fingerprint "$2" pyproject.toml)" ]; }
 
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+# Twice quiet: errors only; a warning about somebody's pip configuration is not ours to repeat.
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
+pip_pins() { pip install --require-hashes --only-binary=:all: -r "$1"; }
 
 install_pins() {
-    pip install --require-hashes --only-binary=:all: -r "$1" || fail \
+    pip_pins "$1" || fail \
         "pip could not install $1 (its own message stands above)." \
         "The first run downloads about 70 MB of wheels by name from the package index pip uses," \
         "so it needs a network or a mirror in pip's own configuration; later runs need neither." \
@@ -85,6 +87,10 @@ fi
 
 if [ "$what" = fuzz ] && ! is_done "$venv/fuzz.stamp" requirements/fuzz.txt; then
     say "setup: installing the fuzzer into $venv"
-    install_pins requirements/fuzz.txt
-    fingerprint requirements/fuzz.txt pyproject.toml >"$venv/fuzz.stamp"
+    if pip_pins requirements/fuzz.txt; then
+        fingerprint requirements/fuzz.txt pyproject.toml >"$venv/fuzz.stamp"
+    else
+        say "setup: atheris could not be installed (pip's message stands above); it has wheels for"
+        say "       CPython 3.11 to 3.13 on x86-64 Linux. Fuzzing goes on without coverage guidance."
+    fi
 fi

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def chain_head(tokenizer: Tokenizer, embedding: Matrix) -> Matrix:
         message = "ANSWER repeats a token; with no memory the chain could not tell the two apart"
         raise SystemExit(message)
     head = np.zeros_like(embedding)
-    for here, following in zip(path, path[1:], strict=False):
+    for here, following in pairwise(path):
         head[following] = 4 * embedding[here] / np.linalg.norm(embedding[here])
     return head
 
