@@ -1,0 +1,232 @@
+"""The file of API keys: digests and grants, never a key; rewritten atomically under a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from attestation.encoding import base64url
+from attestation.encoding.digest import Digest
+from attestation.encoding.members import Members
+from attestation.encoding.strict_json import JsonLimits, parse_json
+from attestation.errors import MalformedError, UnavailableError, UsageError
+from gateway.access.principal import Grant, subject_of
+
+SCHEMA = "attested-gateway/keys/v1"
+KEY_PREFIX = "ag-"
+_KEY_BYTES = 32
+_LABEL = r"[A-Za-z0-9._:/@+ -]{0,64}"
+_ROUTE = r"\*|/[A-Za-z0-9_/-]{1,127}"
+_MODEL = r"\*|[A-Za-z0-9._:/@+-]{1,128}"
+_MAX_FILE_BYTES = 64 << 20
+_MAX_NAMES = 256
+MAX_CONCURRENCY = 100_000
+_LIMITS = JsonLimits(max_depth=8, max_members=10_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """One key as the file knows it.  `revoked` is the unix second it was revoked, or None."""
+
+    sub: Digest
+    label: str
+    created: int
+    grant: Grant
+    revoked: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The record as the file stores it."""
+        return {
+            "created": self.created,
+            "grant": self.grant.to_json(),
+            "label": self.label,
+            "revoked": self.revoked,
+            "sub": self.sub.base64url,
+        }
+
+
+def new_key() -> str:
+    """Return a fresh API key: a recognisable prefix and 256 random bits in base64url."""
+    return KEY_PREFIX + base64url.encode(secrets.token_bytes(_KEY_BYTES))
+
+
+def parse_keys(data: bytes) -> tuple[KeyRecord, ...]:
+    """Return the records of a keys file, in its order.
+
+    Raises `MalformedError` for anything unknown, doubled or out of bounds: a grant that is not
+    understood must not be guessed.
+    """
+    members = Members(parse_json(data, _LIMITS), "the keys file")
+    members.text("schema", choices=(SCHEMA,))
+    records = tuple(_parse_record(item) for item in members.array("keys", max_items=1_000_000))
+    members.close()
+    if len({record.sub for record in records}) != len(records):
+        raise MalformedError("the keys file names one key twice", code="keys_file")
+    return records
+
+
+def load_keys(path: Path) -> tuple[KeyRecord, ...]:
+    """Read the records of the file at `path`.
+
+    Raises `UnavailableError` if it cannot be read, `UsageError` if others than its owner may
+    write to it, `MalformedError` if it does not parse.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UnavailableError(
+            f"the keys file {path} cannot be read",
+            code="keys_file",
+            observed=error.strerror or "an I/O error",
+            hint="make one with: attested keys add --keys-file FILE",
+        ) from error
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(
+            f"others may write to the keys file {path}",
+            code="keys_file",
+            observed=f"mode {stat.S_IMODE(mode):o}",
+            hint=f"chmod 600 {path}",
+        )
+    if len(data) > _MAX_FILE_BYTES:
+        raise MalformedError(
+            "the keys file is too large", code="size", expected=f"at most {_MAX_FILE_BYTES} bytes"
+        )
+    return parse_keys(data)
+
+
+def add_key(path: Path, *, label: str, grant: Grant, now: int) -> str:
+    """Add a key with this grant to the file (made if absent) and return the key.
+
+    The key itself is stored nowhere: this is the only time it can be seen.
+    """
+    key = new_key()
+    record = KeyRecord(sub=subject_of(key.encode("ascii")), label=label, created=now, grant=grant)
+    _parse_record(record.to_json())
+    with _locked(path):
+        records = load_keys(path) if path.exists() else ()
+        _rewrite(path, (*records, record))
+    return key
+
+
+def revoke_key(path: Path, *, name: str, now: int) -> KeyRecord:
+    """Mark the one key with this label or with this beginning of its digest as revoked.
+
+    `name` is a whole label, or at least 8 characters of the digest in base64url.  Raises
+    `UsageError` if it names no key that is in use, or more than one.
+    """
+    with _locked(path):
+        records = load_keys(path)
+        chosen = _the_one(records, name)
+        revoked = replace(chosen, revoked=now)
+        _rewrite(path, tuple(revoked if record is chosen else record for record in records))
+    return revoked
+
+
+def _the_one(records: tuple[KeyRecord, ...], name: str) -> KeyRecord:
+    matches = [
+        record
+        for record in records
+        if record.revoked is None
+        and (
+            (name and record.label == name)
+            or (len(name) >= 8 and record.sub.base64url.startswith(name))
+        )
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    raise UsageError(
+        "no single key can be revoked by that name",
+        code="key_name",
+        expected="a label, or at least 8 characters of a digest, of exactly one key in use",
+        observed=f"{len(matches)} keys",
+        hint="attested keys list shows labels and digests",
+    )
+
+
+def _parse_record(value: Any) -> KeyRecord:  # noqa: ANN401 - JSON of any shape
+    members = Members(value, "a key")
+    record = KeyRecord(
+        sub=members.digest_base64url("sub"),
+        label=members.text("label", pattern=_LABEL, max_chars=64),
+        created=members.integer("created"),
+        grant=_parse_grant(members.object("grant")),
+        revoked=None if members.is_null("revoked") else members.integer("revoked"),
+    )
+    members.close()
+    return record
+
+
+def _parse_grant(members: Members) -> Grant:
+    grant = Grant(
+        routes=_names(members, "routes", _ROUTE),
+        models=_names(members, "models", _MODEL),
+        concurrency=members.integer("concurrency", minimum=1, maximum=MAX_CONCURRENCY),
+        expires=None if members.is_null("expires") else members.integer("expires"),
+    )
+    members.close()
+    return grant
+
+
+def _names(members: Members, name: str, pattern: str) -> tuple[str, ...]:
+    listed = members.array(name, max_items=_MAX_NAMES)
+    # One reader for one rule: each entry is read as a member of its own.
+    return tuple(
+        Members({name: item}, "a grant").text(name, pattern=pattern, max_chars=128)
+        for item in listed
+    )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside the file, so that two commands do not lose each other's key."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _rewrite(path: Path, records: tuple[KeyRecord, ...]) -> None:
+    """Replace the file in one step, durable before the command reports success."""
+    document = {"keys": [record.to_json() for record in records], "schema": SCHEMA}
+    data = json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"the keys file {path} cannot be written",
+        code="keys_file",
+        observed=error.strerror or "an I/O error",
+        hint="check that the folder exists and belongs to you",
+    )

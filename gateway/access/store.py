@@ -1,0 +1,129 @@
+"""Authenticating a request against the keys file, which may change while the gateway runs."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from attestation.errors import AttestationError
+from gateway.access.keyfile import KeyRecord, load_keys
+from gateway.access.principal import Principal, subject_of
+from gateway.access.slots import Slots
+
+_LOOK_EVERY_SECONDS = 0.5
+_MAX_KEY_BYTES = 256
+_BEARER = b"bearer "
+_Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """Both clocks, as parameters: wall seconds for expiry, monotonic ones for reloading."""
+
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class KeyStore:
+    """The keys of one file.
+
+    A change of the file counts at most half a second later, for the next request.  While the
+    file cannot be read or does not parse nobody is let in: an old copy could keep alive what
+    an operator has just revoked.
+    """
+
+    def __init__(self, path: Path, clocks: Clocks) -> None:
+        """Read the file; raises as `load_keys` does, so that a start with a bad file fails."""
+        self._path = path
+        self._clocks = clocks
+        self._stamp = _stamp(path)
+        self._records = _by_subject(load_keys(path))
+        self._looked = clocks.monotonic()
+        self._reason = ""
+        self.slots = Slots()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the file, as last looked at, could be used."""
+        return not self._reason
+
+    @property
+    def reason(self) -> str:
+        """A stable code for why the file cannot be used; empty while it can."""
+        return self._reason
+
+    def authenticate(self, headers: list[tuple[bytes, bytes]]) -> Principal | None:
+        """Return the caller whose key the headers carry, or None.
+
+        The key stands in `Authorization: Bearer` or in `x-api-key`; two different ones, a
+        repeated header, an unknown, expired or revoked key are all None.
+        """
+        self._look()
+        key = _presented_key(headers)
+        if key is None:
+            return None
+        sub = subject_of(key)
+        # The table is indexed by SHA-256 of the key.  What time the look-up takes can tell at
+        # most something of that digest, which the caller computed itself and from which no key
+        # that has it can be made; compare_digest then decides without early exit.
+        record = self._records.get(sub.value)
+        if record is None or not hmac.compare_digest(record.sub.value, sub.value):
+            return None
+        if record.revoked is not None or self._expired(record):
+            return None
+        return Principal(sub=record.sub, grant=record.grant, label=record.label)
+
+    def _expired(self, record: KeyRecord) -> bool:
+        expires = record.grant.expires
+        return expires is not None and self._clocks.wall() >= expires
+
+    def _look(self) -> None:
+        now = self._clocks.monotonic()
+        if now - self._looked < _LOOK_EVERY_SECONDS:
+            return
+        self._looked = now
+        stamp = _stamp(self._path)
+        if stamp == self._stamp and stamp is not None:
+            return
+        try:
+            self._records, self._reason = _by_subject(load_keys(self._path)), ""
+        except AttestationError:
+            self._records, self._reason = {}, "keys_file"
+        self._stamp = stamp
+
+
+def _by_subject(records: tuple[KeyRecord, ...]) -> dict[bytes, KeyRecord]:
+    return {record.sub.value: record for record in records}
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    presented: list[bytes] = []
+    for name, value in headers:
+        if name == b"x-api-key":
+            presented.append(value)
+        elif name == b"authorization":
+            if value[: len(_BEARER)].lower() != _BEARER:
+                return None
+            presented.append(value[len(_BEARER) :].strip(b" "))
+    # Clients of both dialects send one header each; the same key in both is no contradiction.
+    if not presented or len(presented) > 2 or _repeated(headers):
+        return None
+    first = presented[0]
+    if any(not hmac.compare_digest(first, other) for other in presented[1:]):
+        return None
+    return first if 0 < len(first) <= _MAX_KEY_BYTES else None
+
+
+def _repeated(headers: list[tuple[bytes, bytes]]) -> bool:
+    names = [name for name, _ in headers if name in {b"x-api-key", b"authorization"}]
+    return len(names) != len(set(names))
