@@ -1,0 +1,1 @@
+"""Networked commands: everything here may open sockets, nothing here decides a verdict."""
