@@ -119,8 +119,12 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
             continue
         if skip_strings and isinstance(child, ast.Call):
             # The first argument of a raised error is its message; keywords may be codes.
-            yield from (found for key in child.keywords if key.arg not in MESSAGES
-                        for found in _walk(key.value))
+            yield from (
+                found
+                for key in child.keywords
+                if key.arg not in MESSAGES
+                for found in _walk(key.value)
+            )
             continue
         yield from _walk(child)
 
@@ -165,8 +169,9 @@ def _statement_changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         changed.test = _negated(node.test)
         yield f"if {ast.unparse(node.test)} -> negated", changed
     elif isinstance(node, ast.IfExp):
-        yield f"{ast.unparse(node)} -> negated", ast.IfExp(
-            _negated(node.test), node.body, node.orelse
+        yield (
+            f"{ast.unparse(node)} -> negated",
+            ast.IfExp(_negated(node.test), node.body, node.orelse),
         )
     elif isinstance(node, ast.Return) and node.value and ast.unparse(node.value) != "None":
         yield f"{ast.unparse(node)} -> return None", ast.Return(ast.Constant(None))

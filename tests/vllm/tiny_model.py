@@ -20,13 +20,14 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-Matrix = NDArray[np.float32]
+Matrix: TypeAlias = NDArray[np.float32]
 
 ANSWER = "This receipt was signed next to a very small model."
 PAD, TURN, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
