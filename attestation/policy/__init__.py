@@ -1,0 +1,28 @@
+"""Appraisal policies: what a relying party is willing to accept, in strict TOML."""
+
+from attestation.policy.model import (
+    NO_POLICY,
+    AdvisoryRule,
+    AttributeRule,
+    PlatformRules,
+    Policy,
+    ReferenceValues,
+    RequiredEvent,
+    StatusRule,
+    TdxRules,
+)
+from attestation.policy.parse import SCHEMA, parse_policy
+
+__all__ = [
+    "NO_POLICY",
+    "SCHEMA",
+    "AdvisoryRule",
+    "AttributeRule",
+    "PlatformRules",
+    "Policy",
+    "ReferenceValues",
+    "RequiredEvent",
+    "StatusRule",
+    "TdxRules",
+    "parse_policy",
+]

@@ -1,0 +1,137 @@
+"""The values of an appraisal policy.
+
+Every default is the strictest value a current Intel platform can meet; what has no safe
+default (which software runs) has none, so a policy without reference values does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.checks import ANCHORING, FLOOR
+
+if TYPE_CHECKING:
+    from attestation.encoding.digest import Digest
+
+ZERO_48 = bytes(48)
+SEPT_VE_DISABLE = 0x1000_0000
+ALL_BITS = (1 << 64) - 1
+UP_TO_DATE = "UpToDate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRule:
+    """One TCB status that is accepted, at instants before `until` (Unix seconds, None: always)."""
+
+    status: str
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvisoryRule:
+    """One security advisory that may be open, at instants before `until` (Unix seconds)."""
+
+    id: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeRule:
+    """TDATTRIBUTES: the bits in `mask` must be as in `value`; all 64 by default."""
+
+    value: int = SEPT_VE_DISABLE
+    mask: int = ALL_BITS
+
+    def accepts(self, attributes: int) -> bool:
+        """Say whether `attributes` agrees with `value` in every bit of `mask`."""
+        return attributes & self.mask == self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdxRules:
+    """What is asked of the platform, the TDX module and the way the domain runs.
+
+    `mrseam` None accepts every module that Intel signed and the endorsements know.
+    `unbound_keys` accepts a boot whose platform cannot extend RTMR3.
+    """
+
+    tcb_status: tuple[StatusRule, ...] = (StatusRule(status=UP_TO_DATE),)
+    advisories: tuple[AdvisoryRule, ...] = ()
+    min_tcb_evaluation_number: int = 0
+    attributes: AttributeRule = AttributeRule()
+    xfam: tuple[int, ...] = (0x602E7, 0x600E7)
+    mrseam: tuple[bytes, ...] | None = None
+    unbound_keys: bool = False
+    max_key_events: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequiredEvent:
+    """An RTMR3 event that must stand before the key event: its name and SHA-384 digest."""
+
+    name: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceValues:
+    """One named tuple of measurements; all of it must match, never parts of several.
+
+    Registers are 48 bytes.  `rtmr3` None means: by replay of the event log, where exactly
+    `events`, in this order, come before the key events.  What is None below is not pinned.
+    """
+
+    name: str
+    mrtd: bytes
+    rtmr0: bytes
+    rtmr1: bytes
+    rtmr2: bytes
+    rtmr3: bytes | None
+    events: tuple[RequiredEvent, ...] = ()
+    mrconfigid: bytes = ZERO_48
+    config_digest: Digest | None = None
+    origin: str | None = None
+    image: str | None = None
+    model: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformRules:
+    """Which machines: each list that is given must contain the machine's value."""
+
+    ppid: tuple[bytes, ...] | None = None
+    piid: tuple[bytes, ...] | None = None
+    fmspc: tuple[bytes, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """An appraisal policy; `digest` is the SHA-256 of the file it was read from.
+
+    `max_age_days` bounds the age of the endorsements; `require` names checks that must pass
+    beyond the floor.
+    """
+
+    digest: Digest | None
+    tdx: TdxRules = TdxRules()
+    reference_values: tuple[ReferenceValues, ...] = ()
+    max_age_days: int | None = None
+    platform: PlatformRules = PlatformRules()
+    gpu_required: bool = False
+    require_anchored: bool = True
+    lineage_complete: bool = False
+    require: frozenset[str] = frozenset()
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The ids of every check that must pass: the floor, and what this policy adds."""
+        floor = FLOOR if self.require_anchored else FLOOR - ANCHORING
+        gpu = {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"} if self.gpu_required else set()
+        lineage = {"LINEAGE-COMPLETE"} if self.lineage_complete else set()
+        machines = {"PLATFORM"} if self.platform != PlatformRules() else set()
+        return floor | gpu | lineage | machines | self.require
+
+
+NO_POLICY = Policy(digest=None)
+"""The floor with its defaults: enough to refuse, never enough to accept."""
