@@ -168,6 +168,14 @@ def require_text(members: dict[str, Any], name: str, what: str) -> str:
     return value
 
 
+def require_flag(members: dict[str, Any], name: str, what: str) -> bool:
+    """Return the boolean member `name`; otherwise raise `MalformedError`."""
+    value = members.get(name)
+    if not isinstance(value, bool):
+        raise _bad(f'{what} lacks "{name}"', "a boolean", type_name(value))
+    return value
+
+
 def unknown_shape(name: str) -> MalformedError:
     """Return the refusal of a listed file that no parser of the topic takes."""
     return _bad(f"{name} is of no shape that this topic knows", "the layout the topic documents")
