@@ -1,0 +1,90 @@
+"""Stable codes for what dcap-qvl says in prose.
+
+The library reports every refusal as text.  The table below turns the texts of version 0.7
+into codes; a text it does not know is "other", which is a refusal like any other.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attestation.errors import EvidenceError
+
+# Refusals of evidence that is genuine in itself: a policy matter, or a matter of time.
+POLICY_CODES = frozenset(
+    {
+        "expired",
+        "not_yet_valid",
+        "no_tcb_level",
+        "debug",
+        "sept_ve",
+        "service_td",
+        "migratable",
+        "reserved_bits",
+    }
+)
+
+# The first pattern that is found anywhere in the text decides.
+_TABLE: tuple[tuple[str, str], ...] = (
+    (r"CertRevoked|status is invalid: Revoked", "revoked"),
+    (r"CertNotValidYet|issue date is in the future", "not_yet_valid"),
+    (
+        r"CrlExpired|CertExpired|TCBInfo expired|QE Identity expired|[Cc]ollateral expired",
+        "expired",
+    ),
+    (r"(certificate|revocation list) expired", "expired"),
+    (r"Debug mode is enabled", "debug"),
+    (r"SEPT_VE_DISABLE is not enabled", "sept_ve"),
+    (r"Invalid MR service TD|SERVTD_EXT is enabled", "service_td"),
+    (r"TD migration is enabled", "migratable"),
+    (r"Reserved bits in TD attributes|TD profiling is enabled", "reserved_bits"),
+    (r"Unrecognized TCB status", "malformed"),
+    (r"TDX module (MRSIGNER|SEAMATTRIBUTES) mismatch", "module"),
+    (r"No matching TCB level|No TCB levels|TDX module TCB level check", "no_tcb_level"),
+    (r"Fmspc mismatch", "fmspc"),
+    (r"Invalid QE auth data length|QE report validation failed|QE report hash mismatch", "qe"),
+    (r"QE (ISVSVN|MRSIGNER|ISVPRODID|MISCSELECT|ATTRIBUTES) ", "qe"),
+    (r"UnknownIssuer|InvalidCrlSignatureForPublicKey|Failed to (load|parse) root ca\b", "root"),
+    (r"[Ss]ignature is invalid|InvalidSignatureForPublicKey", "signature"),
+    (
+        r"Failed to (decode|parse|get|extract|find|create)|[Uu]nsupported|Unknown QE vendor",
+        "malformed",
+    ),
+    (
+        r"Malformed|BadDer|too short|should be valid JSON|must be valid hex|mismatch: expected",
+        "malformed",
+    ),
+    (r"Empty (PCK )?certificate chain|Invalid (TEE type|body size|key length)", "malformed"),
+    (r"non-TDX TCB info|missing tdxModule", "malformed"),
+)
+_PATTERNS = tuple((re.compile(pattern), code) for pattern, code in _TABLE)
+
+_PREFIX = "Verification failed: "
+_MAX_TEXT = 400
+
+
+def classify(text: str) -> str:
+    """Return the stable code of a refusal text; "other" for a text that is not known."""
+    for pattern, code in _PATTERNS:
+        if pattern.search(text):
+            return code
+    return "other"
+
+
+def refusal(text: str) -> EvidenceError:
+    """Turn a refusal text of dcap-qvl into an error with its stable code."""
+    plain = " ".join(text.removeprefix(_PREFIX).split())[:_MAX_TEXT]
+    code = classify(text)
+    return EvidenceError(
+        "the quote does not verify", code=code, observed=plain, hint=_HINTS.get(code, "")
+    )
+
+
+_HINTS = {
+    "expired": "verify at the time the evidence was held, or fetch current collateral",
+    "not_yet_valid": "the time asked for is before the collateral was issued",
+    "no_tcb_level": "the platform's firmware is older than every level Intel lists",
+    "debug": "a debug domain's memory is open to the host: no policy should accept it",
+    "sept_ve": "configure the guest with SEPT_VE_DISABLE",
+    "root": "the evidence hangs under another root than the one asked for",
+}

@@ -1,0 +1,125 @@
+"""Endorsements: what Intel signed about platforms, quoting enclaves and revocation.
+
+Nine fields, as Intel's Provisioning Certification Service delivers them.  Texts that carry a
+signature are kept exactly as they were signed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from attestation.encoding import base64url
+from attestation.encoding.digest import Digest
+from attestation.encoding.jcs import canonicalize
+from attestation.encoding.members import Members
+from attestation.encoding.strict_json import JsonLimits, parse_json_object
+from attestation.errors import MalformedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attestation.encoding.strict_json import JsonValue
+
+MAX_TEXT = 256 * 1024
+MAX_CRL = 256 * 1024
+
+_LIMITS = JsonLimits(max_bytes=2 * 1024 * 1024, max_depth=4, max_members=64)
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
+# The JSON that other tools write may repeat the PCK chain.  The quote carries its own, and
+# that one counts: a second source would let the file decide which platform is verified.
+_NOT_OURS = "pck_certificate_chain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collateral:
+    """One set of endorsements for one FMSPC, good from its issue to its first expiry.
+
+    Chains are PEM, leaf first; CRLs are DER; signatures are 64 bytes, r then s, over the exact
+    bytes of the text beside them.  `pck_crl_issuer_chain` may be empty.
+    """
+
+    pck_crl_issuer_chain: str
+    root_ca_crl: bytes
+    pck_crl: bytes
+    tcb_info_issuer_chain: str
+    tcb_info: str
+    tcb_info_signature: bytes
+    qe_identity_issuer_chain: str
+    qe_identity: str
+    qe_identity_signature: bytes
+
+    def to_json(self) -> dict[str, str]:
+        """Return the form a bundle carries: texts as signed, binary as base64url."""
+        return {
+            name: base64url.encode(value) if isinstance(value, bytes) else value
+            for name, value in ((field.name, getattr(self, field.name)) for field in fields(self))
+        }
+
+    @property
+    def digest(self) -> Digest:
+        """The name of this set in a bundle: SHA-256 of the JCS of `to_json`."""
+        return Digest.of(canonicalize(dict(self.to_json())))
+
+
+def parse_collateral(value: JsonValue) -> Collateral:
+    """Read the form a bundle carries, with closed members, or raise `MalformedError`."""
+    members = Members(value, "collateral")
+    return _collateral(members, lambda name, limit: members.bytes_base64url(name, max_bytes=limit))
+
+
+def parse_dcap_collateral(data: bytes) -> Collateral:
+    """Read the JSON that dcap-qvl and its relatives write, with binary as hexadecimal.
+
+    A `pck_certificate_chain` in it is dropped: the chain in the quote is the one that counts.
+    Raises `MalformedError`.
+    """
+    value = parse_json_object(data, _LIMITS)
+    members = Members(
+        {name: member for name, member in value.items() if name != _NOT_OURS}, "collateral"
+    )
+    return _collateral(
+        members,
+        lambda name, limit: bytes.fromhex(members.text(name, pattern=_HEX, max_chars=2 * limit)),
+    )
+
+
+def _collateral(members: Members, binary: Callable[[str, int], bytes]) -> Collateral:
+    result = Collateral(
+        pck_crl_issuer_chain=_text(members, "pck_crl_issuer_chain"),
+        root_ca_crl=binary("root_ca_crl", MAX_CRL),
+        pck_crl=binary("pck_crl", MAX_CRL),
+        tcb_info_issuer_chain=_text(members, "tcb_info_issuer_chain"),
+        tcb_info=_text(members, "tcb_info"),
+        tcb_info_signature=_signature(binary("tcb_info_signature", 64), "tcb_info_signature"),
+        qe_identity_issuer_chain=_text(members, "qe_identity_issuer_chain"),
+        qe_identity=_text(members, "qe_identity"),
+        qe_identity_signature=_signature(
+            binary("qe_identity_signature", 64), "qe_identity_signature"
+        ),
+    )
+    members.close()
+    return result
+
+
+def _text(members: Members, name: str) -> str:
+    text = members.text(name, max_chars=MAX_TEXT)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MalformedError(
+            f"collateral.{name} is not Unicode text", code="member_value", observed="a surrogate"
+        ) from None
+    return text
+
+
+def _signature(data: bytes, name: str) -> bytes:
+    if len(data) != 64:
+        raise MalformedError(
+            f"collateral.{name} has the wrong length",
+            code="member_value",
+            expected="64 bytes, r then s",
+            observed=f"{len(data)} bytes",
+        )
+    return data

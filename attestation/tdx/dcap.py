@@ -1,0 +1,247 @@
+"""The seam to dcap-qvl: is this quote genuine, at this time, under this root?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dcap_qvl
+
+from attestation.encoding.strict_json import parse_json_object
+from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.tdx.codes import POLICY_CODES, classify, refusal
+from attestation.tdx.quote import QE_REPORT_CERTIFICATION
+from attestation.tdx.signatures import (
+    OwnChecks,
+    own_checks,
+    verify_collateral_signatures,
+    verify_quote_signatures,
+)
+
+if TYPE_CHECKING:
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.body import TdReport
+    from attestation.tdx.collateral import Collateral
+    from attestation.tdx.pck import PckExtension
+    from attestation.tdx.quote import Quote
+
+__all__ = [
+    "POLICY_CODES",
+    "GenuineQuote",
+    "OwnChecks",
+    "classify",
+    "own_checks",
+    "verify_quote",
+]
+
+# The last second of the year 9999: later times have no RFC 3339 form.
+_LAST_INSTANT = 253_402_300_799
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenuineQuote:
+    """A quote that a genuine quoting enclave made; whether anyone wants it is policy.
+
+    `tcb_status` is the merged status of platform, TDX module and quoting enclave, and
+    `advisory_ids` their union.  `tcb_evaluation_number` is the lower of TCB info and QE
+    identity.  `collateral_not_before` and `collateral_not_after` (Unix seconds) bound the time
+    in which every part of the collateral holds.  `trust_domain` is "intel" or "simulated".
+    """
+
+    quote: Quote
+    tcb_status: str
+    advisory_ids: tuple[str, ...]
+    tcb_evaluation_number: int
+    tcb_date: str
+    fmspc: bytes
+    ppid: bytes
+    piid: bytes | None
+    collateral_not_before: int
+    collateral_not_after: int
+    trust_domain: str
+
+
+def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) -> GenuineQuote:
+    """Show that `quote` is genuine under `anchor` at `at` (Unix seconds), or raise.
+
+    1. the certification data is of the one form in use, with a readable PCK certificate
+    2. every signature inside the quote holds, up to `anchor`
+    3. every signature inside the collateral holds, up to `anchor`
+    4. the collateral is for this platform's PCE
+    5. dcap-qvl agrees and adds dates, revocation, QE identity, TD attributes and TCB level
+    6. dcap-qvl read the same quote as this package did
+
+    Raises `EvidenceError`; its code is one of expired, not_yet_valid, no_tcb_level, debug,
+    sept_ve, service_td, migratable, reserved_bits (genuine evidence, `POLICY_CODES`), or
+    revoked, fmspc, qe, module, root, malformed, signature, other.  `UsageError` if `at` is not
+    an instant from 1970 to 9999.
+    """
+    if not 0 <= at <= _LAST_INSTANT:
+        raise UsageError(
+            "the time of verification is out of range",
+            code="time",
+            expected="Unix seconds from 1970 to 9999",
+            observed=str(at),
+        )
+    try:
+        pck = _require_form(quote)
+        verify_quote_signatures(quote, anchor)
+        verify_collateral_signatures(collateral, anchor, at)
+        _require_pce(pck, collateral)
+    except MalformedError as error:
+        raise EvidenceError(str(error), code="malformed") from error
+    claims = _read_claims(_run_dcap_qvl(quote.raw, collateral, at, anchor.root_der))
+    _require_same_reading(quote, pck, claims)
+    return GenuineQuote(
+        quote=quote,
+        tcb_status=claims.status,
+        advisory_ids=claims.advisory_ids,
+        tcb_evaluation_number=claims.evaluation_number,
+        tcb_date=claims.tcb_date,
+        fmspc=pck.fmspc,
+        ppid=pck.ppid,
+        piid=pck.piid,
+        collateral_not_before=claims.not_before,
+        collateral_not_after=claims.not_after,
+        trust_domain=anchor.trust_domain,
+    )
+
+
+def _require_form(quote: Quote) -> PckExtension:
+    if quote.outer_type != QE_REPORT_CERTIFICATION:
+        raise MalformedError(
+            "the quote has another certification type",
+            expected=str(QE_REPORT_CERTIFICATION),
+            observed=str(quote.outer_type),
+        )
+    if quote.pck is None:
+        raise MalformedError("the quote embeds no readable PCK certificate")
+    return quote.pck
+
+
+def _require_pce(pck: PckExtension, collateral: Collateral) -> None:
+    """Compare the PCE id, which dcap-qvl leaves out (Intel's algorithm demands both)."""
+    info = parse_json_object(collateral.tcb_info.encode())
+    expected = info.get("pceId")
+    if not isinstance(expected, str) or expected.lower() != pck.pce_id.hex():
+        raise EvidenceError(
+            "the TCB info is for another provisioning certification enclave",
+            code="fmspc",
+            expected=f"PCE id {pck.pce_id.hex()}",
+        )
+
+
+def _run_dcap_qvl(raw: bytes, collateral: Collateral, at: int, root_der: bytes) -> str:
+    """Return dcap-qvl's claims as JSON text, or raise `EvidenceError` with a stable code."""
+    try:
+        verifier = dcap_qvl.QuoteVerifier(root_der)
+        policy = dcap_qvl.QuotePolicy.claims_only(at)
+        claims = verifier.verify_with_policy(raw, _foreign(collateral), at, policy)
+        return str(claims.to_json())
+    except ValueError as error:
+        raise refusal(str(error)) from error
+    except BaseException as error:
+        # A panic in the compiled library arrives as a BaseException of its own kind; it must
+        # refuse this quote, not end the process.  Everything else is not ours to stop.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise EvidenceError("the quote verifier failed", code="other") from error
+
+
+def _foreign(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:
+    return dcap_qvl.QuoteCollateralV3(
+        pck_crl_issuer_chain=collateral.pck_crl_issuer_chain,
+        root_ca_crl=collateral.root_ca_crl,
+        pck_crl=collateral.pck_crl,
+        tcb_info_issuer_chain=collateral.tcb_info_issuer_chain,
+        tcb_info=collateral.tcb_info,
+        tcb_info_signature=collateral.tcb_info_signature,
+        qe_identity_issuer_chain=collateral.qe_identity_issuer_chain,
+        qe_identity=collateral.qe_identity,
+        qe_identity_signature=collateral.qe_identity_signature,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claims:
+    """What this package takes from dcap-qvl's claims (claims version 1)."""
+
+    status: str
+    advisory_ids: tuple[str, ...]
+    evaluation_number: int
+    tcb_date: str
+    not_before: int
+    not_after: int
+    version: int
+    fmspc: bytes
+    ppid: bytes
+    report: dict[str, str]
+
+
+def _read_claims(text: str) -> _Claims:
+    try:
+        claims: dict[str, Any] = json.loads(text)
+        tcb, platform, qe = claims["tcb"], claims["platform"], claims["qe"]
+        return _Claims(
+            status=tcb["status"],
+            advisory_ids=tuple(tcb["advisory_ids"]),
+            evaluation_number=min(tcb["eval_data_number"], qe["tcb_eval_data_number"]),
+            tcb_date=platform["tcb_level"]["tcbDate"],
+            not_before=max(claims["latest_issue_date"], claims["qe_iden_latest_issue_date"]),
+            not_after=min(
+                claims["earliest_expiration_date"], claims["qe_iden_earliest_expiration_date"]
+            ),
+            version=claims["header"]["version"],
+            fmspc=bytes(platform["pck"]["fmspc"]),
+            ppid=bytes(platform["pck"]["ppid"]),
+            report=_flatten(claims["report"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(
+            "the quote verifier answered in a form that is not known",
+            code="other",
+            expected="claims version 1 of dcap-qvl 0.7",
+            hint="install the pinned version of dcap-qvl",
+        ) from error
+
+
+def _flatten(report: dict[str, Any]) -> dict[str, str]:
+    (fields,) = report.values()
+    return {**fields.get("base", {}), **{k: v for k, v in fields.items() if k != "base"}}
+
+
+def _require_same_reading(quote: Quote, pck: PckExtension, claims: _Claims) -> None:
+    if (claims.version, claims.fmspc, claims.ppid, claims.report) != (
+        quote.version,
+        pck.fmspc,
+        pck.ppid,
+        _as_claims(quote.body),
+    ):
+        raise EvidenceError(
+            "two parsers read this quote differently",
+            code="malformed",
+            expected="dcap-qvl and this package to see the same fields",
+        )
+
+
+def _as_claims(body: TdReport) -> dict[str, str]:
+    """Write `body` the way dcap-qvl does."""
+    report = {
+        "tee_tcb_svn": body.tee_tcb_svn.hex(),
+        "mr_seam": body.mr_seam.hex(),
+        "mr_signer_seam": body.mr_signer_seam.hex(),
+        "seam_attributes": body.seam_attributes.hex(),
+        "td_attributes": body.td_attributes.to_bytes(8, "little").hex(),
+        "xfam": body.xfam.to_bytes(8, "little").hex(),
+        "mr_td": body.mrtd.hex(),
+        "mr_config_id": body.mr_config_id.hex(),
+        "mr_owner": body.mr_owner.hex(),
+        "mr_owner_config": body.mr_owner_config.hex(),
+        **{f"rt_mr{index}": value.hex() for index, value in enumerate(body.rtmrs)},
+        "report_data": body.report_data.hex(),
+    }
+    if body.tee_tcb_svn2 is not None and body.mr_service_td is not None:
+        report["tee_tcb_svn2"] = body.tee_tcb_svn2.hex()
+        report["mr_service_td"] = body.mr_service_td.hex()
+    return report
