@@ -1,1 +1,1 @@
-"""Pure, offline verification of inference receipts: bytes, policy and an instant in, verdict out."""
+"""Pure, offline verification of inference receipts: bytes and policy in, verdict out."""
