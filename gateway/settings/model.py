@@ -68,7 +68,7 @@ class UpstreamSettings(Section):
         None, 'engine name and version for receipts, as "vllm/0.32.0"', pattern=_CLAIM_TEXT
     )
     connect_timeout: float = unmeasured(2.0, "seconds to connect", gt=0, le=60)
-    first_byte_timeout: float = unmeasured(300.0, "seconds to the first byte", gt=0, le=3600)
+    first_byte_timeout: float = unmeasured(600.0, "seconds to the first byte", gt=0, le=3600)
     idle_timeout: float = unmeasured(60.0, "seconds between two bytes", gt=0, le=3600)
     total_timeout: float = unmeasured(3600.0, "seconds for a whole answer", gt=0, le=86400)
 
@@ -127,7 +127,7 @@ class EvidenceSettings(Section):
     quote_interval: float = unmeasured(
         1.0, "least seconds between two challenge quotes", ge=0, le=600
     )
-    max_challenges: int = unmeasured(1024, "challenges that may wait at once", ge=1, le=65536)
+    max_challenges: int = unmeasured(256, "challenges that may wait at once", ge=1, le=1024)
 
 
 class Limits(Section):

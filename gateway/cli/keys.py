@@ -1,0 +1,153 @@
+"""`attested keys`: make, list and revoke API keys; only their digests are ever stored."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attestation.errors import UsageError
+from gateway.access.keyfile import MAX_CONCURRENCY, KeyRecord, add_key, load_keys, revoke_key
+from gateway.access.principal import ANY, DEFAULT_CONCURRENCY, Grant, subject_of
+
+HELP = "make, list and revoke API keys"
+
+_EXAMPLES = """examples:
+  attested keys --keys-file keys.json add --label build-agent
+  attested keys --keys-file keys.json add --models my-model --concurrency 4 --expires 2027-01-31
+  attested keys --config gateway.toml list
+  attested keys --config gateway.toml revoke build-agent
+
+A key is printed once, by `add`; the file holds its SHA-256 only. A running gateway notices a
+change within a second.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--keys-file", metavar="FILE", type=Path, help="file of hashed keys")
+    where.add_argument("--config", metavar="FILE", type=Path, help="take the file from settings")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|revoke")
+    _configure_add(actions.add_parser("add", help="make a key and print it once"))
+    actions.add_parser("list", help="list keys by label and digest")
+    revoke = actions.add_parser("revoke", help="revoke the one key with this label or digest")
+    revoke.add_argument("name", metavar="LABEL|DIGEST", help="label, or 8+ characters of digest")
+
+
+def _configure_add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--label", default="", help="a name for operators, never identity")
+    parser.add_argument(
+        "--routes", nargs="+", default=[ANY], metavar="PATH", help="paths the key may call (all)"
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=[ANY], metavar="ID", help="models it may ask for (all)"
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=DEFAULT_CONCURRENCY,
+        metavar="N",
+        help=f"requests at once, 1 to {MAX_CONCURRENCY} (default {DEFAULT_CONCURRENCY})",
+    )
+    parser.add_argument(
+        "--expires", metavar="TIME", help="unix seconds or RFC 3339 date or time (never)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked; refusals are raised."""
+    path = args.keys_file or _path_from_settings(args.config)
+    now = int(time.time())
+    if args.action == "add":
+        _add(path, args, now)
+    elif args.action == "list":
+        _list(path, args, now)
+    else:
+        record = revoke_key(path, name=args.name, now=now)
+        print(json.dumps(_shown(record, now)) if args.json else f"revoked {_line(record, now)}")
+    return 0
+
+
+def parse_time(text: str) -> int:
+    """Return the unix seconds of `text`: digits, or an RFC 3339 date or time (UTC if it is bare).
+
+    Raises `UsageError`.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            "a time cannot be read",
+            code="time",
+            expected="unix seconds, 2027-01-31 or 2027-01-31T12:00:00Z",
+        ) from None
+    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
+
+
+def _path_from_settings(config: Path) -> Path:
+    from gateway.settings import load_settings  # noqa: PLC0415 - needs the server extra
+
+    return load_settings(config).settings.access.keys_file
+
+
+def _add(path: Path, args: argparse.Namespace, now: int) -> None:
+    grant = Grant(
+        routes=tuple(args.routes),
+        models=tuple(args.models),
+        concurrency=args.concurrency,
+        expires=parse_time(args.expires) if args.expires else None,
+    )
+    if grant.expires is not None and grant.expires <= now:
+        raise UsageError("the key would have expired already", code="expires")
+    key = add_key(path, label=args.label, grant=grant, now=now)
+    sub = subject_of(key.encode("ascii")).base64url
+    if args.json:
+        print(json.dumps({"grant": grant.to_json(), "key": key, "label": args.label, "sub": sub}))
+        return
+    print(key)
+    print(f"this is the only time the key is shown; its digest is {sub}", file=sys.stderr)
+
+
+def _list(path: Path, args: argparse.Namespace, now: int) -> None:
+    records = load_keys(path)
+    if args.json:
+        print(json.dumps({"keys": [_shown(record, now) for record in records]}))
+        return
+    for record in records:
+        print(_line(record, now))
+    if not records:
+        print(f"no keys in {path}", file=sys.stderr)
+
+
+def _shown(record: KeyRecord, now: int) -> dict[str, object]:
+    return record.to_json() | {"state": _state(record, now)}
+
+
+def _state(record: KeyRecord, now: int) -> str:
+    if record.revoked is not None:
+        return "revoked"
+    expires = record.grant.expires
+    return "expired" if expires is not None and now >= expires else "active"
+
+
+def _line(record: KeyRecord, now: int) -> str:
+    grant = record.grant
+    expires = "never" if grant.expires is None else _date(grant.expires)
+    return (
+        f"{record.sub.base64url}  {_state(record, now):<8} {record.label or '-':<24} "
+        f"routes={','.join(grant.routes)} models={','.join(grant.models)} "
+        f"concurrency={grant.concurrency} expires={expires}"
+    )
+
+
+def _date(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
