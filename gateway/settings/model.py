@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from attestation.encoding import jcs
 from attestation.encoding.digest import Digest
+from attestation.receipt import text
 from gateway.settings.fields import REQUIRED, Section, measured, unmeasured
 from gateway.settings.tree import leaves
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
 
 CONFIG_SCHEMA = "attested-gateway/config/v1"
-_NAME = r"[A-Za-z0-9._:/@-]{1,64}"
-_CLAIM_TEXT = r"^[A-Za-z0-9._:/@+-]{1,128}$"
+_NAME = f"^{text.NAME.pattern}$"
+_ENGINE = f"^{text.ENGINE.pattern}$"
 _MEBIBYTE = 1 << 20
 
 
@@ -63,9 +64,9 @@ class UpstreamSettings(Section):
 
     url: str | None = measured(None, "http://host:port of the engine")
     uds: Path | None = measured(None, "Unix socket of the engine instead of url")
-    name: str = measured("engine", "name of this engine in receipts", pattern=_CLAIM_TEXT)
+    name: str = measured("engine", "name of this engine in receipts", pattern=_NAME)
     engine: str | None = measured(
-        None, 'engine name and version for receipts, as "vllm/0.32.0"', pattern=_CLAIM_TEXT
+        None, 'engine name and version for receipts, as "vllm/0.32.0"', pattern=_ENGINE
     )
     connect_timeout: float = unmeasured(2.0, "seconds to connect", gt=0, le=60)
     first_byte_timeout: float = unmeasured(600.0, "seconds to the first byte", gt=0, le=3600)
@@ -172,7 +173,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
     )
 
-    name: str = measured("gateway.local", "name in receipts and of the log", pattern=f"^{_NAME}$")
+    name: str = measured("gateway.local", "name in receipts and of the log", pattern=_NAME)
     listen: ListenSettings = ListenSettings()
     tls: TlsSettings = TlsSettings()
     upstream: UpstreamSettings

@@ -1,0 +1,71 @@
+"""The gateway's log: JSON lines whose every field is declared here, none of them free text.
+
+A field has a shape, and a value of another shape is written as "?": an exception's text, a
+header or a model name cannot get into a line even by mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TextIO
+
+import structlog
+
+_CODE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
+_ORIGIN = re.compile(r"[A-Za-z0-9._:/@-]{1,64}/[0-9a-f]{16}", re.ASCII)
+_ADDRESS = re.compile(r"(https?://[A-Za-z0-9.:\[\]-]{1,128}|unix:/[\x21-\x7e]{1,200})", re.ASCII)
+_HIDDEN: Final = "?"
+
+
+def _matching(pattern: re.Pattern[str]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _number(value: object) -> bool:
+    return type(value) is int
+
+
+CODE: Final = _matching(_CODE)
+HEX: Final = _matching(_HEX)
+ORIGIN: Final = _matching(_ORIGIN)
+ADDRESS: Final = _matching(_ADDRESS)
+NUMBER: Final = _number
+
+EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
+    "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "quote_digest": HEX, "provider": CODE},
+    "boot.ended": {"origin": ORIGIN, "reason": CODE, "receipts": NUMBER, "in_flight": NUMBER},
+    "listening": {"address": ADDRESS},
+    "stopping": {"signal": NUMBER},
+    "quote.failed": {"code": CODE},
+    "keys_file.state": {"reason": CODE},
+    "tls.installed": {"certificates": NUMBER},
+    "internal_error": {"where": CODE, "kind": CODE},
+}
+
+
+class Events:
+    """Writes events to a stream, one JSON object a line; `clock` gives unix seconds."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._log = structlog.wrap_logger(
+            structlog.PrintLogger(stream),
+            processors=[structlog.processors.JSONRenderer(sort_keys=True)],
+            wrapper_class=structlog.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+
+    def emit(self, event: str, **fields: object) -> None:
+        """Write a declared event with exactly its declared fields.
+
+        Raises `KeyError` for an event or a field that is not declared: a programming error.
+        """
+        shapes = EVENTS[event]
+        if fields.keys() != shapes.keys():
+            raise KeyError(f"the event {event} has other fields")
+        shown: dict[str, Any] = {
+            name: value if shapes[name](value) else _HIDDEN for name, value in fields.items()
+        }
+        self._log.info(event, time=int(self._clock()), **shown)

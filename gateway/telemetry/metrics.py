@@ -1,0 +1,116 @@
+"""Prometheus metrics of one gateway, in a registry of their own.
+
+Every label takes its values from a closed set fixed here; whatever else is handed in becomes
+"other".  So no text of a caller or an engine can become a label, and the number of series is
+bounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from attestation.receipt.claims import End
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OTHER: Final = "other"
+ROUTES: Final = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/tokenize",
+        "/detokenize",
+    }
+)
+ENDS: Final = frozenset(str(end) for end in End)
+QUOTE_RESULTS: Final = frozenset(
+    {"ok", "quote_timeout", "quote_busy", "quote_pause", "quote_failed", "quote_stale"}
+)
+_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The gateway's counters; every method takes plain numbers or names from a closed set."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._admitted = Counter(
+            "attested_admitted", "Requests the notary numbered", ["route"], registry=registry
+        )
+        self._sealed = Counter(
+            "attested_receipts", "Receipts, by how the request ended", ["route", "end"],
+            registry=registry,
+        )  # fmt: skip
+        self._unauthenticated = Counter(
+            "attested_unauthenticated", "Requests that no key owned", registry=registry
+        )
+        self._unreceipted = Counter(
+            "attested_refused_unreceipted", "Refusals above a key's rate", registry=registry
+        )
+        self._in_flight = Gauge(
+            "attested_in_flight", "Requests announced and not sealed", registry=registry
+        )
+        self._log_size = Gauge("attested_log_size", "Durable leaves", registry=registry)
+        self._batch = Histogram(
+            "attested_commit_batch", "Records made durable by one sync", buckets=_SIZES,
+            registry=registry,
+        )  # fmt: skip
+        self._commit = Histogram(
+            "attested_commit_seconds", "From submission of a batch to durability",
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._quotes = Counter(
+            "attested_quotes", "Quotes asked of the platform", ["result"], registry=registry
+        )
+        self._healthy = Gauge(
+            "attested_notary_healthy", "1 while the boot can issue receipts", registry=registry
+        )
+
+    def admitted(self, route: str) -> None:
+        """Count an announced request."""
+        self._admitted.labels(_closed(route, ROUTES)).inc()
+        self._in_flight.inc()
+
+    def sealed(self, route: str, end: str) -> None:
+        """Count a receipt."""
+        self._sealed.labels(_closed(route, ROUTES), _closed(end, ENDS)).inc()
+        self._in_flight.dec()
+
+    def unauthenticated(self) -> None:
+        """Count a request without a known key."""
+        self._unauthenticated.inc()
+
+    def unreceipted(self) -> None:
+        """Count a refusal without a receipt."""
+        self._unreceipted.inc()
+
+    def committed(self, *, records: int, seconds: float, log_size: int) -> None:
+        """Note a batch that became durable."""
+        self._batch.observe(records)
+        self._commit.observe(seconds)
+        self._log_size.set(log_size)
+
+    def quoted(self, result: str) -> None:
+        """Count a quote, or how asking for one failed."""
+        self._quotes.labels(_closed(result, QUOTE_RESULTS)).inc()
+
+    def healthy(self, state: int) -> None:
+        """Note whether the notary issues receipts: 1 or 0."""
+        self._healthy.set(state)
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def _closed(value: str, known: Collection[str]) -> str:
+    return value if value in known else OTHER
