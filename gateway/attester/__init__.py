@@ -1,0 +1,1 @@
+"""Where quotes come from: one protocol, a provider chosen by URI."""
