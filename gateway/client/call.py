@@ -1,0 +1,54 @@
+"""One request and what came back for it, exactly as the bytes went over the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from attestation.receipt.signing import Receipt, parse_receipt
+
+if TYPE_CHECKING:
+    from attestation.receipt.commitments import Openings
+    from attestation.result import AttestationResult
+
+
+class Ended(StrEnum):
+    """How the answer ended for this client."""
+
+    COMPLETE = "complete"  # read to its end
+    LEFT = "left"  # the application closed it before its end
+    CUT = "cut"  # the connection failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One recorded call.
+
+    `request_body` and `response_body` are the exact bytes sent and read (transfer-coding
+    removed; a receipt block inside a stream is still in it).  `receipt` is the token and
+    `openings` the keys that prove the bodies; both are None where none came.  `result` is the
+    verification, None where there was nothing to verify.
+    """
+
+    method: str
+    path: str
+    nonce: str
+    request_body: bytes = field(repr=False)
+    response_body: bytes = field(default=b"", repr=False)
+    status: int | None = None
+    content_type: str | None = None
+    receipt_id: str | None = None
+    receipt: str | None = field(default=None, repr=False)
+    openings: Openings | None = field(default=None, repr=False)
+    ended: Ended = Ended.COMPLETE
+    result: AttestationResult | None = field(default=None, repr=False)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the answer was read to its end and has a 2xx status."""
+        return self.ended is Ended.COMPLETE and self.status is not None and 200 <= self.status < 300
+
+    def parse_receipt(self) -> Receipt | None:
+        """The receipt with its claims; `MalformedError` if it is none, None where none came."""
+        return parse_receipt(self.receipt) if self.receipt is not None else None
