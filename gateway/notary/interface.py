@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
     from attestation.lineage.context import LineageContext
     from attestation.receipt.commitments import Openings
-    from attestation.receipt.exchange import Outcome
+    from attestation.receipt.outcome import Outcome
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
 

@@ -1,0 +1,190 @@
+"""Starting a boot: fresh secrets, a keyset, the RTMR3 event, the boot statement and its quote."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from attestation.bundle import BootEvidence, EventLogRecord
+from attestation.encoding.jwk import Jwk, thumbprint
+from attestation.errors import UnavailableError
+from attestation.merkle.note import vkey_for
+from attestation.statement import BootStatement, Keyset, log_origin
+from attestation.tdx.quote import Quote, canonical_quote, parse_quote
+from attestation.tdx.signatures import own_checks
+from gateway.notary.runtime_log import RuntimeLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from attestation.encoding.digest import Digest
+    from gateway.attester.base import QuoteProvider
+
+SEED_BYTES = 32
+_RTMR3 = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootPlan:
+    """What is fixed before a boot starts.  `not_after` and `now` are unix seconds.
+
+    `tls_spki` are the digests of the TLS keys that were made for this boot, `runtime_log` the
+    file in which earlier boots of this TD noted their RTMR3 events (None: there were none).
+    """
+
+    name: str
+    config_digest: Digest
+    tls_spki: tuple[Digest, ...]
+    not_after: int
+    now: int
+    image: str | None = None
+    runtime_log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootSecrets:
+    """What a boot draws and never stores.  `commitment` is the boot secret of SPEC section 1."""
+
+    bootseed: bytes
+    commitment: bytes = field(repr=False)
+    receipt_key: Ed25519PrivateKey = field(repr=False)
+    log_key: Ed25519PrivateKey = field(repr=False)
+
+    @classmethod
+    def draw(cls) -> BootSecrets:
+        """Return fresh secrets from the operating system's random numbers."""
+        return cls(
+            bootseed=secrets.token_bytes(SEED_BYTES),
+            commitment=secrets.token_bytes(SEED_BYTES),
+            receipt_key=Ed25519PrivateKey.generate(),
+            log_key=Ed25519PrivateKey.generate(),
+        )
+
+    @property
+    def receipt_jwk(self) -> Jwk:
+        """The public half of the receipt key."""
+        raw = self.receipt_key.public_key().public_bytes_raw()
+        return Jwk(raw=raw, kid=thumbprint(raw))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedBoot:
+    """A boot whose statement is quoted, with the quote as bytes in `evidence` and parsed."""
+
+    evidence: BootEvidence
+    quote: Quote
+
+    @property
+    def dbgstat(self) -> str:
+        """The claim of the same name, from the quote's attributes."""
+        return "enabled" if self.quote.debug else "disabled"
+
+
+def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> StartedBoot:
+    """Return the quoted boot.  Blocks for as long as the platform takes for one quote.
+
+    1. the keyset: receipt key, log key named after this boot's log, TLS keys
+    2. where the platform can: the event `receipt.key` extends RTMR3, after the log of earlier
+       events was seen to replay to the register's present value
+    3. the boot statement
+    4. its quote, in canonical form
+    5. the quote's own look: its report data, its signatures, RTMR3
+
+    Raises `UnavailableError`; a boot that cannot be proved does not start.
+    """
+    origin = log_origin(plan.name, drawn.bootseed)
+    keyset = Keyset(
+        log_vkey=vkey_for(origin, drawn.log_key.public_key().public_bytes_raw()),
+        not_after=plan.not_after,
+        receipt_key=drawn.receipt_jwk,
+        tls_spki=plan.tls_spki,
+    )
+    runtime_log = _extend(provider, plan, drawn.bootseed, keyset.digest)
+    statement = BootStatement(
+        bootseed=drawn.bootseed,
+        keyset_digest=keyset.digest,
+        log_origin=origin,
+        config_digest=plan.config_digest,
+        image=plan.image,
+        time_claimed=plan.now,
+    )
+    quote = parse_quote(canonical_quote(provider.quote(statement.report_data)))
+    _require_own_look(quote, statement, runtime_log)
+    evidence = BootEvidence(
+        statement=statement,
+        keyset=keyset,
+        quote=quote.raw,
+        event_log=_record(runtime_log),
+    )
+    return StartedBoot(evidence=evidence, quote=quote)
+
+
+def require_same_domain(quote: Quote, boot_quote: Quote) -> None:
+    """Raise `UnavailableError` unless both quotes show one TD on one platform (SPEC section 1)."""
+    if _identity(quote) != _identity(boot_quote):
+        raise UnavailableError(
+            "a quote shows another trust domain than the boot quote",
+            code="td_changed",
+            expected="the measurements, attributes and platform of the boot quote",
+            hint="the notary ends this boot; look for what extended RTMR3",
+        )
+
+
+def _identity(quote: Quote) -> tuple[object, ...]:
+    body, pck = quote.body, quote.pck
+    return (
+        body.mrtd,
+        body.rtmrs,
+        body.td_attributes,
+        body.xfam,
+        body.mr_config_id,
+        body.mr_owner,
+        body.mr_owner_config,
+        (pck.ppid, pck.piid) if pck is not None else None,
+    )
+
+
+def _extend(
+    provider: QuoteProvider, plan: BootPlan, bootseed: bytes, keyset_digest: Digest
+) -> RuntimeLog | None:
+    if not provider.can_extend_rtmr3:
+        return None
+    log = RuntimeLog.load(plan.runtime_log)
+    log.require_replays_to(provider.read_rtmr3())
+    log = log.with_start(bootseed, keyset_digest)
+    provider.extend_rtmr3(log.events[-1].digest)
+    # Stored after the extension: a crash in between leaves a log that no longer replays, and
+    # the next start is refused rather than let an unlisted key live.
+    log.store(plan.runtime_log)
+    log.require_replays_to(provider.read_rtmr3())
+    return log
+
+
+def _require_own_look(
+    quote: Quote, statement: BootStatement, runtime_log: RuntimeLog | None
+) -> None:
+    if quote.body.report_data != statement.report_data:
+        raise _unusable("report data", "the digest of the boot statement")
+    checks = own_checks(quote)
+    if False in (checks.body_sig, checks.ak_binding, checks.qe_sig, checks.chain):
+        raise _unusable("signatures", "signatures that hold")
+    if runtime_log is not None:
+        runtime_log.require_replays_to(quote.body.rtmrs[_RTMR3])
+
+
+def _record(runtime_log: RuntimeLog | None) -> EventLogRecord | None:
+    if runtime_log is None:
+        return None
+    return EventLogRecord(format="attested-gateway", data=runtime_log.to_json())
+
+
+def _unusable(what: str, expected: str) -> UnavailableError:
+    return UnavailableError(
+        f"the platform's boot quote has wrong {what}",
+        code="boot_quote",
+        expected=expected,
+        hint="check evidence.provider and the quoting service",
+    )
