@@ -62,7 +62,7 @@ class RuntimeLog:
                 code="rtmr3",
                 expected=f"the replay of {len(self.events)} receipt.key events",
                 observed="another value",
-                hint="something else extended it, or evidence.runtime_log is missing: restart the TD",
+                hint="something else extended it, or evidence.runtime_log is unset: restart it",
             )
 
     def store(self, path: Path | None) -> None:

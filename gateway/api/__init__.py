@@ -1,0 +1,1 @@
+"""Control routes: attestation, receipts, models, health; and the admin listener."""
