@@ -1,0 +1,241 @@
+"""Admission: what a request asks for, decided on a strict parse before the engine sees a byte.
+
+1. The body is one JSON object with one meaning (`attestation.encoding.strict_json`).
+2. Its model is named in the alphabet receipts can carry, and the caller's grant covers it.
+3. No member is one of the dangerous ones of `gateway.edge.rules`.
+4. The choices asked for are within the configured maximum.
+5. No tool is one that the engine itself would run.
+6. No media is fetched: every URL in the content is a `data:` URL.
+
+Nothing is changed: what is admitted is forwarded byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attestation.encoding.strict_json import JsonLimits, parse_json_object, type_name
+from attestation.errors import MalformedError
+from attestation.receipt.text import CALLER_TEXT
+from gateway.edge import rules
+from gateway.edge.errors import Refusal
+
+if TYPE_CHECKING:
+    from gateway.access.principal import Grant
+    from gateway.edge.limits import EdgeLimits
+
+_REMOVE = "remove it"
+
+
+class RefusedError(Exception):
+    """Carries a refusal to where it is answered; `model` is the model id if it could be read."""
+
+    def __init__(self, refusal: Refusal, model: str | None = None) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+        self.model = model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """A body that may be forwarded, and the model it asks for (None: the engine's default)."""
+
+    model: str | None
+
+
+def admit(path: str, body: bytes, grant: Grant, limits: EdgeLimits) -> Admission:
+    """Decide on a request to an inference route, or raise `RefusedError`."""
+    document = _parse(body, limits)
+    model = _model(document)
+    try:
+        _require_granted(model, grant)
+        _require_no_dangerous_member(path, document)
+        _require_structured_outputs(document)
+        _require_template_arguments(document)
+        _require_choices(document, limits.max_n)
+        _require_tools(document)
+        _require_inline_media(document)
+    except RefusedError as error:
+        error.model = model
+        raise
+    return Admission(model=model)
+
+
+def _parse(body: bytes, limits: EdgeLimits) -> dict[str, Any]:
+    json_limits = JsonLimits(
+        max_bytes=limits.body_bytes, max_depth=limits.json_depth, max_members=limits.json_members
+    )
+    try:
+        return parse_json_object(body, json_limits)
+    except MalformedError as error:
+        refusal = Refusal(status=400, code=f"json_{error.code}", message=str(error))
+        raise RefusedError(refusal) from None
+
+
+def _model(document: dict[str, Any]) -> str | None:
+    model = document.get("model")
+    if model is None:
+        return None
+    if not isinstance(model, str) or not CALLER_TEXT.fullmatch(model):
+        seen = "another character or length" if isinstance(model, str) else type_name(model)
+        raise RefusedError(
+            Refusal(
+                status=400,
+                code="model_name",
+                message="the model name cannot be recorded: expected 1 to 128 of "
+                f"A-Z a-z 0-9 . _ : / @ + -, saw {seen}; use a name from GET /v1/models",
+                param="model",
+            )
+        )
+    return model
+
+
+def _require_granted(model: str | None, grant: Grant) -> None:
+    # "" is no model: only a grant for every model allows a request that leaves the choice to the
+    # engine.
+    if grant.allows_model(model or ""):
+        return
+    if model is None:
+        raise RefusedError(
+            Refusal(
+                status=400,
+                code="model_missing",
+                message="the request names no model and this key is granted named models only; "
+                "name one from GET /v1/models",
+                param="model",
+            )
+        )
+    raise RefusedError(
+        Refusal(
+            status=404,
+            code="model_not_found",
+            message="the model does not exist or this key has no grant for it; "
+            "see GET /v1/models for the models it may use",
+            param="model",
+        )
+    )
+
+
+def _require_no_dangerous_member(path: str, document: dict[str, Any]) -> None:
+    for rule in rules.RULES:
+        if rule.field not in document or not rule.applies_to(path):
+            continue
+        if not rule.allows(document[rule.field]):
+            raise _refused(rule.code, rule.field, rule.reason)
+    for name, value in document.items():
+        if value is not None and name.startswith(rules.GUIDED_PREFIX):
+            raise _refused(
+                "refused_guided",
+                "guided_*",
+                "these fields are out of use and some burn the engine's processor",
+                "use response_format or structured_outputs",
+            )
+
+
+def _require_structured_outputs(document: dict[str, Any]) -> None:
+    value = document.get("structured_outputs")
+    if not isinstance(value, dict):
+        return
+    for name in rules.STRUCTURED_OUTPUTS:
+        if value.get(name) is not None:
+            raise _refused(
+                f"refused_structured_outputs.{name}",
+                f"structured_outputs.{name}",
+                "a pattern or grammar can burn the engine's processor",
+                "use a JSON schema or a choice",
+            )
+
+
+def _require_template_arguments(document: dict[str, Any]) -> None:
+    value = document.get("chat_template_kwargs")
+    if not isinstance(value, dict):
+        return
+    for name in rules.TEMPLATE_ARGUMENTS:
+        if value.get(name) is not None:
+            raise _refused(
+                f"refused_chat_template_kwargs.{name}",
+                f"chat_template_kwargs.{name}",
+                "it would replace the chat template or how it is applied",
+            )
+
+
+def _require_choices(document: dict[str, Any], maximum: int) -> None:
+    for name in rules.CHOICES:
+        value = document.get(name)
+        if value is None:
+            continue
+        # The engine reads 1e5, "100000" and true as integers too, so only an integer counts.
+        if type(value) is not int or not 1 <= value <= maximum:
+            seen = str(value) if type(value) is int else type_name(value)
+            raise _refused(
+                f"refused_{name}",
+                name,
+                f"expected an integer from 1 to {maximum}, saw {seen}",
+                "ask for fewer choices or send several requests",
+            )
+
+
+def _require_tools(document: dict[str, Any]) -> None:
+    tools = document.get("tools")
+    if not isinstance(tools, list):
+        return
+    for tool in tools:
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind.startswith(rules.TOOL_PREFIXES):
+            raise _refused(
+                "refused_tool",
+                "tools",
+                "the engine itself would run this type of tool or call out for it",
+                "declare a function tool and run it yourself",
+            )
+
+
+def _require_inline_media(document: dict[str, Any]) -> None:
+    pending = [document[name] for name in rules.CONTENT_MEMBERS if name in document]
+    while pending:
+        item = pending.pop()
+        if type(item) is dict:
+            _require_inline_part(item)
+            # A tool call's input is data for the caller's own tools; the engine fetches none of it.
+            is_tool_call = item.get("type") == "tool_use"
+            pending.extend(
+                value
+                for name, value in item.items()
+                if type(value) in (dict, list) and not (is_tool_call and name == "input")
+            )
+        elif type(item) is list:
+            pending.extend(value for value in item if type(value) in (dict, list))
+
+
+def _require_inline_part(part: dict[str, Any]) -> None:
+    for name, value in part.items():
+        if value is None:
+            continue
+        if name in rules.FORBIDDEN_PART_MEMBERS:
+            raise _refused(
+                f"refused_part_{name}",
+                name,
+                "it hands the engine tensors, or selects what it cached or stored for others",
+                "send the media itself as a data: URL",
+            )
+        if name.endswith(rules.URL_SUFFIX) or (name == "source" and type(value) is dict):
+            _require_data_url(value)
+
+
+def _require_data_url(value: object) -> None:
+    url = value.get("url") if isinstance(value, dict) else value
+    if url is None or (isinstance(url, str) and url.startswith("data:")):
+        return
+    raise _refused(
+        "refused_remote_media",
+        "url",
+        "the engine must not fetch anything: expected a data: URL, saw another one",
+        "send the media inline as data:<type>;base64,…",
+    )
+
+
+def _refused(code: str, field: str, reason: str, hint: str = _REMOVE) -> RefusedError:
+    return RefusedError(
+        Refusal(status=400, code=code, message=f"{field} is refused: {reason}; {hint}", param=field)
+    )

@@ -1,0 +1,40 @@
+"""Bounds on what the edge takes in and lets through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeLimits:
+    """Per request: sizes in bytes, times in seconds.
+
+    `body_*` bound the request, `response_bytes` and `frame_bytes` the engine's answer and one
+    event in it; `max_n` is the most choices a request may ask for.
+    """
+
+    body_bytes: int = 16 << 20
+    body_seconds: float = 60.0
+    response_bytes: int = 64 << 20
+    frame_bytes: int = 4 << 20
+    max_n: int = 16
+    json_depth: int = 128
+    json_members: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """Per connection, before any request exists: sizes in bytes, times in seconds.
+
+    `stall_seconds` is how long a caller may take nothing of what waits for it; `discard_*` bound
+    what is still read of a body whose request was answered already.
+    """
+
+    header_bytes: int = 32 * 1024
+    header_count: int = 100
+    header_seconds: float = 10.0
+    keep_alive_seconds: int = 75
+    stall_seconds: float = 30.0
+    discard_bytes: int = 32 << 20
+    discard_seconds: float = 10.0
+    pipelined: int = 16

@@ -1,0 +1,41 @@
+"""The inference routes (SPEC section 9): exact paths, no patterns, nothing else is proxied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attestation.receipt.dialect import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
+EMBEDDINGS: Final = "/v1/embeddings"
+RESPONSES: Final = "/v1/responses"
+MESSAGES: Final = "/v1/messages"
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+TOKENIZE: Final = "/tokenize"
+DETOKENIZE: Final = "/detokenize"
+
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    CHAT: Dialect.CHAT,
+    COMPLETIONS: Dialect.CHAT,
+    EMBEDDINGS: Dialect.CHAT,
+    RESPONSES: Dialect.RESPONSES,
+    MESSAGES: Dialect.MESSAGES,
+    COUNT_TOKENS: Dialect.MESSAGES,
+    TOKENIZE: Dialect.CHAT,
+    DETOKENIZE: Dialect.CHAT,
+}
+
+
+def inference_path(scope: Mapping[str, Any]) -> str | None:
+    """Return the inference route this request names, spelt exactly as SPEC spells it, or None.
+
+    The undecoded path decides: `%2f`, `..` and other spellings of a path are other paths.
+    """
+    raw = scope.get("raw_path")
+    path = raw.decode("ascii", "replace") if isinstance(raw, bytes) else scope["path"]
+    return path if path in DIALECTS else None
