@@ -10,6 +10,17 @@ from attestation.errors import MalformedError
 SIZE_10 = 584
 SIZE_15 = 648
 
+# TDATTRIBUTES that make a domain unacceptable whatever else it shows, each with its code.
+# Bits 1-3, 7-15, 23-26 and 32-61 are reserved; 4-6 let the host profile the domain; 17 lets a
+# service domain attach to it (Intel TDX Module ABI specification, TDATTRIBUTES).
+_REFUSED_BITS = (
+    (0x0000_0000_0000_0001, "debug"),
+    (0x3FFF_FFFF_0780_FFFE, "reserved_bits"),
+    (0x0000_0000_0002_0000, "service_td"),
+    (0x0000_0000_2000_0000, "migratable"),
+)
+_SEPT_VE_DISABLE = 1 << 28
+
 _FORMAT_10 = struct.Struct("<16s48s48s8sQQ48s48s48s48s48s48s48s48s64s")
 _FORMAT_15_TAIL = struct.Struct("<16s48s")
 
@@ -45,12 +56,25 @@ class TdReport:
     @property
     def sept_ve_disable(self) -> bool:
         """TDATTRIBUTES bit 28: the host cannot inject #VE by unmapping private pages."""
-        return bool(self.td_attributes >> 28 & 1)
+        return bool(self.td_attributes & _SEPT_VE_DISABLE)
 
     @property
     def migratable(self) -> bool:
         """TDATTRIBUTES bit 29: the domain may move to another platform."""
         return bool(self.td_attributes >> 29 & 1)
+
+    @property
+    def refused_attributes(self) -> frozenset[str]:
+        """The codes of everything in the attributes that no genuine-quote check lets pass.
+
+        Of debug, reserved_bits, service_td, migratable, sept_ve; read from the bits alone.
+        """
+        codes = {code for mask, code in _REFUSED_BITS if self.td_attributes & mask}
+        if not self.sept_ve_disable:
+            codes.add("sept_ve")
+        if self.mr_service_td is not None and any(self.mr_service_td):
+            codes.add("service_td")
+        return frozenset(codes)
 
 
 def parse_report(data: bytes) -> TdReport:

@@ -31,6 +31,7 @@ __all__ = [
     "GenuineQuote",
     "OwnChecks",
     "classify",
+    "find_refusals",
     "own_checks",
     "verify_quote",
 ]
@@ -106,6 +107,31 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
         collateral_not_after=claims.not_after,
         trust_domain=anchor.trust_domain,
     )
+
+
+def find_refusals(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) -> frozenset[str]:
+    """Return every code that is true of a refused quote; empty if `verify_quote` accepts it.
+
+    `verify_quote` stops at the first reason.  This adds what dcap-qvl says by itself, which
+    looks at time and revocation first, and what the TD attributes show on their face.
+    """
+    try:
+        verify_quote(quote, collateral, at, anchor)
+    except EvidenceError as error:
+        return (
+            frozenset({error.code})
+            | quote.body.refused_attributes
+            | _dcap_refusal(quote.raw, collateral, at, anchor)
+        )
+    return frozenset()
+
+
+def _dcap_refusal(raw: bytes, collateral: Collateral, at: int, anchor: Anchor) -> frozenset[str]:
+    try:
+        _run_dcap_qvl(raw, collateral, at, anchor.root_der)
+    except EvidenceError as error:
+        return frozenset({error.code})
+    return frozenset()
 
 
 def _require_form(quote: Quote) -> PckExtension:
