@@ -19,6 +19,7 @@ from gateway.engine import tokens
 from gateway.engine.standin import StandInEngine
 
 CHAT = {"model": "stand-in-1", "messages": [{"role": "user", "content": "hello there"}]}
+CALLING = [{"role": "user", "content": "use weather please"}]
 WEATHER = {
     "name": "weather",
     "parameters": {
@@ -114,7 +115,7 @@ async def test_a_tool_named_by_the_user_is_called_with_arguments_of_its_schema(
     client: httpx2.AsyncClient,
 ) -> None:
     body = {
-        "messages": [{"role": "user", "content": "use weather please"}],
+        "messages": CALLING,
         "tools": [{"type": "function", "function": WEATHER}],
     }
     choice = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]
@@ -124,7 +125,7 @@ async def test_a_tool_named_by_the_user_is_called_with_arguments_of_its_schema(
     assert call["function"]["name"] == "weather"
     kinds = {name: type(value) for name, value in arguments.items()}
     assert kinds == {"city": str, "days": int, "unit": str, "exact": bool, "near": list}
-    messages = [*body["messages"], choice["message"], {"role": "tool", "content": "sunny"}]
+    messages: list[Any] = [*CALLING, choice["message"], {"role": "tool", "content": "sunny"}]
     after = (await client.post("/v1/chat/completions", json={**body, "messages": messages})).json()
     assert after["choices"][0]["finish_reason"] == "stop"
 
