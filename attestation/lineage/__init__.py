@@ -1,0 +1,1 @@
+"""Which call belongs to which task, and which answers it was built on."""

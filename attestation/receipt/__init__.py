@@ -1,0 +1,1 @@
+"""The inference receipt: what it claims, how it is made, carried, signed and taken apart."""

@@ -1,0 +1,140 @@
+"""Hashing what is delivered and what the engine sent, each byte once where they are the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from attestation.encoding.digest import Digest
+from attestation.receipt.claims import End
+from attestation.receipt.outcome import Body
+from attestation.receipt.sse import has_data
+from attestation.receipt.stream import StreamTracker
+
+if TYPE_CHECKING:
+    from attestation.receipt.dialect import Dialect
+
+
+def body_of(data: bytes) -> Body:
+    """Return digest and length of a whole body."""
+    return Body(digest=Digest.of(data), length=len(data))
+
+
+class RunningBody:
+    """Digest and length of a body that comes in pieces."""
+
+    __slots__ = ("_hash", "length")
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.length = 0
+
+    def update(self, data: bytes) -> None:
+        """Append `data`."""
+        self._hash.update(data)
+        self.length += len(data)
+
+    def fork(self) -> RunningBody:
+        """Return an independent copy."""
+        copy = RunningBody()
+        copy._hash = self._hash.copy()
+        copy.length = self.length
+        return copy
+
+    @property
+    def body(self) -> Body:
+        """Digest and length so far."""
+        return Body(digest=Digest(self._hash.digest()), length=self.length)
+
+
+class StreamDelivery:
+    """An engine's stream on its way to the caller.
+
+    While everything the engine sends is released, one running hash serves both sides; the
+    engine's own begins where the two part.
+    """
+
+    __slots__ = ("_delivered", "_engine", "_pending", "events", "tracker")
+
+    def __init__(self, dialect: Dialect, max_frame_bytes: int) -> None:
+        self.tracker = StreamTracker(dialect, max_frame_bytes)
+        self.events = 0
+        self._delivered = RunningBody()
+        self._engine: RunningBody | None = None
+        self._pending: deque[tuple[bytes, int]] = deque()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the engine sent; return what may be sent on."""
+        tracker = self.tracker
+        if self._engine is not None:
+            self._engine.update(data)
+            return tracker.feed(data)
+        before = tracker.events
+        released = tracker.feed(data)
+        if released:
+            self._pending.append((released, tracker.events - before))
+        if tracker.halted:
+            self._engine = self._part()
+        return released
+
+    def taken(self, data: bytes) -> bool:
+        """Note that the transport took the oldest released piece; False if `data` is another."""
+        if not self._pending or self._pending[0][0] != data:
+            return False
+        self._deliver(*self._pending.popleft())
+        return True
+
+    def end_seen(self, *, clean: bool) -> End:
+        """Say how the stream ended by what it showed and whether its message was whole."""
+        if self.tracker.oversize:
+            return End.LIMIT
+        if clean and self.tracker.terminal is not None and not self.tracker.tail:
+            return End.COMPLETE
+        return End.UPSTREAM_ERROR
+
+    def close(self, terminal: bytes) -> int:
+        """Deliver what was released and then `terminal`; return the offset of `terminal`."""
+        self._engine = self._engine or self._part()
+        while self._pending:
+            self._deliver(*self._pending.popleft())
+        offset = self._delivered.length
+        self._deliver(terminal, int(has_data(terminal)))
+        return offset
+
+    def cut(self) -> None:
+        """Deliver nothing beyond what the transport took."""
+        self._engine = self._engine or self._part()
+
+    @property
+    def delivered(self) -> Body:
+        """What was committed for delivery."""
+        return self._delivered.body
+
+    @property
+    def engine(self) -> Body:
+        """What the engine sent; known after `close` or `cut`."""
+        return (self._engine or self._part()).body
+
+    @property
+    def mods(self) -> tuple[str, ...]:
+        """Codes of what kept the engine's bytes from being delivered as they were."""
+        tracker = self.tracker
+        codes = {
+            "forged": tracker.forged,
+            "oversize": tracker.oversize,
+            "partial": tracker.partial,
+            "tail": tracker.trailing,
+        }
+        return tuple(code for code, applies in codes.items() if applies)
+
+    def _deliver(self, data: bytes, events: int) -> None:
+        self._delivered.update(data)
+        self.events += events
+
+    def _part(self) -> RunningBody:
+        engine = self._delivered.fork()
+        for piece, _ in self._pending:
+            engine.update(piece)
+        engine.update(self.tracker.withheld)
+        return engine

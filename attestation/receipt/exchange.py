@@ -1,0 +1,399 @@
+"""One exchange as a state machine without I/O: bytes in, bytes out, in the end an Outcome.
+
+    RECEIVING ─received─> RECEIVED ─plan─> PLANNED ─respond─> PLAIN  ─engine_end─> PLAIN_DONE
+                                                          └─> STREAM ─engine_end─> STREAM_DONE
+    any of these but the streams ─answer─> ANSWERED          every state ─finish─> FINISHED
+
+The machine decides what may be released, what the receipt commits to, and how the exchange
+ended; the caller reads, sends, and reports.  A call out of order raises `LocalProtocolError`:
+it is always a mistake of the gateway, never of a client or an engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from attestation.encoding.digest import Digest
+from attestation.errors import UsageError
+from attestation.receipt import text
+from attestation.receipt.claims import ALLOWED, UNDECIDED, Attempt, End, Splice
+from attestation.receipt.delivery import RunningBody, StreamDelivery, body_of
+from attestation.receipt.dialect import Dialect, error_frame
+from attestation.receipt.outcome import Body, LineageContext, ModelFacts, Outcome
+from attestation.receipt.plain import facts_of_answer
+
+if TYPE_CHECKING:
+    import re
+
+    from attestation.receipt.facts import FactSheet
+
+DEFAULT_MAX_FRAME_BYTES: Final = 1 << 20
+
+
+class LocalProtocolError(UsageError):
+    """The gateway used an exchange in the wrong order or with contradictory values."""
+
+
+class State(StrEnum):
+    """Where an exchange stands."""
+
+    RECEIVING = "receiving"
+    RECEIVED = "received"
+    PLANNED = "planned"
+    PLAIN = "plain"
+    STREAM = "stream"
+    PLAIN_DONE = "plain_done"
+    STREAM_DONE = "stream_done"
+    ANSWERED = "answered"
+    FINISHED = "finished"
+
+
+_RUNNING: Final = frozenset(State) - {State.FINISHED}
+_STREAMS: Final = frozenset({State.STREAM, State.STREAM_DONE})
+_ENGINE: Final = frozenset({State.PLANNED, State.PLAIN, State.PLAIN_DONE}) | _STREAMS
+_BEFORE_PLAN: Final = frozenset({State.RECEIVING, State.RECEIVED})
+_ALLOWED_IN: Final = {
+    "receive": frozenset({State.RECEIVING}),
+    "received": frozenset({State.RECEIVING}),
+    "decide": _BEFORE_PLAN,
+    "set_model": _BEFORE_PLAN | {State.PLANNED},
+    "plan": frozenset({State.RECEIVED}),
+    "attempt": _ENGINE | {State.ANSWERED},
+    "respond": frozenset({State.PLANNED}),
+    "engine": frozenset({State.PLAIN, State.STREAM}),
+    "taken": _STREAMS,
+    "engine_end": frozenset({State.PLAIN, State.STREAM}),
+    "answer": _RUNNING - _STREAMS,
+    "finish": _RUNNING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardPlan:
+    """The exact bytes for the engine, and how they differ from the received ones.
+
+    `inserted` holds the bytes of each splice, in the order of `splices`.
+    """
+
+    body: bytes = field(repr=False)
+    splices: tuple[Splice, ...] = ()
+    inserted: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Delivery:
+    """What the caller gets: `status` None means that no response head left."""
+
+    body: Body
+    status: int | None = None
+    content_type: str | None = None
+    block_offset: int | None = None
+    events: int | None = None
+    mods: tuple[str, ...] = ()
+
+
+class Exchange:
+    """One request and its answer.
+
+    `jti` is the receipt id, `nonce` the caller's nonce or None, `inline` whether the caller
+    asked for the receipt with the answer.  After `finish`, `body` holds the plain answer to
+    send, or `terminal` the frame to send after the in-band block.
+    """
+
+    def __init__(  # noqa: PLR0913  (what is known when a request is announced)
+        self,
+        *,
+        jti: str,
+        method: str,
+        path: str,
+        sub: Digest,
+        grant_digest: Digest,
+        dialect: Dialect,
+        inline: bool,
+        nonce: str | None,
+        lineage: LineageContext,
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    ) -> None:
+        _require_fit(text.RECEIPT_ID, jti, "a receipt id")
+        if nonce is not None:
+            _require_fit(text.NONCE, nonce, "a receipt nonce")
+        self.jti = jti
+        self.state = State.RECEIVING
+        self.body = b""
+        self.terminal = b""
+        self.inline = inline
+        self._method = method
+        self._path = path
+        self._sub = sub
+        self._grant_digest = grant_digest
+        self._dialect = dialect
+        self._nonce = nonce
+        self._lineage = lineage
+        self._decision = UNDECIDED
+        self._request = RunningBody()
+        self._request_type: str | None = None
+        self._request_partial = True
+        self._plan: ForwardPlan | None = None
+        self._model = ModelFacts()
+        self._attempts: list[Attempt] = []
+        self._status: int | None = None
+        self._content_type: str | None = None
+        self._stream = StreamDelivery(dialect, max_frame_bytes)
+        self._pieces: list[bytes] = []
+        self._clean = False
+        self.engine_bytes = 0
+
+    @property
+    def halted(self) -> bool:
+        """Whether a stream has come to where nothing more will be released.
+
+        After a terminal frame the engine's message must still be read to its end.
+        """
+        return self._stream.tracker.halted
+
+    @property
+    def broken(self) -> bool:
+        """Whether a stream can end in nothing but an error, so that reading on is pointless."""
+        return self.halted and self._stream.tracker.terminal is None
+
+    def receive(self, data: bytes) -> None:
+        """Take a piece of the request body, as the server delivered it."""
+        self._enter("receive")
+        self._request.update(data)
+
+    def received(self, content_type: str | None, *, complete: bool = True) -> None:
+        """Note that no more of the body comes; `complete` False: it was not read to its end."""
+        self._enter("received", State.RECEIVED)
+        self._request_type = text.fitting(text.CONTENT_TYPE, content_type)
+        self._request_partial = not complete
+
+    def decide(self, code: str = ALLOWED) -> None:
+        """Record the decision: "allow", or the code of a refusal."""
+        self._enter("decide")
+        _require_fit(text.CODE, code, "a decision code")
+        self._decision = code
+
+    def set_model(
+        self,
+        model_id: str | None,
+        *,
+        engine: str | None = None,
+        digest: Digest | None = None,
+        configuration: Digest | None = None,
+    ) -> None:
+        """Record the model asked for and what is known of the engine.
+
+        Text outside its alphabet becomes None.  Digests only if measured events name them.
+        """
+        self._enter("set_model")
+        self._model = ModelFacts(
+            id=text.fitting(text.CALLER_TEXT, model_id),
+            engine=text.fitting(text.ENGINE, engine),
+            digest=digest,
+            configuration=configuration,
+        )
+
+    def plan(self, plan: ForwardPlan) -> None:
+        """Fix what goes to the engine.
+
+        Raises `LocalProtocolError` unless the request was allowed and read to its end, and the
+        body is the received one or differs from it by just the stated splices.
+        """
+        self._enter("plan", State.PLANNED)
+        if self._decision != ALLOWED or self._request_partial:
+            raise _misuse("only a whole request that was allowed is forwarded", "plan")
+        _require_consistent(plan, self._request.body)
+        self._plan = plan
+
+    def attempt(self, upstream: str, *, local: bool, outcome: str, milliseconds: int) -> None:
+        """Record a try to reach an upstream.  Beyond four, the last one replaces its forerunner."""
+        self._enter("attempt")
+        _require_fit(text.NAME, upstream, "an upstream name")
+        _require_fit(text.CODE, outcome, "an attempt's outcome")
+        del self._attempts[text.MAX_ATTEMPTS - 1 :]
+        self._attempts.append(
+            Attempt(
+                upstream=upstream,
+                local=local,
+                outcome=outcome,
+                milliseconds=max(0, milliseconds),
+            )
+        )
+
+    def respond(self, status: int, content_type: str | None, *, streaming: bool) -> None:
+        """Note the engine's response head; `streaming` says that its head was passed on."""
+        self._enter("respond", State.STREAM if streaming else State.PLAIN)
+        self._set_head(status, content_type)
+
+    def engine(self, data: bytes) -> bytes:
+        """Take a piece of the engine's body; return what to send now (streams only)."""
+        self._enter("engine")
+        self.engine_bytes += len(data)
+        if self.state is State.STREAM:
+            return self._stream.feed(data)
+        self._pieces.append(data)
+        return b""
+
+    def taken(self, data: bytes) -> None:
+        """Note that the transport took `data`, a whole return value of `engine`, in order."""
+        self._enter("taken")
+        if not self._stream.taken(data):
+            raise _misuse("pieces are taken whole and in the order they were released", "taken")
+
+    def engine_end(self, *, clean: bool) -> None:
+        """Note the end of the engine's message; `clean` means complete by its HTTP framing."""
+        streaming = self.state is State.STREAM
+        self._enter("engine_end", State.STREAM_DONE if streaming else State.PLAIN_DONE)
+        self._clean = clean
+        if streaming:
+            self._stream.tracker.finish()
+
+    def answer(self, status: int, content_type: str, body: bytes) -> None:
+        """Put the gateway's own answer in the place of the engine's."""
+        self._enter("answer", State.ANSWERED)
+        self._set_head(status, content_type)
+        self.body = body
+
+    def finish(self, end: End = End.COMPLETE, *, error_frame: bytes | None = None) -> Outcome:
+        """End the exchange and return what the notary has to know.
+
+        `end` is what the caller saw.  "complete" is lowered to what the stream really showed.
+        `error_frame` is the terminal frame of a stream whose engine sent none that can be
+        delivered; without it the dialect's own form is used.
+        """
+        before = self.state
+        self._enter("finish", State.FINISHED)
+        if before in _STREAMS:
+            end, delivery = self._finish_stream(end, before, error_frame)
+        else:
+            delivery = self._finish_plain(end, before)
+        return self._outcome(end, before, delivery)
+
+    def _finish_plain(self, end: End, before: State) -> _Delivery:
+        if end is End.COMPLETE:
+            if before is not State.PLAIN_DONE or not self._clean:
+                raise _misuse("only an engine's whole answer is complete", "finish")
+            self.body = self._engine_answer()
+        elif end is End.CLIENT_ABORT or before is not State.ANSWERED:
+            self.body = b""
+            return _Delivery(body=body_of(b""))
+        return _Delivery(
+            status=self._status, content_type=self._content_type, body=body_of(self.body)
+        )
+
+    def _finish_stream(
+        self, end: End, before: State, own_frame: bytes | None
+    ) -> tuple[End, _Delivery]:
+        stream = self._stream
+        engine_frame = None
+        if end is End.COMPLETE:
+            if before is not State.STREAM_DONE:
+                raise _misuse("a stream is complete only after the engine's end", "finish")
+            end = stream.end_seen(clean=self._clean)
+            engine_frame = stream.tracker.terminal if self._clean else None
+        offset = None
+        if end is End.CLIENT_ABORT:
+            stream.cut()
+        else:
+            self.terminal = engine_frame or own_frame or self._error_frame(end)
+            offset = stream.close(self.terminal)
+        return end, _Delivery(
+            status=self._status,
+            content_type=self._content_type,
+            body=stream.delivered,
+            block_offset=offset if self.inline else None,
+            events=stream.events,
+            mods=stream.mods,
+        )
+
+    def _error_frame(self, end: End) -> bytes:
+        message = f"The gateway ended this stream ({end}); its receipt says what was delivered."
+        return error_frame(
+            self._dialect, code=str(end), message=message, sequence=self._stream.tracker.events
+        )
+
+    def _engine_answer(self) -> bytes:
+        return b"".join(self._pieces)
+
+    def _engine_body(self, before: State, delivered: Body) -> Body | None:
+        """What the engine sent, None where that is nothing or exactly what was delivered."""
+        if not self.engine_bytes:
+            return None
+        sent = self._stream.engine if before in _STREAMS else body_of(self._engine_answer())
+        return None if sent == delivered else sent
+
+    def _facts(self, end: End, before: State) -> FactSheet:
+        if before in _STREAMS:
+            return self._stream.tracker.facts
+        return facts_of_answer(self._dialect, self.body if end is End.COMPLETE else b"")
+
+    def _outcome(self, end: End, before: State, delivery: _Delivery) -> Outcome:
+        facts = self._facts(end, before)
+        plan = self._plan or ForwardPlan(body=b"")
+        return Outcome(
+            jti=self.jti,
+            method=self._method,
+            path=self._path,
+            sub=self._sub,
+            grant_digest=self._grant_digest,
+            lineage=self._lineage,
+            inline=self.inline,
+            end=end,
+            decision=self._decision,
+            nonce=self._nonce,
+            request=self._request.body,
+            request_type=self._request_type,
+            request_partial=self._request_partial,
+            forwarded=body_of(plan.body) if plan.splices else None,
+            splices=plan.splices,
+            inserted=plan.inserted,
+            status=delivery.status,
+            response=delivery.body,
+            response_type=delivery.content_type,
+            engine=self._engine_body(before, delivery.body),
+            block_offset=delivery.block_offset,
+            events=delivery.events,
+            finish_reasons=facts.finish_reasons,
+            mods=delivery.mods,
+            model=replace(self._model, served=facts.served),
+            usage=facts.usage,
+            attempts=tuple(self._attempts),
+        )
+
+    def _set_head(self, status: int, content_type: str | None) -> None:
+        self._status = status
+        self._content_type = text.fitting(text.CONTENT_TYPE, content_type)
+
+    def _enter(self, action: str, state: State | None = None) -> None:
+        if self.state not in _ALLOWED_IN[action]:
+            raise _misuse(f"not in the state {self.state}", action)
+        if state is not None:
+            self.state = state
+
+
+def _require_consistent(plan: ForwardPlan, received: Body) -> None:
+    pairs = zip(plan.splices, plan.inserted, strict=False)
+    agree = len(plan.splices) == len(plan.inserted) <= text.MAX_SPLICES and all(
+        splice.inserted == len(piece) and text.CODE.fullmatch(splice.code)
+        for splice, piece in pairs
+    )
+    grown = sum(splice.inserted - splice.deleted for splice in plan.splices)
+    if not agree or len(plan.body) != received.length + grown:
+        raise _misuse("splices, inserted bytes and lengths contradict each other", "plan")
+    if not plan.splices and body_of(plan.body) != received:
+        raise _misuse("without a splice the forwarded body is the received one", "plan")
+
+
+def _require_fit(pattern: re.Pattern[str], value: str, what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise LocalProtocolError(
+            f"{what} is not in its alphabet", code="exchange", expected=pattern.pattern
+        )
+
+
+def _misuse(rule: str, action: str) -> LocalProtocolError:
+    return LocalProtocolError(
+        f"an exchange was used in a wrong way: {action}", code="exchange", expected=rule
+    )
