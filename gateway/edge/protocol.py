@@ -35,7 +35,7 @@ _SINGLE_FIELDS = {
     b"transfer-encoding": re.compile(rb"chunked", re.IGNORECASE),
     b"upgrade": re.compile(rb".*", re.DOTALL),
 }
-_VERSIONS = ("1.0", "1.1")
+_VERSION = "1.1"
 
 
 class _RefusedRequestError(Exception):
@@ -208,8 +208,7 @@ class EdgeProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._limits.header_bytes:
             self._refuse(_too_large())
-        version = self.parser.get_http_version()
-        if version not in _VERSIONS:
+        if self.parser.get_http_version() != _VERSION:
             self._refuse(_malformed("expected HTTP/1.1"))
         if not _TARGET.fullmatch(self.url) or self.url.startswith(b"//"):
             self._refuse(_malformed("the request target must be a plain path in visible ASCII"))
@@ -220,14 +219,13 @@ class EdgeProtocol(HttpToolsProtocol):
                 if not _SINGLE_FIELDS[name].fullmatch(value):
                     field = name.decode("ascii")
                     self._refuse(_malformed(f"{field} has a form this gateway does not take"))
-        self._check_framing(version, counts)
+        self._check_framing(counts)
 
-    def _check_framing(self, version: str, counts: dict[bytes, int]) -> None:
+    def _check_framing(self, counts: dict[bytes, int]) -> None:
         hosts = counts[b"host"]
-        if hosts > 1 or (hosts == 0 and version == "1.1"):
+        if hosts != 1:
             self._refuse(_malformed(f"expected one host field, saw {hosts}"))
-        codings = counts[b"transfer-encoding"]
-        if counts[b"content-length"] + codings > 1 or (codings and version == "1.0"):
+        if counts[b"content-length"] + counts[b"transfer-encoding"] > 1:
             self._refuse(_malformed("expected one content-length or one transfer-encoding"))
         if counts[b"upgrade"] or self.parser.should_upgrade():
             self._refuse(_malformed("upgrades and tunnels are not offered"))

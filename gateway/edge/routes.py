@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from attestation.receipt.dialect import Dialect
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -19,16 +17,9 @@ COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 TOKENIZE: Final = "/tokenize"
 DETOKENIZE: Final = "/detokenize"
 
-DIALECTS: Final[Mapping[str, Dialect]] = {
-    CHAT: Dialect.CHAT,
-    COMPLETIONS: Dialect.CHAT,
-    EMBEDDINGS: Dialect.CHAT,
-    RESPONSES: Dialect.RESPONSES,
-    MESSAGES: Dialect.MESSAGES,
-    COUNT_TOKENS: Dialect.MESSAGES,
-    TOKENIZE: Dialect.CHAT,
-    DETOKENIZE: Dialect.CHAT,
-}
+PATHS: Final = frozenset(
+    (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, TOKENIZE, DETOKENIZE)
+)
 
 
 def inference_path(scope: Mapping[str, Any]) -> str | None:
@@ -38,4 +29,4 @@ def inference_path(scope: Mapping[str, Any]) -> str | None:
     """
     raw = scope.get("raw_path")
     path = raw.decode("ascii", "replace") if isinstance(raw, bytes) else scope["path"]
-    return path if path in DIALECTS else None
+    return path if path in PATHS else None

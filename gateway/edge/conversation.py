@@ -1,0 +1,342 @@
+"""One authenticated request, from its announcement to its one receipt.
+
+    head checks ─► body ─► admission ─► engine ─► plain: buffer, seal, answer
+                                              └─► stream: relay, seal, terminal frame
+
+Whatever happens in between ends in exactly one sealed outcome; what the caller is told is
+decided before it is sealed, and what depends on the receipt leaves after it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.receipt.block import render_block
+from attestation.receipt.claims import End
+from attestation.receipt.dialect import dialect_of
+from attestation.receipt.exchange import ForwardPlan, State
+from gateway.edge import failures
+from gateway.edge.admission import RefusedError, admit
+from gateway.edge.caller import CallerGoneError
+from gateway.edge.errors import JSON, Refusal, error_body, error_frame
+from gateway.errors import NotaryUnavailable, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attestation.receipt.exchange import Exchange
+    from attestation.receipt.outcome import Outcome
+    from gateway.access.principal import Grant
+    from gateway.edge.caller import Caller
+    from gateway.edge.headers import RequestHead
+    from gateway.edge.limits import EdgeLimits
+    from gateway.notary.interface import Notary, SealedReceipt
+    from gateway.upstream import EngineCall, ResponseHead, Upstream
+
+_EVENT_STREAM = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationParts:
+    """What every conversation shares.
+
+    `engine_name` is the engine's name and version for receipts; `report` is told the failures
+    of the gateway itself and must not record their texts.
+    """
+
+    notary: Notary
+    upstream: Upstream
+    limits: EdgeLimits
+    engine_name: str | None
+    report: Callable[[BaseException], None]
+
+
+class Conversation:
+    """`run` serves the request; `outcome` is set once it has ended, `sealed` once it is durable.
+
+    `common_headers` stand in every answer; `early` is a refusal that was decided on the head.
+    """
+
+    def __init__(
+        self,
+        *,
+        parts: ConversationParts,
+        exchange: Exchange,
+        caller: Caller,
+        path: str,
+        head: RequestHead,
+        grant: Grant,
+        common_headers: tuple[tuple[bytes, bytes], ...],
+        early: Refusal | None,
+    ) -> None:
+        self._parts = parts
+        self._exchange = exchange
+        self._caller = caller
+        self._path = path
+        self._head = head
+        self._grant = grant
+        self._common_headers = common_headers
+        self._early = early
+        self._call: EngineCall | None = None
+        self.outcome: Outcome | None = None
+
+    async def run(self) -> None:
+        """Serve the request.  Raises nothing but cancellation."""
+        try:
+            await self._serve()
+        except CallerGoneError:
+            await self._abandon()
+        except NotaryUnavailable:
+            await self._answer_unsealed()
+        except Exception as error:  # noqa: BLE001 - a bug must still end in a receipt
+            self._parts.report(error)
+            await self._fail()
+        finally:
+            if self._call is not None:
+                self._call.close()
+            self._caller.close()
+
+    async def _serve(self) -> None:
+        body, refusal = await self._read_body()
+        refusal = self._early or refusal
+        if refusal is not None:
+            await self._refuse(refusal)
+            return
+        try:
+            admission = admit(self._path, body, self._grant, self._parts.limits)
+        except RefusedError as error:
+            self._exchange.set_model(error.model, engine=self._parts.engine_name)
+            await self._refuse(error.refusal)
+            return
+        self._exchange.set_model(admission.model, engine=self._parts.engine_name)
+        self._exchange.decide()
+        self._exchange.plan(ForwardPlan(body=body))
+        await self._forward(body)
+
+    # -- the request -----------------------------------------------------------------------
+
+    async def _read_body(self) -> tuple[bytes, Refusal | None]:
+        """Read and hash the body as the server delivers it, within size and time."""
+        limits, exchange = self._parts.limits, self._exchange
+        declared = self._head.declared_length
+        if declared is not None and declared > limits.body_bytes:
+            exchange.received(self._head.content_type, complete=False)
+            return b"", failures.body_too_large(limits)
+        parts: list[bytes] = []
+        refusal = None
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                refusal = await self._read_parts(parts)
+        except TimeoutError:
+            refusal = failures.body_too_slow(limits)
+        except CallerGoneError:
+            exchange.received(self._head.content_type, complete=False)
+            raise
+        exchange.received(self._head.content_type, complete=refusal is None)
+        return parts[0] if len(parts) == 1 else b"".join(parts), refusal
+
+    async def _read_parts(self, parts: list[bytes]) -> Refusal | None:
+        limit, size, more = self._parts.limits.body_bytes, 0, True
+        while more:
+            part, more = await self._caller.body_part()
+            size += len(part)
+            if size > limit:
+                return failures.body_too_large(self._parts.limits)
+            self._exchange.receive(part)
+            # A request that is refused already is hashed for its receipt but not kept.
+            if part and self._early is None:
+                parts.append(part)
+        return None
+
+    # -- the engine ------------------------------------------------------------------------
+
+    async def _forward(self, body: bytes) -> None:
+        self._call = call = self._parts.upstream.start(
+            path=self._path,
+            body=body,
+            request_id=self._exchange.jti,
+            accept=self._head.accept,
+        )
+        self._caller.watch(call.close)
+        try:
+            answer = await call.head()
+        except UpstreamError as error:
+            self._require_caller()
+            await self._refuse(failures.upstream_failed(error))
+            return
+        if _is_stream(answer):
+            await self._relay_stream(call, answer)
+        else:
+            await self._relay_plain(call, answer)
+
+    async def _relay_plain(self, call: EngineCall, answer: ResponseHead) -> None:
+        exchange, limits = self._exchange, self._parts.limits
+        exchange.respond(answer.status, answer.content_type, streaming=False)
+        try:
+            while data := await call.read():
+                exchange.engine(data)
+                if exchange.engine_bytes > limits.response_bytes:
+                    await self._refuse(failures.answer_too_large(limits))
+                    return
+        except UpstreamError as error:
+            self._require_caller()
+            await self._refuse(failures.upstream_failed(error))
+            return
+        exchange.engine_end(clean=True)
+        self._require_caller()
+        self._record_attempts()
+        sealed = await self._seal(exchange.finish())
+        await self._send_whole(answer.status, answer.content_type, exchange.body, sealed)
+
+    async def _relay_stream(self, call: EngineCall, answer: ResponseHead) -> None:
+        exchange, caller = self._exchange, self._caller
+        exchange.respond(answer.status, answer.content_type, streaming=True)
+        await caller.start(answer.status, self._headers(answer.content_type, None))
+        failure = None
+        try:
+            while data := await call.read():
+                piece = exchange.engine(data)
+                if piece:
+                    if not await caller.send(piece):
+                        raise CallerGoneError
+                    exchange.taken(piece)
+                if exchange.broken:
+                    break
+        except UpstreamError as error:
+            self._require_caller()
+            failure = failures.upstream_failed(error)
+        exchange.engine_end(clean=call.complete)
+        self._require_caller()
+        await self._end_stream(failure)
+
+    async def _end_stream(self, failure: Refusal | None) -> None:
+        """Seal, then release the terminal frame: the engine's, or ours if it sent none."""
+        exchange = self._exchange
+        ending = failure or failures.STREAM_BROKE
+        frame = error_frame(dialect_of(self._path), ending)
+        self._record_attempts()
+        outcome = exchange.finish(
+            End.COMPLETE if failure is None else failure.end, error_frame=frame
+        )
+        sealed = await self._seal(outcome)
+        block = render_block(sealed.token, sealed.openings) if exchange.inline else b""
+        await self._caller.end(block + exchange.terminal)
+
+    def _require_caller(self) -> None:
+        if self._caller.gone:
+            raise CallerGoneError
+
+    def _record_attempts(self) -> None:
+        if self._call is None:
+            return
+        for attempt in self._call.attempts:
+            self._exchange.attempt(
+                self._parts.upstream.name,
+                local=self._parts.upstream.local,
+                outcome=attempt.out,
+                milliseconds=attempt.ms,
+            )
+
+    # -- endings ---------------------------------------------------------------------------
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Answer in the gateway's own name, with a receipt."""
+        exchange = self._exchange
+        if self._call is None:
+            exchange.decide(refusal.code)
+        else:
+            self._call.close()
+            self._record_attempts()
+        body = error_body(self._path, refusal)
+        exchange.answer(refusal.status, JSON, body)
+        sealed = await self._seal(exchange.finish(refusal.end))
+        await self._send_whole(refusal.status, JSON, body, sealed, refusal.headers)
+
+    async def _abandon(self) -> None:
+        """The caller left: the engine stops at once, the receipt says how far it got."""
+        if self._call is not None:
+            self._call.close()
+            self._record_attempts()
+        try:
+            await self._seal(self._exchange.finish(End.CLIENT_ABORT))
+        except NotaryUnavailable:
+            # Nobody is left to be told; the boot has ended.
+            return
+
+    async def _fail(self) -> None:
+        """Something in the gateway broke: say so to the caller and in the receipt."""
+        exchange = self._exchange
+        if exchange.state is State.FINISHED:
+            # The receipt exists or never will; an answer cut short is all that is left.
+            return
+        try:
+            if self._caller.head_sent:
+                frame = error_frame(dialect_of(self._path), failures.INTERNAL)
+                outcome = exchange.finish(End.GATEWAY_FAILURE, error_frame=frame)
+                sealed = await self._seal(outcome)
+                block = render_block(sealed.token, sealed.openings) if exchange.inline else b""
+                await self._caller.end(block + exchange.terminal)
+            else:
+                body = error_body(self._path, failures.INTERNAL)
+                exchange.answer(failures.INTERNAL.status, JSON, body)
+                sealed = await self._seal(exchange.finish(End.GATEWAY_FAILURE))
+                await self._send_whole(failures.INTERNAL.status, JSON, body, sealed)
+        except NotaryUnavailable:
+            await self._answer_unsealed()
+
+    async def _answer_unsealed(self) -> None:
+        """No receipt, no answer: 503 if nothing was sent yet, else the stream is cut.
+
+        A stream is cut by returning before its end; the server then closes the connection.
+        """
+        if self._caller.head_sent:
+            return
+        body = error_body(self._path, failures.NOT_SEALED)
+        await self._send_whole(
+            failures.NOT_SEALED.status, JSON, body, None, failures.NOT_SEALED.headers
+        )
+
+    async def _seal(self, outcome: Outcome) -> SealedReceipt:
+        self.outcome = outcome
+        try:
+            return await self._parts.notary.seal(outcome)
+        except NotaryUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Whatever else a notary fails with, there is no receipt, so there is no answer.
+            self._parts.report(error)
+            raise NotaryUnavailable("the receipt was not sealed") from None
+
+    # -- answers ---------------------------------------------------------------------------
+
+    async def _send_whole(
+        self,
+        status: int,
+        content_type: str | None,
+        body: bytes,
+        sealed: SealedReceipt | None,
+        extra: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        headers = self._headers(content_type, sealed)
+        headers.append((b"content-length", b"%d" % len(body)))
+        headers.extend(extra)
+        await self._caller.start(status, headers)
+        await self._caller.end(body)
+
+    def _headers(
+        self, content_type: str | None, sealed: SealedReceipt | None
+    ) -> list[tuple[bytes, bytes]]:
+        headers = list(self._common_headers)
+        if content_type is not None:
+            headers.append((b"content-type", content_type.encode("ascii")))
+        if sealed is not None and self._exchange.inline:
+            headers.append((b"x-receipt", sealed.token.encode("ascii")))
+            headers.append((b"x-receipt-openings", sealed.openings.encode_header().encode("ascii")))
+        return headers
+
+
+def _is_stream(answer: ResponseHead) -> bool:
+    kind = (answer.content_type or "").partition(";")[0]
+    return kind.strip().lower() == _EVENT_STREAM
