@@ -165,13 +165,13 @@ def _verify_signature(text: str, signature: bytes, vkey: Vkey) -> None:
 
 
 def _decoded(data: str | bytes) -> str:
-    if len(data) > MAX_NOTE_BYTES:
-        raise _malformed_note(f"at most {MAX_NOTE_BYTES} bytes", f"{len(data)}")
     try:
         encoded = data.encode("utf-8") if isinstance(data, str) else data
         content = encoded.decode("utf-8")
     except UnicodeError:
         raise _malformed_note("UTF-8", "other bytes") from None
+    if len(encoded) > MAX_NOTE_BYTES:
+        raise _malformed_note(f"at most {MAX_NOTE_BYTES} bytes", f"{len(encoded)}")
     if _CONTROL.search(content):
         raise _malformed_note("no control characters but newlines", "another one")
     return content
