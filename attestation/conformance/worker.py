@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.conformance.case import Case, judge
+from attestation.conformance.case import judge
 from attestation.conformance.files import VectorDirectory
 from attestation.errors import AttestationError
 
@@ -27,14 +27,10 @@ def serve(connection: Connection, module: str, directory: str) -> None:
         except AttestationError as error:
             connection.send(error)
             return
-        connection.send([(case.name, case.expected) for case in cases])
-        _answer(connection, cases)
-
-
-def _answer(connection: Connection, cases: list[Case]) -> None:
-    try:
-        while (index := connection.recv()) is not None:
-            connection.send(judge(cases[index]))
-    except (EOFError, BrokenPipeError):
-        # The runner is gone: nobody waits for the rest.
-        return
+        try:
+            connection.send([(case.name, case.expected) for case in cases])
+            while (index := connection.recv()) is not None:
+                connection.send(judge(cases[index]))
+        except (EOFError, OSError):
+            # The runner is gone: nobody waits for the rest.
+            return

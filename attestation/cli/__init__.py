@@ -1,0 +1,1 @@
+"""Commands on files and standard input: one module each, listed in `main`."""
