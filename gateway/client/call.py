@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attestation.receipt.signing import Receipt, parse_receipt
 
 if TYPE_CHECKING:
+    from attestation.encoding.digest import Digest
     from attestation.receipt.commitments import Openings
     from attestation.result import AttestationResult
 
@@ -27,8 +28,9 @@ class Call:
 
     `request_body` and `response_body` are the exact bytes sent and read (transfer-coding
     removed; a receipt block inside a stream is still in it).  `receipt` is the token and
-    `openings` the keys that prove the bodies; both are None where none came.  `result` is the
-    verification, None where there was nothing to verify.
+    `openings` the keys that prove the bodies; both are None where none came.  `peer` is the
+    SHA-256 of the SubjectPublicKeyInfo that the connection ended at, None without TLS.  `result`
+    is the verification, None where there was nothing to verify.
     """
 
     method: str
@@ -41,6 +43,7 @@ class Call:
     receipt_id: str | None = None
     receipt: str | None = field(default=None, repr=False)
     openings: Openings | None = field(default=None, repr=False)
+    peer: Digest | None = None
     ended: Ended = Ended.COMPLETE
     result: AttestationResult | None = field(default=None, repr=False)
 

@@ -7,14 +7,16 @@ adds only its own stream classes.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from attestation.errors import AttestationError
+from gateway.client.channel import spki_digest
 from gateway.client.recorder import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
+    from attestation.encoding.digest import Digest
     from gateway.client.recorder import Pending, Recorder, Tap
 
 
@@ -82,6 +84,10 @@ class ResponseLike(Protocol):
         """Its header fields."""
 
     @property
+    def extensions(self) -> Mapping[str, Any]:
+        """What the transport adds: "network_stream" is the connection."""
+
+    @property
     def stream(self) -> object:
         """Its raw bytes: a `SyncStream` or an `AsyncStream`."""
 
@@ -108,7 +114,7 @@ def send(
         response = transmit(request)
     stream = sync_stream(response.stream)
     try:
-        tap = pending.answer(response.status_code, response.headers)
+        tap = pending.answer(response.status_code, response.headers, peer_of(response))
     except AttestationError:
         stream.close()
         raise
@@ -129,7 +135,7 @@ async def send_async(
         response = await transmit(request)
     stream = async_stream(response.stream)
     try:
-        tap = pending.answer(response.status_code, response.headers)
+        tap = pending.answer(response.status_code, response.headers, peer_of(response))
     except AttestationError:
         await stream.aclose()
         raise
@@ -184,6 +190,14 @@ def async_stream(stream: object) -> AsyncStream:
     if not isinstance(stream, AsyncStream):
         raise TypeError("expected an async stream: this transport is for an async client")
     return stream
+
+
+def peer_of(response: ResponseLike) -> Digest | None:
+    """SHA-256 of the peer's SubjectPublicKeyInfo, None where the connection is not TLS."""
+    connection = response.extensions.get("network_stream")
+    ssl_object = connection.get_extra_info("ssl_object") if connection is not None else None
+    certificate = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
+    return spki_digest(certificate) if certificate is not None else None
 
 
 def _begin(request: RequestLike, recorder: Recorder, body: bytes) -> Pending | None:

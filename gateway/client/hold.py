@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.receipt.dialect import TERMINAL_HINTS, Dialect, is_terminal
-from attestation.receipt.sse import SseFramer
-
 from attestation.receipt.block import find_block
 from attestation.receipt.commitments import parse_openings_header
+from attestation.receipt.dialect import TERMINAL_HINTS, Dialect, is_terminal
+from attestation.receipt.sse import SseFramer
 
 if TYPE_CHECKING:
     from attestation.receipt.commitments import Openings

@@ -24,6 +24,7 @@ from gateway.client.endpoint import INFERENCE_PATHS
 from gateway.client.hold import StreamHold
 
 if TYPE_CHECKING:
+    from attestation.encoding.digest import Digest
     from attestation.result import AttestationResult
 
 MAX_ANSWER_BYTES = 256 << 20
@@ -144,8 +145,8 @@ class Pending:
         """No answer came."""
         self._recorder.close_call(dataclasses.replace(self._call, ended=Ended.CUT))
 
-    def answer(self, status: int, headers: Fields) -> Tap:
-        """The answer's head came; its bytes go through the tap.
+    def answer(self, status: int, headers: Fields, peer: Digest | None = None) -> Tap:
+        """The answer's head came over a connection to `peer`; its bytes go through the tap.
 
         Raises `EvidenceError` for an answer in a content-coding, `MalformedError` for openings
         that are none.
@@ -157,6 +158,7 @@ class Pending:
             content_type=headers.get("content-type", "") or None,
             receipt_id=headers.get("x-receipt-id", "") or None,
             receipt=headers.get("x-receipt", "") or None,
+            peer=peer,
         )
         if coding.strip().lower() != "identity":
             raise self._refused(

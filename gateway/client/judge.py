@@ -1,0 +1,149 @@
+"""The verification of calls, through the one pipeline, against one boot's evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.bundle import BundledReceipt, make_bundle
+from attestation.errors import EvidenceError
+from attestation.receipt.signing import parse_receipt
+from attestation.result import AttestationResult, Status
+from attestation.verifier import Contents, verify, verify_boots
+from gateway.client.call import Call, Ended
+from gateway.client.evidence import CHANNEL_OPEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attestation.policy import Policy
+    from attestation.receipt.signing import Receipt
+    from attestation.result import Check
+    from attestation.tdx.anchor import Anchor
+    from gateway.client.evidence import Evidence
+
+
+_DEMANDED = frozenset({"REQUEST-BODY", "RESPONSE-BODY"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What a caller accepts: its policy, the roots, and the least verdict it goes on with.
+
+    `gate` raises for a result that must not be used; `AttestationResult.require_accepted` lets
+    only real evidence pass.
+    """
+
+    policy: Policy
+    anchors: tuple[Anchor, ...]
+    gate: Callable[[AttestationResult], None] = AttestationResult.require_accepted
+
+
+class EvidenceJudge:
+    """Judges every call by the evidence of the boot that was accepted at the beginning."""
+
+    def __init__(
+        self, evidence: Evidence, channel: Check, trust: Trust, clock: Callable[[], float]
+    ) -> None:
+        self._evidence = evidence
+        self._channel = channel
+        self._trust = trust
+        self._clock = clock
+
+    def judge(self, call: Call) -> AttestationResult:
+        """The verification of one call; raises `AttestationError` unless it is accepted.
+
+        1. The receipt speaks of this very request and answer (id, route, status).
+        2. `verify`: quote, keyset, signature, binding, nonce and, for an answer that was read
+           to its end, both bodies.
+        3. The result passes the caller's gate, and none of what this client can prove was
+           left out.
+        """
+        receipt = parse_receipt(call.receipt or "")
+        _require_about(call, receipt)
+        result = self._verified(call, receipt)
+        self._trust.gate(result)
+        _require_bound(call, result)
+        return result
+
+    def _verified(self, call: Call, receipt: Receipt) -> AttestationResult:
+        item = BundledReceipt(receipt=receipt, openings=call.openings)
+        bundle = make_bundle(
+            boots=self._evidence.bundle.boots,
+            collateral=self._evidence.bundle.collateral.values(),
+            receipts=(item,),
+        )
+        contents = Contents(
+            request=call.request_body,
+            response=call.response_body if call.ended is Ended.COMPLETE else None,
+            nonce=call.nonce,
+            peer_spki=call.peer,
+            demanded=_DEMANDED if call.ended is Ended.COMPLETE else _DEMANDED - {"RESPONSE-BODY"},
+        )
+        result = verify(
+            bundle,
+            policy=self._trust.policy,
+            at=int(self._clock()),
+            anchors=self._trust.anchors,
+            contents={item.jti: contents},
+        )
+        # Where the connection has no key, the pipeline cannot know why: the session does.
+        return result if call.peer is not None else with_channel(result, self._channel)
+
+
+def accept_boot(evidence: Evidence, channel: Check, trust: Trust, *, at: int) -> AttestationResult:
+    """The verification of a boot before anything is sent to it; raises unless it is accepted."""
+    bundle = evidence.bundle
+    result = with_channel(verify_boots(bundle, trust.policy, at, trust.anchors), channel)
+    trust.gate(result)
+    return result
+
+
+def with_channel(result: AttestationResult, channel: Check) -> AttestationResult:
+    """The result with what only a live client can say about the connection."""
+    checks = tuple(check for check in result.checks if check.id != channel.id)
+    open_ends = () if channel.status is Status.PASS else (CHANNEL_OPEN,)
+    return dataclasses.replace(
+        result, checks=(*checks, channel), not_proved=(*result.not_proved, *open_ends)
+    )
+
+
+def _require_about(call: Call, receipt: Receipt) -> None:
+    claims = receipt.claims
+    said: dict[str, object] = {
+        "id": claims.jti,
+        "method": claims.request.method,
+        "path": claims.request.path,
+        "status": claims.response.status,
+    }
+    seen = {
+        "id": call.receipt_id or claims.jti,
+        "method": call.method,
+        "path": call.path,
+        "status": call.status if call.status is not None else claims.response.status,
+    }
+    differing = [name for name, value in seen.items() if said[name] != value]
+    if differing:
+        raise EvidenceError(
+            f"the receipt is about another exchange: {', '.join(differing)}",
+            code="other_exchange",
+            expected=", ".join(f"{name} {seen[name]}" for name in differing),
+            observed=", ".join(f"{name} {said[name]}" for name in differing),
+        )
+
+
+def _require_bound(call: Call, result: AttestationResult) -> None:
+    passed = {check.id for check in result.checks if check.status is Status.PASS}
+    wanted = {"NONCE", "REQUEST-BODY"}
+    if call.ended is Ended.COMPLETE:
+        wanted.add("RESPONSE-BODY")
+    if call.peer is not None:
+        wanted.add("CHANNEL")
+    if missing := sorted(wanted - passed):
+        raise EvidenceError(
+            f"the receipt does not prove {', '.join(missing)}",
+            code="not_bound",
+            expected="a receipt with its openings, over this nonce and these bodies",
+            hint="the openings may have been removed on the way",
+        )

@@ -1,0 +1,1 @@
+"""Conformance topics that need a running gateway: real sockets, a scripted engine behind it."""
