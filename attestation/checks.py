@@ -19,7 +19,7 @@ class CheckSpec:
 
 
 _TABLE = (
-    ("BUNDLE", "The file is one canonical audit bundle", "bundle.md#format"),
+    ("BUNDLE", "The file has its one well-formed form", "bundle.md#format"),
     ("QUOTE-FORMAT", "The quote is a canonical TDX quote", "bundle.md#quotes"),
     ("QUOTE-GENUINE", "The quote is signed by a certified platform", "policy.md#quotes"),
     ("COLLATERAL-FRESH", "The endorsements are in date", "policy.md#endorsements"),

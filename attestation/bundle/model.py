@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from attestation.errors import MalformedError
 from attestation.tdx.eventlog import parse_ccel, parse_dstack, parse_gateway_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from attestation.encoding.strict_json import JsonValue
     from attestation.receipt.commitments import Openings
@@ -117,7 +118,9 @@ class BundledReceipt:
 class Bundle:
     """Boots, endorsements, epochs, receipts and task records; nothing about their truth.
 
-    Arrays are in the order of the format; use `make_bundle` to put them there.
+    Its existence proves that the arrays are in the order of the format (`make_bundle` puts them
+    there), that nothing stands in them twice, and that every collateral set stands under its
+    own digest; `MalformedError` otherwise.
     """
 
     boots: tuple[BootEvidence, ...] = ()
@@ -125,6 +128,20 @@ class Bundle:
     epochs: tuple[EpochEvidence, ...] = ()
     receipts: tuple[BundledReceipt, ...] = ()
     tasks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_order("boots", [boot_order(boot) for boot in self.boots])
+        _require_order("epochs", [epoch_order(epoch) for epoch in self.epochs])
+        _require_order("receipts", [receipt_order(item) for item in self.receipts])
+        _require_order("tasks", self.tasks)
+        for digest, collateral in self.collateral.items():
+            if collateral.digest != digest:
+                raise MalformedError(
+                    "a collateral set does not stand under its own digest",
+                    code="collateral_digest",
+                    expected=collateral.digest.hex,
+                    observed=digest.hex,
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as a JSON value."""
@@ -178,3 +195,15 @@ def receipt_order(item: BundledReceipt) -> tuple[bytes, int, bytes]:
     """Receipts stand in the order of bootseed and index; contradicting ones by their digest."""
     claims = item.receipt.claims
     return claims.bootseed, claims.log.index, item.receipt.digest.value
+
+
+def _require_order(name: str, keys: Sequence[Any]) -> None:
+    for index, (before, after) in enumerate(itertools.pairwise(keys)):
+        if before >= after:
+            raise MalformedError(
+                f"bundle.{name} is not in order",
+                code="order",
+                expected="strictly ascending order without duplicates",
+                observed=f"item {index + 1} does not follow item {index}",
+                hint="`attested bundle` writes bundles in order",
+            )

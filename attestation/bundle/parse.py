@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attestation.bundle.model import (
@@ -13,9 +12,6 @@ from attestation.bundle.model import (
     BundledReceipt,
     EpochEvidence,
     EventLogRecord,
-    boot_order,
-    epoch_order,
-    receipt_order,
 )
 from attestation.encoding.digest import Digest
 from attestation.encoding.jcs import parse_canonical
@@ -32,7 +28,7 @@ from attestation.tdx.collateral import parse_collateral
 from attestation.tdx.quote import MAX_QUOTE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from attestation.encoding.strict_json import JsonValue
     from attestation.tdx.collateral import Collateral
@@ -71,10 +67,6 @@ def parse_bundle(data: bytes) -> Bundle:
         tasks=_items(top, "tasks", _task),
     )
     top.close()
-    _require_order("boots", [boot_order(boot) for boot in bundle.boots])
-    _require_order("epochs", [epoch_order(epoch) for epoch in bundle.epochs])
-    _require_order("receipts", [receipt_order(item) for item in bundle.receipts])
-    _require_order("tasks", bundle.tasks)
     _require_used(bundle)
     return bundle
 
@@ -178,28 +170,8 @@ def _collateral(top: Members) -> dict[Digest, Collateral]:
     sets: dict[Digest, Collateral] = {}
     for name, value in top.mapping("collateral").items():
         digest = Digest.from_hex(name, what="the name of a collateral set")
-        collateral = parse_collateral(value)
-        if collateral.digest != digest:
-            raise MalformedError(
-                "a collateral set does not stand under its own digest",
-                code="collateral_digest",
-                expected=collateral.digest.hex,
-                observed=digest.hex,
-            )
-        sets[digest] = collateral
+        sets[digest] = parse_collateral(value)
     return sets
-
-
-def _require_order(name: str, keys: Sequence[Any]) -> None:
-    for index, (before, after) in enumerate(itertools.pairwise(keys)):
-        if before >= after:
-            raise MalformedError(
-                f"bundle.{name} is not in order",
-                code="order",
-                expected="strictly ascending order without duplicates",
-                observed=f"item {index + 1} does not follow item {index}",
-                hint="`attested bundle` writes bundles in order",
-            )
 
 
 def _require_used(bundle: Bundle) -> None:

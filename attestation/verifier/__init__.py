@@ -1,0 +1,18 @@
+"""The verifier: one pipeline for the command line, the client, the demo and the gateway's tests."""
+
+from attestation.verifier.contents import BODY_CHECKS, Contents
+from attestation.verifier.pipeline import (
+    malformed_result,
+    verify,
+    verify_boots,
+    verify_raw_quote,
+)
+
+__all__ = [
+    "BODY_CHECKS",
+    "Contents",
+    "malformed_result",
+    "verify",
+    "verify_boots",
+    "verify_raw_quote",
+]

@@ -1,0 +1,135 @@
+"""Where checks write down how they ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attestation.result import Check, Status, Verdict
+
+if TYPE_CHECKING:
+    from attestation.errors import AttestationError
+
+_FAULTS = {fault.exit_code: fault for fault in Verdict}
+
+
+class Ledger:
+    """The checks of one verification; `required` are the ids whose skip is not harmless."""
+
+    def __init__(self, required: frozenset[str]) -> None:
+        self.required = required
+        self._checks: list[Check] = []
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Everything written so far, in order."""
+        return tuple(self._checks)
+
+    def about(self, subject: str) -> Page:
+        """Return a page for one subject."""
+        return Page(self, subject)
+
+    def write(self, check: Check) -> None:
+        """Add one finished check."""
+        self._checks.append(check)
+
+    def close(self, subject: str) -> None:
+        """Write down every required check that nobody made: nothing is passed by absence."""
+        seen = {check.id for check in self._checks}
+        for id_ in sorted(self.required - seen):
+            self.about(subject).skipped(id_, "there was nothing to make this required check on")
+
+
+class Page:
+    """What is written about one subject."""
+
+    __slots__ = ("_ledger", "subject")
+
+    def __init__(self, ledger: Ledger, subject: str) -> None:
+        self._ledger = ledger
+        self.subject = subject
+
+    def passed(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
+        """The check was made and holds."""
+        self._write(id_, Status.PASS, reason, expected=expected, observed=observed)
+
+    def info(self, id_: str, reason: str, *, observed: str = "") -> None:
+        """There is something to say, and no rule that it could break."""
+        self._write(id_, Status.INFO, reason, observed=observed)
+
+    def skipped(self, id_: str, reason: str, *, hint: str = "") -> None:
+        """The check could not be made; it counts if the floor or the policy requires it."""
+        self._write(id_, Status.SKIP, reason, hint=hint)
+
+    def lacking(self, id_: str, reason: str, *, hint: str = "") -> None:
+        """The check could not be made on material that must not go unchecked."""
+        self._ledger.write(
+            Check(
+                id=id_,
+                subject=self.subject,
+                status=Status.SKIP,
+                required=True,
+                reason=reason,
+                hint=hint,
+            )
+        )
+
+    def rejected(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
+        """The evidence contradicts itself or its signatures."""
+        self._fail(id_, Verdict.REJECTED, reason, expected, observed, "")
+
+    def not_accepted(
+        self, id_: str, reason: str, *, expected: str = "", observed: str = "", hint: str = ""
+    ) -> None:
+        """The evidence holds, and the policy does not accept it."""
+        self._fail(id_, Verdict.NOT_ACCEPTED, reason, expected, observed, hint)
+
+    def refused(self, id_: str, error: AttestationError, *, hint: str = "") -> None:
+        """A parser or verifier raised; its kind decides the verdict."""
+        self._fail(
+            id_,
+            _FAULTS[error.exit_code],
+            error.message,
+            error.expected,
+            error.observed,
+            hint or error.hint,
+        )
+
+    def _fail(
+        self, id_: str, fault: Verdict, reason: str, expected: str, observed: str, hint: str
+    ) -> None:
+        self._ledger.write(
+            Check(
+                id=id_,
+                subject=self.subject,
+                status=Status.FAIL,
+                required=id_ in self._ledger.required,
+                fault=fault,
+                reason=reason,
+                expected=expected,
+                observed=observed,
+                hint=hint,
+            )
+        )
+
+    def _write(
+        self,
+        id_: str,
+        status: Status,
+        reason: str,
+        *,
+        expected: str = "",
+        observed: str = "",
+        hint: str = "",
+    ) -> None:
+        self._ledger.write(
+            Check(
+                id=id_,
+                subject=self.subject,
+                status=status,
+                required=id_ in self._ledger.required,
+                reason=reason,
+                expected=expected,
+                observed=observed,
+                hint=hint,
+            )
+        )

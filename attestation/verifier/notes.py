@@ -1,0 +1,74 @@
+"""The closing part of every result: what stays open even where all checks pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attestation.result import Check, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from attestation.policy import Policy
+
+_ALWAYS = (
+    "time: receipt times are the guest's clock, which the host controls",
+    "physical attacks: whoever extracts a platform's attestation key can forge its quotes",
+    "the software itself: a measurement says which software ran, not that it is free of faults",
+)
+_SIMULATED = (
+    "hardware: this evidence is SIMULATED; it shows that the checks work, and nothing about any "
+    "machine"
+)
+_NO_ORIGIN = "which software is wanted: without a policy nothing says which measurements to accept"
+_NO_CONTENT = (
+    "no content bound: no request and answer were checked against a receipt "
+    "(give --request and --response, or --contents)"
+)
+_SOME_CONTENT = "content of {open} of {all} receipts: their request or answer was not checked"
+_NO_NONCE = "freshness not proved: no nonce was compared (--nonce)"
+_NOT_ANCHORED = (
+    "order and completeness: {open} of {all} receipts are not anchored in a quoted log; "
+    "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
+)
+_NO_PLATFORM = "which machine: no platform list was applied, any certified machine would do"
+_UNBOUND = "key binding: the policy accepts keys that RTMR3 does not bind"
+_NO_CHANNEL = "confidentiality of the channel: only a live client can check whom it talks to"
+_NO_MODEL = "which model: names are the engine's word, no measured digest stands behind them"
+
+
+def not_proved(
+    checks: tuple[Check, ...], policy: Policy, trust_domains: frozenset[str]
+) -> tuple[str, ...]:
+    """Return sentences about what these checks leave open, the gravest first."""
+    passed = {check.id for check in checks if check.status is Status.PASS}
+    receipts = _subjects(checks, "RECEIPT-FORMAT", Status.PASS)
+    notes = [_SIMULATED] if "simulated" in trust_domains else []
+    notes += [] if policy.reference_values else [_NO_ORIGIN]
+    if receipts:
+        notes += _content(checks, receipts)
+        notes += [] if "NONCE" in passed else [_NO_NONCE]
+        notes += _anchoring(checks, receipts)
+        notes += [] if "MODEL" in passed else [_NO_MODEL]
+        notes += [] if "CHANNEL" in passed else [_NO_CHANNEL]
+    notes += [_UNBOUND] if policy.tdx.unbound_keys else []
+    notes += [] if "PLATFORM" in passed else [_NO_PLATFORM]
+    return (*notes, *_ALWAYS)
+
+
+def _content(checks: Iterable[Check], receipts: set[str]) -> list[str]:
+    bound = _subjects(checks, "REQUEST-BODY", Status.PASS)
+    bound &= _subjects(checks, "RESPONSE-BODY", Status.PASS)
+    if not bound:
+        return [_NO_CONTENT]
+    missing = len(receipts - bound)
+    return [_SOME_CONTENT.format(open=missing, all=len(receipts))] if missing else []
+
+
+def _anchoring(checks: Iterable[Check], receipts: set[str]) -> list[str]:
+    missing = len(receipts - _subjects(checks, "EPOCH-QUOTE", Status.PASS))
+    return [_NOT_ANCHORED.format(open=missing, all=len(receipts))] if missing else []
+
+
+def _subjects(checks: Iterable[Check], id_: str, status: Status) -> set[str]:
+    return {check.subject for check in checks if check.id == id_ and check.status is status}

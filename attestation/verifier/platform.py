@@ -1,0 +1,250 @@
+"""Is the quote genuine, are its endorsements in date, is the platform patched, which one is it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.tdx.dcap import GenuineQuote, verify_quote
+from attestation.tdx.quote import Quote, parse_quote, require_canonical_quote
+from attestation.verifier.words import instant, short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.policy import Policy
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.collateral import Collateral
+    from attestation.verifier.ledger import Page
+
+_DAY = 86_400
+_TIME_CODES = frozenset({"expired", "not_yet_valid"})
+_TD_CODES = frozenset({"debug", "sept_ve", "service_td", "migratable", "reserved_bits"})
+_ROOT_HINT = (
+    "if this evidence is simulated, give its root with --root FILE; "
+    "the verdict is then at best SIMULATED"
+)
+_DEPENDENTS = (
+    "COLLATERAL-FRESH",
+    "TCB-STATUS",
+    "TCB-ADVISORIES",
+    "TD-ATTRIBUTES",
+    "TDX-MODULE",
+    "MEASUREMENTS",
+    "PLATFORM",
+    "EVENT-LOG",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """What a verification rests on: policy, instant (Unix seconds) and trust anchors."""
+
+    policy: Policy
+    at: int
+    anchors: tuple[Anchor, ...]
+
+    def __post_init__(self) -> None:
+        if not self.anchors:
+            raise UsageError("no trust anchor was given", code="anchor", expected="at least one")
+
+
+def parse_bundled_quote(raw: bytes, page: Page) -> Quote | None:
+    """QUOTE-FORMAT for a quote in a bundle: it parses; its form is judged with the anchor."""
+    try:
+        return parse_quote(raw)
+    except MalformedError as error:
+        page.refused("QUOTE-FORMAT", error)
+        return None
+
+
+def parse_raw_quote(raw: bytes, page: Page) -> Quote | None:
+    """QUOTE-FORMAT for a quote as platforms hand it out: any form, zero padding included."""
+    quote = parse_bundled_quote(raw, page)
+    if quote is not None:
+        page.passed(
+            "QUOTE-FORMAT",
+            f"TDX quote version {quote.version}, {len(quote.raw)} bytes "
+            f"and {quote.padding} bytes of padding",
+        )
+    return quote
+
+
+def anchor_for(quote: Quote, anchors: Sequence[Anchor]) -> Anchor:
+    """Return the anchor whose certificate the quote embeds, else the first.
+
+    The quote thereby picks among roots the caller chose, never one of its own.
+    """
+    try:
+        embedded = quote.chain()[-1]
+    except MalformedError:
+        return anchors[0]
+    return next((anchor for anchor in anchors if anchor.root_der == embedded), anchors[0])
+
+
+def check_canonical(quote: Quote, anchor: Anchor, page: Page) -> bool:
+    """QUOTE-FORMAT for a quote in a bundle: the one canonical form, under one of the roots."""
+    try:
+        require_canonical_quote(quote, anchor)
+    except MalformedError as error:
+        page.refused("QUOTE-FORMAT", error)
+        return False
+    except EvidenceError as error:
+        page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
+        page.refused("QUOTE-GENUINE", error, hint=_ROOT_HINT)
+        return False
+    page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
+    return True
+
+
+def verify_genuine(
+    quote: Quote, collateral: Collateral | None, grounds: Grounds, anchor: Anchor, page: Page
+) -> GenuineQuote | None:
+    """QUOTE-GENUINE, or the check that the refusal belongs to.
+
+    A refusal for time, TCB level or attributes is about evidence whose signatures hold: it fails
+    the check of that matter, and QUOTE-GENUINE stays open.  Every other refusal fails
+    QUOTE-GENUINE itself.
+    """
+    if collateral is None:
+        page.skipped(
+            "QUOTE-GENUINE",
+            "the endorsements (Intel's signed data about the platform) are not in the file",
+            hint="give them with --endorsements FILE",
+        )
+        return None
+    try:
+        genuine = verify_quote(quote, collateral, grounds.at, anchor)
+    except EvidenceError as error:
+        _file_refusal(error, page)
+        return None
+    page.passed(
+        "QUOTE-GENUINE",
+        f"signed by a platform certified under {_root_name(genuine)}",
+        observed=f"quote {quote.digest}",
+    )
+    return genuine
+
+
+def skip_dependents(page: Page, seen: frozenset[str]) -> None:
+    """Write down the checks that only a genuine quote allows."""
+    for id_ in _DEPENDENTS:
+        if id_ not in seen:
+            page.skipped(id_, "not made: it needs a genuine quote with endorsements in date")
+
+
+def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
+    """COLLATERAL-FRESH: in date at the instant asked for, not too old, not rolled back."""
+    policy, number = grounds.policy, genuine.tcb_evaluation_number
+    age = grounds.at - genuine.collateral_not_before
+    if number < policy.tdx.min_tcb_evaluation_number:
+        page.not_accepted(
+            "COLLATERAL-FRESH",
+            "the endorsements are of an earlier TCB evaluation than the policy asks for",
+            expected=f"evaluation number {policy.tdx.min_tcb_evaluation_number} or higher",
+            observed=f"{number}",
+            hint="fetch current endorsements",
+        )
+    elif policy.max_age_days is not None and age > policy.max_age_days * _DAY:
+        page.not_accepted(
+            "COLLATERAL-FRESH",
+            "the endorsements are older than the policy allows",
+            expected=f"at most {policy.max_age_days} days",
+            observed=f"{age // _DAY} days at {instant(grounds.at)}",
+            hint="fetch current endorsements, or verify at the time the evidence was held (--at)",
+        )
+    else:
+        page.passed(
+            "COLLATERAL-FRESH",
+            f"in date at {instant(grounds.at)}",
+            observed=f"{instant(genuine.collateral_not_before)} to "
+            f"{instant(genuine.collateral_not_after)}, evaluation number {number}",
+        )
+
+
+def check_status(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
+    """TCB-STATUS: the merged status is listed, and its entry has not run out."""
+    rules = [r for r in grounds.policy.tdx.tcb_status if r.status == genuine.tcb_status]
+    expected = ", ".join(rule.status for rule in grounds.policy.tdx.tcb_status)
+    if any(rule.until is None or grounds.at < rule.until for rule in rules):
+        page.passed("TCB-STATUS", genuine.tcb_status, expected=expected)
+        return
+    ran_out = "; the policy's entry for it has run out" if rules else ""
+    page.not_accepted(
+        "TCB-STATUS",
+        f"the platform is {genuine.tcb_status}{ran_out}",
+        expected=expected,
+        observed=f"{genuine.tcb_status}, TCB date {genuine.tcb_date}",
+        hint="update firmware and microcode, or accept this status in [tdx] tcb_status",
+    )
+
+
+def check_advisories(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
+    """TCB-ADVISORIES: every open advisory is listed, and its entry has not run out."""
+    allowed = {r.id for r in grounds.policy.tdx.advisories if grounds.at < r.until}
+    unlisted = [name for name in genuine.advisory_ids if name not in allowed]
+    if unlisted:
+        page.not_accepted(
+            "TCB-ADVISORIES",
+            "security advisories are open that the policy does not allow",
+            expected="only " + ", ".join(sorted(allowed)) if allowed else "none",
+            observed=", ".join(unlisted),
+            hint="update the platform, or list them in [tdx] advisories with an end date",
+        )
+        return
+    listed = ", ".join(genuine.advisory_ids)
+    page.passed("TCB-ADVISORIES", f"open but allowed: {listed}" if listed else "none is open")
+
+
+def check_platform(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
+    """PLATFORM: each list the policy gives contains this machine's value."""
+    rules = grounds.policy.platform
+    seen = {"ppid": genuine.ppid, "piid": genuine.piid, "fmspc": genuine.fmspc}
+    lists = {"ppid": rules.ppid, "piid": rules.piid, "fmspc": rules.fmspc}
+    given = {name: accepted for name, accepted in lists.items() if accepted is not None}
+    shown = f"PPID {short(genuine.ppid)}, FMSPC {genuine.fmspc.hex()}"
+    if not given:
+        page.info("PLATFORM", "no platform list was applied", observed=shown)
+        return
+    missing = [name for name, accepted in given.items() if seen[name] not in accepted]
+    if missing:
+        page.not_accepted(
+            "PLATFORM",
+            f"the machine's {' and '.join(missing)} is on no list of the policy",
+            expected=f"one listed in [platform] {', '.join(missing)}",
+            observed=shown,
+        )
+        return
+    page.passed("PLATFORM", f"on the list by {' and '.join(given)}", observed=shown)
+
+
+def _file_refusal(error: EvidenceError, page: Page) -> None:
+    if error.code in _TIME_CODES:
+        id_ = "COLLATERAL-FRESH"
+    elif error.code in _TD_CODES:
+        id_ = "TD-ATTRIBUTES"
+    elif error.code == "no_tcb_level":
+        id_ = "TCB-STATUS"
+    else:
+        page.refused(
+            "QUOTE-GENUINE", error, hint=_ROOT_HINT if error.code == "root" else error.hint
+        )
+        return
+    page.skipped(
+        "QUOTE-GENUINE",
+        f"every signature holds, but appraisal ended early: see {id_}",
+    )
+    page.not_accepted(
+        id_,
+        error.message,
+        expected=error.expected,
+        observed=error.observed or error.code,
+        hint=error.hint,
+    )
+
+
+def _root_name(genuine: GenuineQuote) -> str:
+    if genuine.trust_domain == "intel":
+        return "Intel's root"
+    return "a SIMULATED root, which says nothing about hardware"
