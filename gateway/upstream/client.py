@@ -146,6 +146,8 @@ class EngineCall:
         an engine that was just closing it; it is sent once more, on a fresh connection, under
         its id with "-2" appended.  Nothing else is ever repeated.  Raises `UpstreamError`.
         """
+        if self._closed:
+            raise UpstreamError(UpstreamFailure.CLOSED, "the request was given up", untouched=True)
         total = self._loop.time() + self._limits.total_timeout
         reused = self._pool.take_idle()
         try:
@@ -162,7 +164,9 @@ class EngineCall:
         """
         connection = self._connection
         if connection is None:
-            return self._end()
+            if self._closed and not self.complete:
+                raise UpstreamError(UpstreamFailure.CLOSED, "the request was given up")
+            return b""
         try:
             data = await connection.read()
         except UpstreamError as error:
