@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from gateway.errors import NotaryUnavailable
 
 if TYPE_CHECKING:
     from gateway.notary.journal import Journal
 
+S = TypeVar("S")
 
-class GroupCommit:
+
+class GroupCommit(Generic[S]):
     """Appends submitted bytes to a journal in their order and says when they are durable.
 
     One thread writes and syncs; a batch is everything that waits when the thread is free.  The
@@ -28,11 +30,12 @@ class GroupCommit:
         self,
         journal: Journal,
         *,
-        before_batch: Callable[[], object],
-        after_batch: Callable[[object, int], None],
+        before_batch: Callable[[], S],
+        after_batch: Callable[[S, int], None],
         on_failure: Callable[[], None],
     ) -> None:
         self._journal = journal
+        self._offset = journal.size
         self._before_batch = before_batch
         self._after_batch = after_batch
         self._on_failure = on_failure
@@ -42,18 +45,19 @@ class GroupCommit:
         self._failed = False
         self._closed = False
 
-    def submit(self, data: bytes) -> asyncio.Future[None]:
-        """Queue bytes; the future is done when they are durable.
+    def submit(self, data: bytes) -> tuple[int, asyncio.Future[None]]:
+        """Queue bytes; return their offset in the file and a future of their durability.
 
-        It fails with `NotaryUnavailable` if they cannot become so.
+        The future fails with `NotaryUnavailable` if they cannot become durable.
         """
         if self._failed or self._closed:
             raise NotaryUnavailable("the journal takes nothing any more")
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        offset, self._offset = self._offset, self._offset + len(data)
         self._pending.append((data, waiter))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return waiter
+        return offset, waiter
 
     async def close(self) -> None:
         """Make what was submitted durable, then close the journal."""

@@ -103,6 +103,7 @@ class Journal:
         self._layer = layer
         self._descriptor = descriptor
         self.path = path
+        self.size = 0
 
     @classmethod
     def create(cls, layer: FileLayer, folder: Path, name: str) -> Self:
@@ -118,23 +119,14 @@ class Journal:
             journal.append(MAGIC)
             layer.sync_folder(folder)
         except OSError as error:
-            raise UnavailableError(
-                f"the journal {path} cannot be created",
-                code="data_dir",
-                observed=error.strerror or "an I/O error",
-                hint="check notary.data_dir: its folder must exist and belong to this user",
-            ) from error
+            raise _uncreatable(path, error) from error
         return journal
 
     def append(self, data: bytes) -> None:
-        """Write all of `data` and return when it is durable."""
-        rest = memoryview(data)
-        while rest:
-            taken = self._layer.write(self._descriptor, rest)
-            if taken <= 0:
-                raise OSError("a write took nothing")
-            rest = rest[taken:]
+        """Write all of `data` and return when it is durable; `size` then counts it."""
+        _write_all(self._layer, self._descriptor, data)
         self._layer.sync_data(self._descriptor)
+        self.size += len(data)
 
     def read(self, offset: int) -> Record:
         """Return the record that starts at `offset`, checked.
@@ -151,6 +143,41 @@ class Journal:
     def close(self) -> None:
         """Close the file; its bytes never change after that."""
         self._layer.close(self._descriptor)
+
+
+def store_file(layer: FileLayer, path: Path, data: bytes) -> None:
+    """Write a small file that must not exist yet, durable with its name.
+
+    Raises `UnavailableError`.
+    """
+    try:
+        descriptor = layer.create(path)
+        try:
+            _write_all(layer, descriptor, data)
+            layer.sync_data(descriptor)
+        finally:
+            layer.close(descriptor)
+        layer.sync_folder(path.parent)
+    except OSError as error:
+        raise _uncreatable(path, error) from error
+
+
+def _write_all(layer: FileLayer, descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        taken = layer.write(descriptor, rest)
+        if taken <= 0:
+            raise OSError("a write took nothing")
+        rest = rest[taken:]
+
+
+def _uncreatable(path: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"the file {path} cannot be created",
+        code="data_dir",
+        observed=error.strerror or "an I/O error",
+        hint="check notary.data_dir: its folder must exist and belong to this user",
+    )
 
 
 def _require_private_folder(layer: FileLayer, folder: Path) -> None:

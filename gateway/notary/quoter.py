@@ -45,7 +45,7 @@ class Quoter:
         """
         async with self._turn:
             self._require_ready()
-            self._call = in_thread(self._provider.quote, report_data)
+            self._call = in_thread(lambda: self._provider.quote(report_data))
             try:
                 raw = await asyncio.wait_for(asyncio.shield(self._call), self._timeout)
                 quote = _checked(raw, report_data)
@@ -89,7 +89,7 @@ def _unavailable(code: str, observed: str) -> UnavailableError:
     )
 
 
-def in_thread(function: Callable[[bytes], T], argument: bytes) -> asyncio.Future[T]:
+def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
     """Run a blocking call in a thread of its own and return the future of its result.
 
     The thread is a daemon: a platform call that never returns must not keep the process from
@@ -110,7 +110,7 @@ def in_thread(function: Callable[[bytes], T], argument: bytes) -> asyncio.Future
     def call() -> None:
         result, error = None, None
         try:
-            result = function(argument)
+            result = function()
         except BaseException as caught:  # noqa: BLE001 - it is handed to whoever waits
             error = caught
         try:

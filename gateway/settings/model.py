@@ -107,10 +107,10 @@ class NotarySettings(Section):
     data_dir: Path = unmeasured(REQUIRED, "folder for receipts and leaves, mode 0700")
     keyset_days: int = measured(30, "days after which this boot's keys end", ge=1, le=366)
     retain_receipts: int = unmeasured(
-        1_000_000, "newest receipts that can be fetched by id", ge=1, le=100_000_000
+        250_000, "newest receipts that can be fetched by id", ge=1, le=100_000_000
     )
     max_tasks: int = unmeasured(
-        1_000_000, "tasks whose call numbers are remembered", ge=1, le=100_000_000
+        250_000, "tasks whose call numbers are remembered", ge=1, le=100_000_000
     )
 
 

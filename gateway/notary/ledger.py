@@ -1,0 +1,248 @@
+"""The sequence of one boot, without I/O: admissions, indices, signatures, tasks, the tree.
+
+    announced ─ seal ─► sequenced (index taken, record to be written) ─ settle ─► retrievable
+
+All methods are synchronous: whoever calls them from one thread has the critical section that
+the specification asks for (index, signature and append are one step).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from attestation.encoding.digest import Digest
+from attestation.errors import AttestationError
+from attestation.lineage.context import LineageContext
+from attestation.merkle.tree import Tree, leaf_hash
+from attestation.receipt.claims import End
+from attestation.receipt.outcome import Outcome, abandoned
+from attestation.receipt.seal import SealContext, claims_of, receipt_id_in
+from attestation.receipt.signing import sign_receipt
+from gateway.notary.index import ReceiptIndex, Stored
+from gateway.notary.journal import Kind, encode_record, log_entry
+from gateway.notary.tasks import TaskCounters
+
+if TYPE_CHECKING:
+    from attestation.receipt.commitments import Openings
+    from gateway.notary.boot import BootSecrets, StartedBoot
+    from gateway.notary.interface import Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerBoot:
+    """What every receipt of a boot has in common."""
+
+    issuer: str
+    provider: str
+    started: StartedBoot
+    drawn: BootSecrets = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """A request that is announced and not yet sealed, with its admission number."""
+
+    number: int
+    announcement: Announcement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequenced:
+    """A receipt that has its index; it may leave once `record` is durable."""
+
+    jti: str
+    sub: Digest
+    path: str
+    end: End
+    token: str
+    openings: Openings
+    index: int
+    digest: Digest
+    record: bytes
+
+
+class OutcomeRefused(Exception):  # noqa: N818 - says what happened, and is caught next door
+    """The outcome cannot become a receipt; no index was taken."""
+
+
+class Ledger:
+    """Numbers and seals.  `wall` gives unix seconds; bounds are in entries."""
+
+    def __init__(
+        self,
+        boot: LedgerBoot,
+        *,
+        wall: Callable[[], float],
+        retain_receipts: int,
+        max_tasks: int,
+    ) -> None:
+        self._boot = boot
+        self._wall = wall
+        self._kid = boot.drawn.receipt_jwk.kid
+        self._tree = Tree()
+        self._running: dict[str, Admission] = {}
+        self._sequenced: dict[str, Sequenced] = {}
+        self._index = ReceiptIndex(retain_receipts)
+        self._tasks = TaskCounters(max_tasks)
+        self.admitted = 0
+        self.unauthenticated = 0
+        self.unreceipted = 0
+
+    @property
+    def size(self) -> int:
+        """The number of leaves, durable or not."""
+        return self._tree.size
+
+    @property
+    def head(self) -> tuple[int, Digest]:
+        """Size and root over all leaves, durable or not."""
+        return self._tree.size, Digest(self._tree.root)
+
+    @property
+    def in_flight(self) -> int:
+        """How many announced requests have no index yet."""
+        return len(self._running)
+
+    def open(self) -> bytes:
+        """Take index 0 for the boot statement and return its record."""
+        statement = self._boot.started.evidence.statement
+        self._tree.append(leaf_hash(log_entry(Kind.BOOT, statement.digest)))
+        return encode_record(Kind.BOOT, statement.canonical)
+
+    def announce(self, announcement: Announcement) -> None:
+        """Give the request the next admission number; a known jti raises `ValueError`."""
+        jti = announcement.jti
+        if jti in self._running or jti in self._sequenced or self._index.get(jti) is not None:
+            raise ValueError("a receipt id was announced twice")
+        self._running[jti] = Admission(number=self.admitted, announcement=announcement)
+        self.admitted += 1
+
+    def seal(self, outcome: Outcome) -> Sequenced:
+        """Make the receipt of an announced request and take its index.
+
+        1. the announcement, which the outcome must agree with
+        2. claims, openings, signature, for the index that comes next
+        3. the index is taken: leaf, task, record
+
+        Raises `OutcomeRefused` if 1 or 2 fails: the request is still announced then.  What
+        fails in 3 is fatal for the boot, and is raised as it is.
+        """
+        admission = self._require_announced(outcome)
+        context = self._context(outcome, admission)
+        try:
+            claims, openings = claims_of(outcome, context)
+            token = sign_receipt(claims, self._boot.drawn.receipt_key, self._kid)
+        except (AttestationError, ValueError, TypeError) as error:
+            raise OutcomeRefused("the outcome makes no receipt") from error
+        return self._take_index(outcome, context, token, openings)
+
+    def abandon(self, jti: str) -> Sequenced:
+        """Seal an announced request as `gateway_failure`: nobody is left who knows more."""
+        announcement = self._running[jti].announcement
+        lineage = announcement.lineage or LineageContext(
+            txn=secrets.token_hex(16), span=secrets.token_hex(8)
+        )
+        return self.seal(
+            abandoned(
+                jti=jti,
+                method=announcement.method,
+                path=announcement.path,
+                sub=announcement.sub,
+                grant_digest=announcement.grant_digest,
+                lineage=lineage,
+            )
+        )
+
+    def running(self) -> tuple[str, ...]:
+        """The ids that are announced and not sealed, in the order of their admission."""
+        return tuple(self._running)
+
+    def settle(self, sequenced: Sequenced, offset: int) -> None:
+        """Make a receipt retrievable: its record is durable at this offset."""
+        del self._sequenced[sequenced.jti]
+        self._index.add(
+            sequenced.jti, Stored(offset=offset, sub=sequenced.sub, digest=sequenced.digest)
+        )
+
+    def find(self, receipt_id: str, sub: Digest) -> tuple[str, Stored | None] | None:
+        """Return the jti in `receipt_id` and where its receipt is, None in its place while it has
+        none; None for what does not exist or belongs to another key.
+        """
+        jti = receipt_id_in(receipt_id)
+        if jti is None:
+            return None
+        stored = self._index.get(jti)
+        owner = stored.sub if stored is not None else self._owner_of_running(jti)
+        return (jti, stored) if owner == sub else None
+
+    def _owner_of_running(self, jti: str) -> Digest | None:
+        if jti in self._running:
+            return self._running[jti].announcement.sub
+        return self._sequenced[jti].sub if jti in self._sequenced else None
+
+    def _require_announced(self, outcome: Outcome) -> Admission:
+        admission = self._running.get(outcome.jti)
+        if admission is None:
+            raise OutcomeRefused("an outcome was never announced, or is sealed already")
+        said = admission.announcement
+        agreed = (
+            (said.method, outcome.method),
+            (said.path, outcome.path),
+            (said.sub, outcome.sub),
+            (said.grant_digest, outcome.grant_digest),
+        )
+        if any(announced != claimed for announced, claimed in agreed):
+            raise OutcomeRefused("an outcome contradicts its announcement")
+        return admission
+
+    def _context(self, outcome: Outcome, admission: Admission) -> SealContext:
+        started, drawn = self._boot.started, self._boot.drawn
+        call, previous = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
+        statement = started.evidence.statement
+        return SealContext(
+            issuer=self._boot.issuer,
+            issued_at=int(self._wall()),
+            bootseed=drawn.bootseed,
+            boot_secret=drawn.commitment,
+            keyset_digest=statement.keyset_digest,
+            debug=started.dbgstat,
+            provider=self._boot.provider,
+            quote_digest=started.quote.digest,
+            log_origin=statement.log_origin,
+            index=self._tree.size,
+            admission=admission.number,
+            call=call,
+            previous=previous,
+            known=dict(self._known_parents(outcome)),
+        )
+
+    def _known_parents(self, outcome: Outcome) -> Iterator[tuple[str, Digest]]:
+        for declared in outcome.lineage.parents:
+            jti = receipt_id_in(declared)
+            stored = self._index.get(jti) if jti else None
+            if jti and stored is not None and stored.sub == outcome.sub:
+                yield jti, stored.digest
+
+    def _take_index(
+        self, outcome: Outcome, context: SealContext, token: str, openings: Openings
+    ) -> Sequenced:
+        digest = Digest.of(token.rpartition(".")[0].encode("ascii"))
+        self._tree.append(leaf_hash(log_entry(Kind.RECEIPT, digest)))
+        self._tasks.note(outcome.sub, outcome.lineage.txn, context.call, digest)
+        sequenced = Sequenced(
+            jti=outcome.jti,
+            sub=outcome.sub,
+            path=outcome.path,
+            end=outcome.end,
+            token=token,
+            openings=openings,
+            index=context.index,
+            digest=digest,
+            record=encode_record(Kind.RECEIPT, token.encode("ascii")),
+        )
+        del self._running[outcome.jti]
+        self._sequenced[outcome.jti] = sequenced
+        return sequenced

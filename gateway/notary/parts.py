@@ -1,0 +1,93 @@
+"""What a notary is made of, and the pure steps around its boot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from attestation.bundle import make_bundle
+from attestation.receipt.commitments import Openings, commitment_key
+from gateway.notary.files import FileLayer
+from gateway.notary.interface import Boot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from attestation.receipt.claims import ReceiptClaims
+    from attestation.tdx.collateral import Collateral
+    from gateway.attester.base import QuoteProvider
+    from gateway.notary.boot import BootPlan, StartedBoot
+    from gateway.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotaryLimits:
+    """Bounds of a notary: entries it remembers, and how quotes are paced (seconds)."""
+
+    retain_receipts: int = 250_000
+    max_tasks: int = 250_000
+    quote_timeout: float = 30.0
+    quote_interval: float = 1.0
+    max_challenges: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotaryParts:
+    """What a notary is made of.  `wall` gives unix seconds, `monotonic` steady ones.
+
+    `collateral` overrides what the provider hands out; `on_end` is told once, with a code, why
+    the boot ended.
+    """
+
+    provider: QuoteProvider
+    plan: BootPlan
+    data_dir: Path
+    metrics: Metrics
+    collateral: Collateral | None = None
+    limits: NotaryLimits = NotaryLimits()
+    layer: FileLayer = field(default_factory=FileLayer)
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    on_end: Callable[[str], None] = lambda _reason: None
+
+
+def public_boot(parts: NotaryParts, started: StartedBoot) -> Boot:
+    """Return what verifiers see of a started boot."""
+    collateral = parts.collateral or parts.provider.collateral()
+    statement = started.evidence.statement
+    evidence = replace(
+        started.evidence, collateral=collateral.digest if collateral is not None else None
+    )
+    return Boot(
+        evidence=evidence,
+        collateral=collateral,
+        anchor=parts.provider.anchor(),
+        provider=parts.provider.name,
+        keyset_digest=statement.keyset_digest,
+        log_origin=statement.log_origin,
+    )
+
+
+def boot_document(boot: Boot) -> bytes:
+    """Return the boot's evidence as a bundle: with the journal it is all an auditor needs."""
+    sets = [boot.collateral] if boot.collateral is not None else []
+    return make_bundle(boots=[boot.evidence], collateral=sets).encode()
+
+
+def openings_of(claims: ReceiptClaims, secret: bytes) -> Openings:
+    """Return the openings of a receipt again, from the boot secret alone."""
+    commitments = {
+        "req": claims.request.commitment,
+        "fwd": claims.request.forwarded,
+        "eng": claims.response.engine,
+        "res": claims.response.commitment,
+    }
+    return Openings(
+        keys={
+            label: commitment_key(secret, label, claims.jti)
+            for label, commitment in commitments.items()
+            if commitment is not None
+        }
+    )
