@@ -75,8 +75,9 @@ def find_block(body: bytes) -> FoundBlock | None:
 
 def _starts_frame(body: bytes, offset: int) -> bool:
     framer = SseFramer(max_frame_bytes=len(body))
-    framer.feed(body[:offset])
-    return framer.finish() is None
+    # One byte into the block: only it tells a CR that ends a line from the half of a CRLF.
+    framer.feed(body[: offset + 1])
+    return framer.finish() == body[offset : offset + 1]
 
 
 def _is_one_frame(rest: bytes) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from gateway.engine.scripted import Script, ScriptedEngine
-from gateway.local.gateway import LocalGateway
+from gateway.local.gateway import LocalGateway, LocalPlan
 from gateway.local.loop import LoopThread
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Bench:
             engine = ScriptedEngine(Script())
             address = loop.call(engine.start())
             self._resources.callback(lambda: loop.call(engine.close()))
-            gateway = self._resources.enter_context(LocalGateway(upstream=address))
+            gateway = self._resources.enter_context(LocalGateway(LocalPlan(upstream=address)))
             client = httpx2.Client(
                 base_url=gateway.url,
                 headers={"authorization": f"Bearer {gateway.key}"},

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Self, TypeVar
 
+import uvloop
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import TracebackType
@@ -18,7 +20,7 @@ class LoopThread:
     """The loop runs inside the context; whatever is left in it at the end is cancelled."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gateway")
 
     def __enter__(self) -> Self:
