@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gateway.client.endpoint import Endpoint
 
 CHANNEL_OPEN = (
-    "Confidentiality of the channel is not proved: the gateway lists no TLS key (tls is []), "
-    "so who can read the connection is not part of the evidence."
+    "confidentiality of the channel: not proved, the gateway lists no TLS key (tls is []); "
+    "who can read the connection is not part of the evidence"
 )
 
 

@@ -196,7 +196,10 @@ def peer_of(response: ResponseLike) -> Digest | None:
     """SHA-256 of the peer's SubjectPublicKeyInfo, None where the connection is not TLS."""
     connection = response.extensions.get("network_stream")
     ssl_object = connection.get_extra_info("ssl_object") if connection is not None else None
-    certificate = ssl_object.getpeercert(binary_form=True) if ssl_object is not None else None
+    if ssl_object is None:
+        return None
+    # By position: what blocking connections give is the C object below SSLSocket.
+    certificate = ssl_object.getpeercert(True)  # noqa: FBT003
     return spki_digest(certificate) if certificate is not None else None
 
 

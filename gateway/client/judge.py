@@ -103,10 +103,11 @@ def accept_boot(evidence: Evidence, channel: Check, trust: Trust, *, at: int) ->
 def with_channel(result: AttestationResult, channel: Check) -> AttestationResult:
     """The result with what only a live client can say about the connection."""
     checks = tuple(check for check in result.checks if check.id != channel.id)
-    open_ends = () if channel.status is Status.PASS else (CHANNEL_OPEN,)
-    return dataclasses.replace(
-        result, checks=(*checks, channel), not_proved=(*result.not_proved, *open_ends)
-    )
+    notes = result.not_proved
+    if channel.status is not Status.PASS:
+        topic = CHANNEL_OPEN.partition(":")[0]
+        notes = (CHANNEL_OPEN, *(note for note in notes if not note.startswith(topic)))
+    return dataclasses.replace(result, checks=(*checks, channel), not_proved=notes)
 
 
 def _require_about(call: Call, receipt: Receipt) -> None:
