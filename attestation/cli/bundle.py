@@ -1,0 +1,79 @@
+"""`attested bundle`: several bundles and receipts into one file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attestation.bundle import make_bundle, merge_bundles, parse_evidence, with_endorsements
+from attestation.cli.files import STDIN, load_bytes, load_collateral, print_json, require_one_stdin
+from attestation.errors import UsageError
+
+if TYPE_CHECKING:
+    from attestation.bundle import Bundle
+
+HELP = "merge bundles and receipts into one audit bundle"
+
+_EPILOG = """\
+Nothing is verified: a merged bundle proves what its parts prove.  Files that contradict each
+other about one boot or one receipt are refused; receipts that contradict each other's place in
+the log are kept, because `attested verify` must see them.
+
+examples:
+  attested bundle attestation.json receipt-*.json -o bundle.json
+  attested bundle bundle.json --endorsements collateral.json -o complete.json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
+    add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
+    add("--endorsements", metavar="F", action="append", help="endorsements to put in")
+    add("--json", action="store_true", help="with -o: say as JSON what was written")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge, write, say what was written."""
+    require_one_stdin(args.files)
+    merged = merge_bundles(*(parse_evidence(load_bytes(name)) for name in args.files))
+    sets = [load_collateral(name) for name in args.endorsements or ()]
+    bundle = _only_used(with_endorsements(merged, sets))
+    data = bundle.encode()
+    if args.output == STDIN:
+        sys.stdout.buffer.write(data)
+        return 0
+    try:
+        Path(args.output).write_bytes(data)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {args.output!a}",
+            code="file",
+            observed=error.strerror or "an I/O error",
+        ) from error
+    _say(args, bundle, len(data))
+    return 0
+
+
+def _only_used(bundle: Bundle) -> Bundle:
+    return make_bundle(
+        boots=bundle.boots,
+        collateral=bundle.collateral.values(),
+        epochs=bundle.epochs,
+        receipts=bundle.receipts,
+        tasks=bundle.tasks,
+    )
+
+
+def _say(args: argparse.Namespace, bundle: Bundle, size: int) -> None:
+    counts = {"boots": len(bundle.boots), "receipts": len(bundle.receipts), "bytes": size}
+    if args.json:
+        print_json({"file": args.output} | counts)
+    else:
+        words = ", ".join(f"{count} {name}" for name, count in counts.items())
+        print(f"wrote {args.output}: {words}", file=sys.stderr)

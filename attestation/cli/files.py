@@ -1,0 +1,126 @@
+"""Reading and writing for commands: files, standard input once, instants, policies, roots."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attestation.bundle import MAX_BUNDLE_BYTES
+from attestation.encoding.strict_json import parse_json
+from attestation.errors import MalformedError, UsageError
+from attestation.policy import parse_policy
+from attestation.tdx.anchor import INTEL_ANCHOR, parse_anchor
+from attestation.tdx.collateral import parse_collateral, parse_dcap_collateral
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.policy import Policy
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.collateral import Collateral
+
+STDIN = "-"
+_PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x", "·": ".", "…": "..."})
+
+
+def load_bytes(name: str, *, limit: int = MAX_BUNDLE_BYTES) -> bytes:
+    """Return the contents of a file, or of standard input for "-".
+
+    At most `limit` bytes and one more, so that a parser can say that there were too many.
+    Raises `UsageError` if the file cannot be read.
+    """
+    return _read(name, limit + 1)
+
+
+def load_body(name: str) -> bytes:
+    """Return all of a file or of standard input: a body cut short would look forged."""
+    return _read(name, -1)
+
+
+def _read(name: str, count: int) -> bytes:
+    try:
+        if name == STDIN:
+            return sys.stdin.buffer.read(count)
+        with Path(name).open("rb") as file:
+            return file.read(count)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a file name"
+        raise UsageError(
+            f"cannot read {name!a}", code="file", observed=reason or "an I/O error"
+        ) from error
+
+
+def require_one_stdin(names: Sequence[str | None]) -> None:
+    """Refuse to read standard input twice."""
+    if list(names).count(STDIN) > 1:
+        raise UsageError(
+            "standard input is named twice", code="stdin", expected='"-" for one argument only'
+        )
+
+
+def load_policy(name: str | None) -> Policy | None:
+    """Return the policy in a file; None stays None."""
+    return None if name is None else parse_policy(load_bytes(name))
+
+
+def load_anchors(names: Sequence[str] | None) -> tuple[Anchor, ...]:
+    """Return the roots in files, or Intel's if none is named."""
+    if not names:
+        return (INTEL_ANCHOR,)
+    return tuple(parse_anchor(load_bytes(name)) for name in names)
+
+
+def load_collateral(name: str) -> Collateral:
+    """Return endorsements in a bundle's form or in dcap-qvl's (hexadecimal instead of base64url).
+
+    Raises `MalformedError`.
+    """
+    data = load_bytes(name)
+    try:
+        return parse_collateral(parse_json(data))
+    except MalformedError:
+        return parse_dcap_collateral(data)
+
+
+def parse_instant(text: str | None) -> int:
+    """Return Unix seconds of RFC 3339 text or digits; now for None.  Raises `UsageError`."""
+    if text is None:
+        return int(time.time())
+    if text.isascii() and text.isdigit() and len(text) <= 12:
+        return int(text)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise _bad_instant(text) from None
+    if len(text) == len("2025-06-15"):
+        moment = moment.replace(tzinfo=dt.UTC)
+    if moment.tzinfo is None or moment.year < 1970:
+        raise _bad_instant(text)
+    return int(moment.timestamp())
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON document on one line."""
+    print(json.dumps(value, ensure_ascii=True, sort_keys=True))
+
+
+def print_text(text: str) -> None:
+    """Print text, with what the terminal cannot show replaced."""
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN_MARKS).encode(encoding, "replace").decode(encoding)
+    sys.stdout.write(text)
+
+
+def _bad_instant(text: str) -> UsageError:
+    return UsageError(
+        f"{ascii(text)[:80]} is not an instant",
+        code="instant",
+        expected="Unix seconds, a date, or a time with offset like 2025-06-15T12:00:00Z",
+    )

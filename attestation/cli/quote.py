@@ -1,0 +1,79 @@
+"""`attested quote`: what does this raw TDX quote prove?"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import re
+
+from attestation.cli.files import (
+    load_anchors,
+    load_bytes,
+    load_collateral,
+    load_policy,
+    parse_instant,
+    print_json,
+    print_text,
+    require_one_stdin,
+)
+from attestation.report import documents, render_text
+from attestation.verifier import verify_raw_quote
+
+HELP = "appraise a raw TDX quote against a policy"
+
+_EPILOG = """\
+FILE holds the quote as bytes, hexadecimal or base64, padded or not.  The checks are those that
+`attested verify` makes on the quotes of a bundle; exit codes are the same.
+
+examples:
+  attested quote quote.bin --collateral collateral.json --policy policy.toml
+  attested quote quote.hex --collateral c.json --policy policy.toml --at 2025-06-15T12:00:00Z --json
+"""
+
+_HEX = re.compile(rb"(?:0x)?((?:[0-9a-fA-F]{2})+)")
+_MAX_FILE = 1 << 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("file", metavar="FILE", help='the quote; "-" is stdin')
+    add("--collateral", metavar="F", help="endorsements (this project's JSON or dcap-qvl's)")
+    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Appraise the quote, print the report, return the verdict's exit code."""
+    require_one_stdin([args.file, args.collateral])
+    result = verify_raw_quote(
+        decode_quote(load_bytes(args.file, limit=_MAX_FILE)),
+        load_collateral(args.collateral) if args.collateral else None,
+        load_policy(args.policy),
+        parse_instant(args.at),
+        load_anchors(args.root),
+    )
+    if args.json:
+        print_json(documents([(args.file, result)]))
+    else:
+        print_text(render_text(result, name=args.file))
+    return result.exit_code
+
+
+def decode_quote(data: bytes) -> bytes:
+    """Return the bytes of a quote that may be written in hexadecimal or base64.
+
+    What is neither is returned as it is: the quote parser then says what is wrong.
+    """
+    text = b"".join(data.split())
+    if match := _HEX.fullmatch(text):
+        return bytes.fromhex(match[1].decode("ascii"))
+    try:
+        return base64.b64decode(text.translate(bytes.maketrans(b"-_", b"+/")), validate=True)
+    except binascii.Error:
+        return data

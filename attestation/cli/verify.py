@@ -1,0 +1,179 @@
+"""`attested verify`: what does this bundle or receipt prove?"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attestation.bundle import parse_evidence, with_endorsements
+from attestation.checks import CHECKS
+from attestation.cli.files import (
+    load_anchors,
+    load_body,
+    load_bytes,
+    load_collateral,
+    load_policy,
+    parse_instant,
+    print_json,
+    print_text,
+    require_one_stdin,
+)
+from attestation.errors import MalformedError, UsageError
+from attestation.receipt.seal import receipt_id_in
+from attestation.report import documents, render_text
+from attestation.result import worst
+from attestation.verifier import BODY_CHECKS, Contents, malformed_result, verify
+
+if TYPE_CHECKING:
+    from attestation.bundle import Bundle
+    from attestation.result import AttestationResult
+
+HELP = "verify audit bundles and receipts, offline"
+
+_EPILOG = """\
+exit codes (the worst of several files; 13 before 10 before 11 before 14 before 12 before 15):
+  0   ACCEPTED      every required check passed
+  10  REJECTED      evidence, a signature or a binding is wrong
+  11  NOT-ACCEPTED  genuine, but the policy does not accept it
+  12  INCOMPLETE    nothing wrong, but a required check could not be made
+  13  MALFORMED     a file cannot be parsed
+  15  SIMULATED     all else passes, on simulated evidence
+  1   internal error    2   usage
+
+examples:
+  attested verify bundle.json --policy policy.toml
+  attested verify bundle.json --policy policy.toml --contents bodies/
+  attested verify bundle.json --policy policy.toml --at 2026-09-30T12:00:00Z \\
+      --receipt 8c1f... --request request.json --response answer.json --nonce 5d0a...
+  attested verify demo/bundle.json --policy demo/policy.toml --root demo/root.pem
+  curl -s .../v1/receipts/ID?format=bundle -H "authorization: Bearer $KEY" | attested verify -
+
+--at is the instant to judge by, and your statement that you held the evidence then; receipts
+never move it.  Without --policy the verdict is at best INCOMPLETE.
+
+check ids: """
+
+_BODY_FILE = re.compile(r"([0-9a-f]{32})\.(request|response|engine)")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG + " ".join(CHECKS)
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
+    add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--receipt", metavar="ID", help="the receipt that the next three are about")
+    add("--request", metavar="F", help="the request body, exactly as sent")
+    add("--response", metavar="F", help="the response body, exactly as received")
+    add("--nonce", metavar="N", help="the nonce that was sent with the request")
+    add("--contents", metavar="DIR", help="folder of ID.request and ID.response files")
+    add("--endorsements", metavar="F", action="append", help="endorsements to judge by instead")
+    add("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify every file, print the report, return the worst verdict's exit code."""
+    require_one_stdin([*args.files, args.request, args.response])
+    policy, anchors = load_policy(args.policy), load_anchors(args.root)
+    at = parse_instant(args.at)
+    sets = [load_collateral(name) for name in args.endorsements or ()]
+    parsed = [(name, _parsed(name)) for name in args.files]
+    bundles = [item for _, item in parsed if not isinstance(item, MalformedError)]
+    asked = _asked_about(args, bundles)
+    results: list[tuple[str, AttestationResult]] = []
+    for name, item in parsed:
+        if isinstance(item, MalformedError):
+            results.append((name, malformed_result(item, policy, at)))
+            continue
+        own = {jti: known for jti, known in asked.items() if _belongs(jti, item, bundles)}
+        bundle = with_endorsements(item, sets)
+        results.append((name, verify(bundle, policy, at, anchors, own)))
+    if args.json:
+        print_json(documents(results))
+    else:
+        for name, result in results:
+            print_text(render_text(result, name=name))
+    return worst(result.verdict for _, result in results).exit_code
+
+
+def _parsed(name: str) -> Bundle | MalformedError:
+    data = load_bytes(name)
+    try:
+        return parse_evidence(data)
+    except MalformedError as error:
+        return error
+
+
+def _belongs(jti: str, bundle: Bundle, bundles: list[Bundle]) -> bool:
+    """Say whether a receipt is asked about in this file: where it is, or nowhere at all."""
+    own = any(item.jti == jti for item in bundle.receipts)
+    return own or not any(item.jti == jti for other in bundles for item in other.receipts)
+
+
+def _asked_about(args: argparse.Namespace, bundles: list[Bundle]) -> dict[str, Contents]:
+    asked = _from_folder(args.contents, bundles) if args.contents else {}
+    given = (args.request, args.response, args.nonce)
+    if args.receipt is None and not any(value is not None for value in given):
+        return asked
+    jti = _named_receipt(args, bundles)
+    if jti is None:
+        return asked
+    known = asked.get(jti, Contents())
+    if args.request is not None:
+        known = replace(known, request=load_body(args.request))
+    if args.response is not None:
+        known = replace(known, response=load_body(args.response))
+    if args.nonce is not None:
+        known = replace(known, nonce=args.nonce)
+    return asked | {jti: known}
+
+
+def _named_receipt(args: argparse.Namespace, bundles: list[Bundle]) -> str | None:
+    """Return the receipt the flags are about; None if no file could be read at all."""
+    if args.receipt is not None:
+        jti = receipt_id_in(args.receipt)
+        if jti is None:
+            raise UsageError(
+                "--receipt is not a receipt id",
+                code="receipt_id",
+                expected="32 hexadecimal digits, or an id that contains them",
+            )
+        return jti
+    ids = [item.jti for bundle in bundles for item in bundle.receipts]
+    if len(ids) > 1:
+        raise UsageError(
+            f"the files hold {len(ids)} receipts: say which one is meant",
+            code="receipt_id",
+            expected="--receipt with one of " + ", ".join(ids[:10]),
+        )
+    return ids[0] if ids else None
+
+
+def _from_folder(name: str, bundles: list[Bundle]) -> dict[str, Contents]:
+    """Read ID.request, ID.response and ID.engine files; every body check is then demanded."""
+    folder = Path(name)
+    if not folder.is_dir():
+        raise UsageError(f"{name!a} is not a folder", code="file", hint="see --contents")
+    receipts = {item.jti for bundle in bundles for item in bundle.receipts}
+    bodies = {jti: Contents(demanded=BODY_CHECKS) for jti in receipts}
+    for path in sorted(folder.iterdir()):
+        match = _BODY_FILE.fullmatch(path.name)
+        if match:
+            known = bodies.get(match[1], Contents(demanded=BODY_CHECKS))
+            body = load_body(str(path))
+            bodies[match[1]] = _with_body(known, match[2], body)
+    return bodies
+
+
+def _with_body(known: Contents, kind: str, body: bytes) -> Contents:
+    if kind == "request":
+        return replace(known, request=body)
+    if kind == "response":
+        return replace(known, response=body)
+    return replace(known, engine=body)

@@ -1,0 +1,63 @@
+"""Results as JSON documents, for programs (docs/verifying.md lists every member)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attestation.result import worst
+from attestation.verifier.words import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.result import AttestationResult, Check
+
+RESULT_SCHEMA = "attested-gateway/attestation-result/v1"
+RESULTS_SCHEMA = "attested-gateway/attestation-results/v1"
+
+
+def document(result: AttestationResult, *, name: str) -> dict[str, Any]:
+    """Return everything `result` says, as plain JSON values; `name` is what was verified."""
+    return {
+        "schema": RESULT_SCHEMA,
+        "file": name,
+        "verdict": str(result.verdict),
+        "exit_code": result.exit_code,
+        "at": result.at,
+        "at_utc": instant(result.at),
+        "policy_digest": result.policy_digest.hex if result.policy_digest else None,
+        "trust_domains": sorted(result.trust_domains),
+        "checks": [_check(check) for check in result.checks],
+        "not_proved": list(result.not_proved),
+        "facts": result.facts,
+    }
+
+
+def documents(results: Sequence[tuple[str, AttestationResult]]) -> dict[str, Any]:
+    """Return one document for one file; for several, the worst verdict and one for each."""
+    if len(results) == 1:
+        name, result = results[0]
+        return document(result, name=name)
+    verdict = worst(result.verdict for _, result in results)
+    return {
+        "schema": RESULTS_SCHEMA,
+        "verdict": str(verdict),
+        "exit_code": verdict.exit_code,
+        "results": [document(result, name=name) for name, result in results],
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "id": check.id,
+        "title": check.title,
+        "spec": check.spec,
+        "subject": check.subject,
+        "status": str(check.status),
+        "required": check.required,
+        "fault": str(check.fault) if check.fault else None,
+        "expected": check.expected,
+        "observed": check.observed,
+        "reason": check.reason,
+        "hint": check.hint,
+    }

@@ -1,0 +1,139 @@
+"""Results for people: a line a check, what failed in full, and what stays open."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from attestation.checks import CHECKS
+from attestation.result import AttestationResult, Check, Status, Verdict
+from attestation.verifier.words import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MARKS = {Status.PASS: "✓", Status.FAIL: "✗", Status.SKIP: "-", Status.INFO: "·"}
+_MEANINGS = {
+    Verdict.ACCEPTED: "every required check passed",
+    Verdict.REJECTED: "the evidence, a signature or a binding is wrong",
+    Verdict.NOT_ACCEPTED: "the evidence is genuine, and the policy does not accept it",
+    Verdict.INCOMPLETE: "nothing is wrong, but a required check could not be made",
+    Verdict.MALFORMED: "the file is not what its format demands",
+    Verdict.UNAVAILABLE: "something that was needed could not be reached",
+    Verdict.SIMULATED: "all checks pass, on simulated evidence that proves nothing about hardware",
+}
+_LINES_PER_KIND = 4
+_WIDTH = 100
+_ID_WIDTH = max(map(len, CHECKS)) + 1
+
+
+def render_text(result: AttestationResult, *, name: str) -> str:
+    """Return the report on `name`, ending in a newline.
+
+    A line for each check, grouped by subject; a failure or a required skip with what was
+    expected, seen, and what to do.  Of more than four receipts, those with nothing wrong are
+    summed up.  Ends with what is not proved, and the verdict with its exit code.
+    """
+    lines = [f"{name}"]
+    for subject, checks in _grouped(result.checks):
+        lines += ["", f"  {subject}"]
+        for alike in _alike(checks):
+            lines += _check_lines(alike[0]) if len(alike) == 1 else _skipped_lines(alike)
+    lines += ["", "What this does not prove"]
+    for note in result.not_proved:
+        lines += textwrap.wrap(note, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    policy = result.policy_digest.hex if result.policy_digest else "none was given"
+    lines += [
+        "",
+        f"verified as of {instant(result.at)}; policy {policy}",
+        f"{result.verdict} (exit {result.exit_code}): {_MEANINGS[result.verdict]}",
+    ]
+    lines += _decisive_lines(result)
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(checks: Sequence[Check]) -> Iterable[tuple[str, list[Check]]]:
+    subjects: dict[str, list[Check]] = {}
+    for check in checks:
+        subjects.setdefault(check.subject, []).append(check)
+    receipts = [subject for subject in subjects if subject.startswith("receipt ")]
+    quiet = [s for s in receipts if all(c.verdict is Verdict.ACCEPTED for c in subjects[s])]
+    summed = set(quiet) if len(receipts) > _LINES_PER_KIND else set()
+    for subject, own in subjects.items():
+        if subject not in summed:
+            yield subject, own
+    if summed:
+        yield from _summed_up([check for check in checks if check.subject in summed], len(summed))
+
+
+def _summed_up(checks: list[Check], count: int) -> Iterable[tuple[str, list[Check]]]:
+    first: dict[tuple[str, Status], Check] = {}
+    for check in checks:
+        first.setdefault((check.id, check.status), check)
+    totals = Counter((check.id, check.status) for check in checks)
+    yield (
+        f"{count} receipts with nothing wrong",
+        [
+            Check(
+                id=check.id,
+                subject="",
+                status=check.status,
+                required=False,
+                reason=f"{totals[check.id, check.status]} of {count}",
+            )
+            for check in first.values()
+        ],
+    )
+
+
+def _alike(checks: list[Check]) -> Iterable[list[Check]]:
+    """Put skips together that have one and the same reason; everything else stands alone."""
+    groups: dict[object, list[Check]] = {}
+    for number, check in enumerate(checks):
+        skipped = check.status is Status.SKIP
+        key = (check.reason, check.hint, check.required) if skipped else number
+        groups.setdefault(key, []).append(check)
+    return groups.values()
+
+
+def _skipped_lines(checks: list[Check]) -> list[str]:
+    text = f"{', '.join(check.id for check in checks)}: {checks[0].reason}"
+    mark = f"    {_MARKS[Status.SKIP]} "
+    lines = textwrap.wrap(
+        text, _WIDTH, initial_indent=mark, subsequent_indent=" " * 6, break_on_hyphens=False
+    )
+    return lines + (_indented("hint", checks[0].hint) if checks[0].required else [])
+
+
+def _check_lines(check: Check) -> list[str]:
+    head = f"    {_MARKS[check.status]} {check.id:<{_ID_WIDTH}}"
+    lines = [f"{head}{check.title}: {check.reason}"]
+    if check.verdict is Verdict.ACCEPTED:
+        return lines
+    lines += _indented("expected", check.expected)
+    lines += _indented("seen", check.observed)
+    lines += _indented("hint", check.hint)
+    return lines
+
+
+def _indented(label: str, text: str) -> list[str]:
+    if not text:
+        return []
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=f"        {label:<9}",
+        subsequent_indent=" " * 17,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _decisive_lines(result: AttestationResult) -> list[str]:
+    """Name the checks that the verdict follows from, so that nobody has to search for them."""
+    if result.verdict in (Verdict.ACCEPTED, Verdict.SIMULATED):
+        return []
+    decisive = Counter(check.id for check in result.checks if check.verdict is result.verdict)
+    names = [f"{id_} ({n} times)" if n > 1 else id_ for id_, n in decisive.items()]
+    return ["because of " + ", ".join(names)] if names else []
