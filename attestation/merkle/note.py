@@ -32,7 +32,7 @@ _KEY_BYTES = 32
 _KEY_ID_BYTES = 4
 _MIN_SIGNATURE_BYTES = 5
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
-_NAME = re.compile(r"[^\s+]+")
+_NAME = re.compile(r"[^\s+\ud800-\udfff]+")
 _KEY_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _DASH = "— "
 
