@@ -25,7 +25,10 @@ POLICY_CODES = frozenset(
 )
 
 # The first pattern that is found anywhere in the text decides.
+# The quoting enclave comes first: its report can be in debug mode too, which is no policy matter.
 _TABLE: tuple[tuple[str, str], ...] = (
+    (r"Invalid QE auth data length|QE report validation failed|QE report hash mismatch", "qe"),
+    (r"QE (ISVSVN|MRSIGNER|ISVPRODID|MISCSELECT|ATTRIBUTES) ", "qe"),
     (r"CertRevoked|status is invalid: Revoked", "revoked"),
     (r"CertNotValidYet|issue date is in the future", "not_yet_valid"),
     (
@@ -42,8 +45,6 @@ _TABLE: tuple[tuple[str, str], ...] = (
     (r"TDX module (MRSIGNER|SEAMATTRIBUTES) mismatch", "module"),
     (r"No matching TCB level|No TCB levels|TDX module TCB level check", "no_tcb_level"),
     (r"Fmspc mismatch", "fmspc"),
-    (r"Invalid QE auth data length|QE report validation failed|QE report hash mismatch", "qe"),
-    (r"QE (ISVSVN|MRSIGNER|ISVPRODID|MISCSELECT|ATTRIBUTES) ", "qe"),
     (r"UnknownIssuer|InvalidCrlSignatureForPublicKey|Failed to (load|parse) root ca\b", "root"),
     (r"[Ss]ignature is invalid|InvalidSignatureForPublicKey", "signature"),
     (

@@ -166,13 +166,22 @@ def _run_dcap_qvl(raw: bytes, collateral: Collateral, at: int, root_der: bytes) 
         claims = verifier.verify_with_policy(raw, _foreign(collateral), at, policy)
         return str(claims.to_json())
     except ValueError as error:
-        raise refusal(str(error)) from error
+        raise refusal(_full_text(str(error), raw, collateral, at, root_der)) from error
     except BaseException as error:
         # A panic in the compiled library arrives as a BaseException of its own kind; it must
         # refuse this quote, not end the process.  Everything else is not ours to stop.
         if type(error).__name__ != "PanicException":
             raise
         raise EvidenceError("the quote verifier failed", code="other") from error
+
+
+def _full_text(text: str, raw: bytes, collateral: Collateral, at: int, root_der: bytes) -> str:
+    """Return the refusal with its causes, which only the older entry point spells out."""
+    try:
+        dcap_qvl.verify_with_root_ca(raw, _foreign(collateral), root_der, at)
+    except ValueError as error:
+        return str(error)
+    return text
 
 
 def _foreign(collateral: Collateral) -> dcap_qvl.QuoteCollateralV3:

@@ -7,13 +7,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from attestation.tdx.collateral import Collateral
-from gateway.attester.simulated.facts import QE_ATTRIBUTES, QE_ISV_PROD_ID, QE_SIGNER
+from gateway.attester.simulated.facts import QE_ISV_PROD_ID, QE_SIGNER
 from gateway.attester.simulated.keys import sign_raw
 
 if TYPE_CHECKING:
     from gateway.attester.simulated.facts import Endorsements, SvnLevel, TcbLevel
     from gateway.attester.simulated.pki import Pki
 
+# Initialised and with a provisioning key; debug and everything else off, XFRM left open.
+_QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
 
 
@@ -72,7 +74,7 @@ def _qe_identity(endorsements: Endorsements, now: int) -> dict[str, Any]:
         "tcbEvaluationDataNumber": endorsements.qe_evaluation_number,
         "miscselect": "00000000",
         "miscselectMask": "FFFFFFFF",
-        "attributes": QE_ATTRIBUTES.hex().upper(),
+        "attributes": _QE_ATTRIBUTES,
         "attributesMask": _QE_ATTRIBUTES_MASK,
         "mrsigner": QE_SIGNER.hex().upper(),
         "isvprodid": QE_ISV_PROD_ID,
