@@ -82,7 +82,10 @@ class VectorDirectory:
         path = self._locate(name)
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _bad(f"{name} is too large", f"at most {MAX_FILE_BYTES} bytes")
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _bad(f"{name} cannot be read", "a readable file", str(error.strerror)) from None
         expected = self._digests.get(_normal(name))
         if expected is not None and hashlib.sha256(data).hexdigest() != expected:
             raise _bad(f"{name} is not the file its manifest describes", f"SHA-256 {expected}")
@@ -113,11 +116,18 @@ class VectorDirectory:
     def _entry_file(self, folder: str, item: dict[str, Any]) -> str:
         name = _file_name(item)
         local = f"{folder}/{name}"
-        found = local if self._inside(local).exists() else name
+        found = local if self._exists(local) else name
         if "sha256" in item:
             self._digests[_normal(found)] = _sha256(item, name)
         self.read(found)
         return found
+
+    def _exists(self, name: str) -> bool:
+        try:
+            return self._inside(name).exists()
+        except OSError:
+            # A name that is too long for the file system names nothing.
+            return False
 
     def _register(self, item: dict[str, Any]) -> str:
         name = _file_name(item)

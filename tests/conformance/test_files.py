@@ -122,6 +122,15 @@ def test_file_changed_after_the_check_is_noticed(build: Build) -> None:
     assert refusal(directory.read, "./a") == "manifest"
 
 
+def test_unreadable_file_is_rejected(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    directory = VectorDirectory(build({"a": b"x"}))
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert refusal(directory.read, "a") == "manifest"
+
+
 def test_large_file_is_rejected_unread(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     assert files.MAX_FILE_BYTES == 64 * 1024 * 1024
     directory = VectorDirectory(build({"a": b"four"}))
@@ -179,6 +188,8 @@ def test_directory_without_sub_manifests_has_no_entries(tmp_path: Path) -> None:
         pytest.param({"file": "../q.bin"}, id="parent"),
         pytest.param({"file": "/etc/hostname"}, id="absolute"),
         pytest.param({}, id="no name"),
+        pytest.param({"file": "n" * 5000}, id="endless name"),
+        pytest.param({"file": "a\0b"}, id="NUL in the name"),
     ],
 )
 def test_odd_entry_is_rejected(tmp_path: Path, entry: dict[str, object]) -> None:
