@@ -1,4 +1,4 @@
-"""A whole gateway over real sockets: real notary on a real disk, a scripted engine, a raw client."""
+"""A whole gateway over real sockets: real notary, real disk, scripted engine, raw client."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ANSWER = (
 )
 EVENTS = (
     b'data: {"id":"c","model":"m-served","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n',
-    b': keep-alive\n\ndata: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+    b': note\n\ndata: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
 )
 DONE = b"data: [DONE]\n\n"
 PLAIN = Script(writes=(ANSWER[:40], ANSWER[40:]), close=Close.CLEAN, content_type=JSON)
