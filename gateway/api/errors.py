@@ -69,6 +69,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(NotaryUnavailable, _notary_unavailable)
     app.add_exception_handler(UnavailableError, _unavailable)
     app.add_exception_handler(UpstreamError, _upstream_error)
+    app.add_exception_handler(Exception, _internal_error)
 
 
 async def _api_error(_request: Request, error: Exception) -> JSONResponse:
@@ -115,6 +116,10 @@ async def _upstream_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UpstreamError)  # noqa: S101
     status = 504 if error.kind.is_timeout else 502
     return error_response(ApiError(status, str(error.kind), "the engine did not answer"))
+
+
+async def _internal_error(_request: Request, _error: Exception) -> JSONResponse:
+    return error_response(ApiError(500, "internal", "the gateway failed; tell its operator"))
 
 
 def not_found() -> ApiError:

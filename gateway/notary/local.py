@@ -95,7 +95,14 @@ class LocalNotary:
             issuer=parts.plan.name, provider=parts.provider.name, started=started, drawn=drawn
         )
         notary = cls(parts, public_boot(parts, started), ledger_boot)
-        await notary._open()
+        try:
+            await notary._open()
+        except NotaryUnavailable as error:
+            raise UnavailableError(
+                "the journal of this boot cannot be written",
+                code="journal_failed",
+                hint="check the disk of notary.data_dir",
+            ) from error
         return notary
 
     @property

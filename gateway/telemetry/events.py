@@ -34,14 +34,11 @@ ADDRESS: Final = _matching(_ADDRESS)
 NUMBER: Final = _number
 
 EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
-    "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "quote_digest": HEX, "provider": CODE},
-    "boot.ended": {"origin": ORIGIN, "reason": CODE, "receipts": NUMBER, "in_flight": NUMBER},
+    "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "provider": CODE},
+    "boot.ended": {"reason": CODE},
     "listening": {"address": ADDRESS},
     "stopping": {"signal": NUMBER},
-    "quote.failed": {"code": CODE},
-    "keys_file.state": {"reason": CODE},
-    "tls.installed": {"certificates": NUMBER},
-    "internal_error": {"where": CODE, "kind": CODE},
+    "internal_error": {"kind": CODE},
 }
 
 

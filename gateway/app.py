@@ -1,0 +1,97 @@
+"""The whole HTTP surface as one ASGI application: inference routes beside control routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from gateway.access.slots import RefusalBudget
+from gateway.api.control import build_control_app
+from gateway.api.parts import ControlParts
+from gateway.edge.errors import is_anthropic
+from gateway.edge.inference import InferenceRoutes
+from gateway.edge.limits import EdgeLimits
+from gateway.edge.routes import inference_path
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.access.store import KeyStore
+    from gateway.notary.interface import Notary
+    from gateway.settings import Settings
+    from gateway.telemetry.events import Events
+    from gateway.upstream import Upstream
+
+    Scope = dict[str, Any]
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppParts:
+    """What an application is made of.  `monotonic` gives steady seconds."""
+
+    notary: Notary
+    keys: KeyStore
+    upstream: Upstream
+    events: Events
+    monotonic: Callable[[], float]
+
+
+def build_app(settings: Settings, parts: AppParts) -> Asgi:
+    """Return the ASGI 3 application of the specification's HTTP surface.
+
+    No failure leaves it: the server would print a traceback, and a traceback may quote content.
+    """
+    limits, report = settings.limits, reporter(parts.events)
+    inference = InferenceRoutes(
+        keys=parts.keys,
+        notary=parts.notary,
+        upstream=parts.upstream,
+        limits=EdgeLimits(
+            body_bytes=limits.body_bytes,
+            body_seconds=limits.body_seconds,
+            response_bytes=limits.response_bytes,
+            frame_bytes=limits.frame_bytes,
+            max_n=limits.max_n,
+        ),
+        engine_name=settings.upstream.engine,
+        refusals=RefusalBudget(per_second=limits.refusals_per_second, clock=parts.monotonic),
+        report=report,
+    )
+    control_parts = ControlParts(notary=parts.notary, keys=parts.keys, upstream=parts.upstream)
+    # FastAPI's own type for an application differs from the plain ASGI one in spelling only.
+    control = cast("Asgi", build_control_app(control_parts))
+    return _Surface(inference, control, report)
+
+
+def reporter(events: Events) -> Callable[[BaseException], None]:
+    """Return a function that logs that something failed and of what type, never its text."""
+
+    def report(error: BaseException) -> None:
+        events.emit("internal_error", kind=type(error).__name__.lower())
+
+    return report
+
+
+class _Surface:
+    """Chooses between the two kinds of routes by the exact path."""
+
+    def __init__(
+        self, inference: Asgi, control: Asgi, report: Callable[[BaseException], None]
+    ) -> None:
+        self._inference = inference
+        self._control = control
+        self._report = report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Unknown paths below /v1/messages are answered in that API's form, which the edge has.
+        if inference_path(scope) is not None or is_anthropic(scope["path"]):
+            await self._inference(scope, receive, send)
+            return
+        try:
+            await self._control(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - answered with 500 by then; see build_app
+            self._report(error)

@@ -1,0 +1,76 @@
+"""From settings to the parts of a notary: provider, collateral, plan."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from attestation.errors import UnavailableError
+from attestation.tdx.collateral import parse_dcap_collateral
+from gateway.attester.base import open_provider
+from gateway.notary.boot import BootPlan
+from gateway.notary.parts import NotaryLimits, NotaryParts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from attestation.encoding.digest import Digest
+    from attestation.tdx.collateral import Collateral
+    from gateway.settings import Settings
+    from gateway.telemetry.metrics import Metrics
+
+_DAY_SECONDS = 86_400
+
+
+def open_notary_parts(
+    settings: Settings,
+    *,
+    tls_spki: tuple[Digest, ...],
+    metrics: Metrics,
+    on_end: Callable[[str], None],
+) -> NotaryParts:
+    """Return what a notary with these settings is made of.
+
+    Opens the quote provider and reads the collateral file; raises `UsageError`,
+    `UnavailableError` or `MalformedError` as those do.
+    """
+    evidence, notary = settings.evidence, settings.notary
+    now = int(time.time())
+    return NotaryParts(
+        provider=open_provider(evidence.provider),
+        plan=BootPlan(
+            name=settings.name,
+            config_digest=settings.config_digest,
+            tls_spki=tls_spki,
+            not_after=now + notary.keyset_days * _DAY_SECONDS,
+            now=now,
+            runtime_log=evidence.runtime_log,
+        ),
+        data_dir=notary.data_dir,
+        metrics=metrics,
+        collateral=_load_collateral(evidence.collateral_file),
+        limits=NotaryLimits(
+            retain_receipts=notary.retain_receipts,
+            max_tasks=notary.max_tasks,
+            quote_timeout=evidence.quote_timeout,
+            quote_interval=evidence.quote_interval,
+            max_challenges=evidence.max_challenges,
+        ),
+        on_end=on_end,
+    )
+
+
+def _load_collateral(path: Path | None) -> Collateral | None:
+    if path is None:
+        return None
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnavailableError(
+            f"the collateral file {path} cannot be read",
+            code="collateral_file",
+            observed=error.strerror or "an I/O error",
+            hint="unset evidence.collateral_file, or fetch the file anew",
+        ) from error
+    return parse_dcap_collateral(data)
