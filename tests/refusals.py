@@ -12,9 +12,9 @@ from attestation.errors import AttestationError, MalformedError
 
 def refusal(
     action: Callable[..., object],
-    *args: Any,  # noqa: ANN401
+    *args: Any,
     error: type[AttestationError] = MalformedError,
-    **kwargs: Any,  # noqa: ANN401
+    **kwargs: Any,
 ) -> str:
     """Call `action`, which must raise exactly `error`, and return the code of that error."""
     with pytest.raises(error) as caught:

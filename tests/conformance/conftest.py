@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from attestation.conformance.case import Case, Judgement, judge
 from attestation.conformance.files import VectorDirectory
 from attestation.conformance.topics import TOPICS
 
-Content = bytes | str | dict[str, object] | list[object]
+Content = bytes | str | dict[str, Any] | list[Any]
 Build = Callable[[dict[str, Content]], Path]
 
 
@@ -52,7 +53,7 @@ def build(tmp_path: Path) -> Build:
     return write
 
 
-def lines(*objects: dict[str, object]) -> str:
+def lines(*objects: dict[str, Any]) -> str:
     return "".join(json.dumps(value) + "\n" for value in objects)
 
 

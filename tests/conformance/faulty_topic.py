@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 from attestation.conformance.case import Case
 from attestation.conformance.files import VectorDirectory
@@ -55,7 +56,7 @@ def cases(directory: VectorDirectory, resources: ExitStack) -> Iterator[Case]:
         if line == "linger":
             resources.callback(linger)
         elif line.startswith("note "):
-            resources.callback(lambda path=line[5:]: open(path, "w").close())  # noqa: PTH123
+            resources.callback(Path(line[5:]).touch)
         else:
             name, expected = line.split(" ", 1)
             yield Case(name=name, expected=json.loads(expected), run=ACTIONS[name])

@@ -19,7 +19,7 @@ from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError
 from tests.refusals import refusal
 
-TEXTS = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=8)
+TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXTS
 
 
@@ -32,22 +32,22 @@ def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 @given(nested(SCALARS))
-def test_restricted_form_agrees_with_an_independent_implementation(value: object) -> None:
+def test_restricted_form_agrees_with_an_independent_implementation(value: Any) -> None:
     assert jcs.canonicalize(value) == rfc8785.dumps(value) == jcs.canonicalize_full(value)
 
 
 @given(nested(SCALARS | st.floats(allow_nan=False, allow_infinity=False)))
-def test_full_form_agrees_with_an_independent_implementation(value: object) -> None:
+def test_full_form_agrees_with_an_independent_implementation(value: Any) -> None:
     assert jcs.canonicalize_full(value) == rfc8785.dumps(value)
 
 
 @given(nested(SCALARS))
-def test_canonical_bytes_are_read_back_and_accepted_as_canonical(value: object) -> None:
+def test_canonical_bytes_are_read_back_and_accepted_as_canonical(value: Any) -> None:
     assert jcs.parse_canonical(jcs.canonicalize(value)) == value
 
 
 @given(nested(SCALARS))
-def test_only_the_canonical_spelling_is_accepted(value: object) -> None:
+def test_only_the_canonical_spelling_is_accepted(value: Any) -> None:
     spelling = json.dumps(value, indent=1).encode()
     if spelling == jcs.canonicalize(value):
         assert jcs.parse_canonical(spelling) == value
@@ -133,7 +133,7 @@ def test_largest_safe_integer_has_a_canonical_form(value: int) -> None:
         pytest.param({"\udfff": 1}, id="lone surrogate in a name"),
     ],
 )
-def test_value_without_restricted_form_is_rejected(value: object) -> None:
+def test_value_without_restricted_form_is_rejected(value: Any) -> None:
     assert refusal(jcs.canonicalize, value) == "jcs"
 
 
@@ -149,7 +149,7 @@ def test_value_without_restricted_form_is_rejected(value: object) -> None:
         pytest.param({"\udfff": 1}, id="lone surrogate in a name"),
     ],
 )
-def test_value_without_full_form_is_rejected(value: object) -> None:
+def test_value_without_full_form_is_rejected(value: Any) -> None:
     assert refusal(jcs.canonicalize_full, value) == "jcs"
 
 

@@ -9,6 +9,7 @@ import copy
 import json
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from attestation.encoding import base64url, jcs
 from attestation.errors import AttestationError
@@ -80,12 +81,12 @@ def _doubled_member(rng: Random, data: bytes) -> bytes:
     return data[:place] + b'"a":1,"a":2,' + data[place:]
 
 
-def _change_value(rng: Random, holder: list[object]) -> list[object]:
+def _change_value(rng: Random, holder: list[Any]) -> list[Any]:
     """Walk down at random from `holder[0]` and change what is reached."""
     container: list[object] | dict[str, object] = holder
     key: int | str = 0
     while True:
-        inner = container[key]  # type: ignore[index, call-overload]
+        inner = container[key]  # type: ignore[index]
         if not isinstance(inner, (dict, list)) or not inner or rng.random() < 0.2:
             break
         container = inner
@@ -96,9 +97,9 @@ def _change_value(rng: Random, holder: list[object]) -> list[object]:
     elif operation == 1 and container is not holder:
         _copy_beside(rng, container, key)
     elif operation == 2:
-        container[key] = rng.choice(VALUES)  # type: ignore[index, call-overload]
+        container[key] = rng.choice(VALUES)  # type: ignore[index]
     else:
-        container[key] = _varied(rng, container[key])  # type: ignore[index, call-overload]
+        container[key] = _varied(rng, container[key])  # type: ignore[index]
     return holder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,8 +91,8 @@ def test_origin_of_256_characters_passes() -> None:
         {"root": bytes(33)},
     ],
 )
-def test_checkpoint_that_has_no_text_is_not_made(changed: dict[str, object]) -> None:
-    fields = {"origin": "o", "size": 1, "root": ROOT} | changed
+def test_checkpoint_that_has_no_text_is_not_made(changed: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"origin": "o", "size": 1, "root": ROOT} | changed
     assert refusal(Checkpoint, **fields) == "checkpoint"
 
 
