@@ -72,7 +72,7 @@ def parse_claims(payload: dict[str, Any]) -> ReceiptClaims:
 
 def _submodules(members: Members) -> tuple[str, Digest, Digest | None]:
     tdx = members.object("tdx")
-    provider = tdx.text("provider", pattern=text.NAME)
+    provider = tdx.text("provider", pattern=text.LABEL)
     quote_digest = tdx.digest_base64url("quote")
     tdx.close()
     evidence = None
@@ -86,7 +86,7 @@ def _submodules(members: Members) -> tuple[str, Digest, Digest | None]:
 
 def _request(members: Members) -> RequestClaims:
     claims = RequestClaims(
-        method=members.text("m", choices=("POST",)),
+        method=members.text("m", pattern=text.METHOD),
         path=members.text("p", pattern=text.PATH),
         content_type=_text_or_null(members, "ct", text.CONTENT_TYPE),
         commitment=_optional_commitment(members, "c"),
@@ -176,7 +176,7 @@ def _attempts(members: Members) -> tuple[Attempt, ...]:
 def _attempt(value: Any) -> Attempt:  # noqa: ANN401  (one parsed JSON value)
     members = Members(value, "an upstream attempt")
     attempt = Attempt(
-        upstream=members.text("up", pattern=text.NAME),
+        upstream=members.text("up", pattern=text.LABEL),
         local=members.flag("local"),
         outcome=members.text("out", pattern=text.CODE),
         milliseconds=members.integer("ms"),

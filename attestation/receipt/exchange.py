@@ -117,6 +117,8 @@ class Exchange:
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     ) -> None:
         _require_fit(text.RECEIPT_ID, jti, "a receipt id")
+        _require_fit(text.METHOD, method, "a method")
+        _require_fit(text.PATH, path, "a path")
         if nonce is not None:
             _require_fit(text.NONCE, nonce, "a receipt nonce")
         self.jti = jti
@@ -155,7 +157,10 @@ class Exchange:
 
     @property
     def broken(self) -> bool:
-        """Whether a stream can end in nothing but an error, so that reading on is pointless."""
+        """Whether a stream can end in nothing but an error, so that reading on is pointless.
+
+        Then report `engine_end(clean=False)`, close the engine's connection, and `finish`.
+        """
         return self.halted and self._stream.tracker.terminal is None
 
     def receive(self, data: bytes) -> None:
@@ -208,9 +213,9 @@ class Exchange:
         self._plan = plan
 
     def attempt(self, upstream: str, *, local: bool, outcome: str, milliseconds: int) -> None:
-        """Record a try to reach an upstream.  Beyond four, the last one replaces its forerunner."""
+        """Record a try to reach an upstream.  Of many, the first two and the last are kept."""
         self._enter("attempt")
-        _require_fit(text.NAME, upstream, "an upstream name")
+        _require_fit(text.LABEL, upstream, "an upstream name")
         _require_fit(text.CODE, outcome, "an attempt's outcome")
         del self._attempts[text.MAX_ATTEMPTS - 1 :]
         self._attempts.append(

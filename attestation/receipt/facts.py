@@ -38,9 +38,12 @@ class FactSheet:
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
-        """Finish reasons in the order of the choices, at most 16, then "error" if one was seen."""
+        """The different finish reasons, in the order of the choices that first had them, at most
+        three; then "error" if the engine reported one.
+        """
         ordered = [self._reasons[index] for index in sorted(self._reasons)]
-        return (*ordered[: text.MAX_REASONS], *((ERROR,) if self.error else ()))
+        different = tuple(dict.fromkeys(ordered))
+        return (*different[: text.MAX_REASONS], *((ERROR,) if self.error else ()))
 
     def read_answer(self, dialect: Dialect, document: dict[str, Any]) -> None:
         """Take the facts of a whole answer."""
@@ -90,7 +93,9 @@ class FactSheet:
             self._note_reason(1, _object(response.get("incomplete_details")).get("reason"))
 
     def _note_reason(self, index: int, reason: object) -> None:
-        if isinstance(reason, str) and text.REASON.fullmatch(reason):
+        if reason == ERROR:
+            self.error = True
+        elif isinstance(reason, str) and text.REASON.fullmatch(reason):
             self._reasons[index] = reason
 
 

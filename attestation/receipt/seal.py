@@ -20,6 +20,7 @@ from attestation.receipt.claims import (
     ResponseClaims,
 )
 from attestation.receipt.commitments import Openings, commit, commitment_key
+from attestation.receipt.fitting import fit_claims
 
 if TYPE_CHECKING:
     from attestation.receipt.outcome import Body, Outcome
@@ -59,7 +60,8 @@ class SealContext:
 def claims_of(outcome: Outcome, context: SealContext) -> tuple[ReceiptClaims, Openings]:
     """Return the claims of one receipt, and the openings for its requester.
 
-    Every commitment gets its own key; only labels that occur in the claims are opened.
+    Every commitment gets its own key; only labels that occur in the claims are opened.  The
+    claims fit into a token (see `fit_claims`).
     """
     committer = _Committer(context.boot_secret, outcome.jti)
     claims = ReceiptClaims(
@@ -91,7 +93,7 @@ def claims_of(outcome: Outcome, context: SealContext) -> tuple[ReceiptClaims, Op
         ),
         lineage=_lineage(outcome, context),
     )
-    return claims, Openings(keys=committer.keys, inserted=outcome.inserted)
+    return fit_claims(claims), Openings(keys=committer.keys, inserted=outcome.inserted)
 
 
 def receipt_id_in(identifier: str) -> str | None:

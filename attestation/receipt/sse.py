@@ -71,22 +71,26 @@ class SseFramer:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes."""
-        # What an engine really sends: one whole frame a read, LF line ends.
-        if (
-            self._started
-            and not self._buffer
-            and data.find(b"\n\n") == len(data) - 2 > 0
-            and data[0] != _LF
-            and b"\r" not in data
-            and len(data) <= self._max
-        ):
-            return [data]
+        if self._started and not self._buffer and self._is_common(data):
+            if data.find(b"\n\n") == len(data) - 2:
+                return [data]
+            return [frame + b"\n\n" for frame in data[:-2].split(b"\n\n")]
         self._buffer += data
         return [] if self.oversize else self._cut()
 
     def finish(self) -> bytes | None:
         """Return what is left after the last whole frame, None if nothing is."""
         return bytes(self._buffer) or None
+
+    def _is_common(self, data: bytes) -> bool:
+        """What an engine really sends: whole frames, LF line ends, one blank line after each."""
+        return (
+            data.endswith(b"\n\n")
+            and len(data) <= self._max
+            and b"\r" not in data
+            and b"\n\n\n" not in data
+            and data[0] != _LF
+        )
 
     def _cut(self) -> list[bytes]:
         frames: list[bytes] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REPORT_DATA_BYTES: Final = 64
 BOOTSEED_BYTES: Final = 32
-LOG_NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,64}", re.ASCII)
+LOG_NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,48}", re.ASCII)
 LOG_ORIGIN: Final = re.compile(rf"{LOG_NAME.pattern}/[0-9a-f]{{16}}", re.ASCII)
 _BOOTSEED: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -59,7 +59,7 @@ def log_origin(name: str, bootseed: bytes) -> str:
         raise MalformedError(
             "the name cannot be that of a log",
             code="log_name",
-            expected="1 to 64 characters of A-Z a-z 0-9 . _ : / @ -",
+            expected="1 to 48 characters of A-Z a-z 0-9 . _ : / @ -",
         )
     return f"{name}/{bootseed.hex()[:16]}"
 
