@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from gateway.cli.local.gateway import LocalGateway, LocalPlan
+from gateway.cli.local.loop import LoopThread
 from gateway.engine.scripted import Script, ScriptedEngine
-from gateway.local.gateway import LocalGateway, LocalPlan
-from gateway.local.loop import LoopThread
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

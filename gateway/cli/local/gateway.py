@@ -16,11 +16,11 @@ from gateway.access.store import Clocks, KeyStore
 from gateway.api.control import build_control_app
 from gateway.api.parts import ControlParts
 from gateway.attester.base import open_provider
+from gateway.cli.local.loop import LoopThread
 from gateway.edge.inference import InferenceRoutes
 from gateway.edge.routes import inference_path
 from gateway.edge.server import EdgeServer, Listen, bind
 from gateway.edge.tls import BootTls
-from gateway.local.loop import LoopThread
 from gateway.notary.boot import BootPlan
 from gateway.notary.local import LocalNotary
 from gateway.notary.parts import NotaryParts

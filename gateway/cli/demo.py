@@ -1,0 +1,169 @@
+"""`attested demo`: the whole story on one machine, in a few seconds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from attestation.errors import EvidenceError, UnavailableError
+from gateway.attester.simulated.provider import RealDevices
+from gateway.cli.local.gateway import LocalGateway, LocalPlan
+from gateway.cli.local.loop import LoopThread
+from gateway.client.export import write_private
+from gateway.demo import report
+from gateway.demo.folder import README_NAME, prepare
+from gateway.demo.story import tell
+from gateway.engine.standin import DEFAULT_MODEL, StandInEngine
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from gateway.client.session import Session
+
+HELP = "show the whole story: gateway, receipts, verifier, tampering"
+DEFAULT_FOLDER = "attested-demo"
+_EVENT_DELAY = 0.01
+
+_DESCRIPTION = """\
+Starts a gateway with simulated TDX quotes in front of a stand-in engine, asks it twice through
+the unmodified OpenAI client, verifies the audit bundle in another process, and shows that one
+changed byte of answer, receipt or quote is refused.  Needs no TEE, GPU, network or account.
+"""
+_EPILOG = """\
+exit codes: 0 everything went as told; 10 something did not; 2 usage; 14 something is missing
+
+examples:
+  attested demo
+  attested demo --out /tmp/demo --json
+  attested demo --upstream http://127.0.0.1:8000     (a real vLLM instead of the stand-in)
+  attested demo --keep                               (leave the gateway running to play with)
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--upstream", metavar="URL", help="engine to use: http://HOST:PORT or unix:PATH")
+    add("--model", metavar="NAME", help="model to ask (default: the engine's first)")
+    add("--out", metavar="DIR", default=DEFAULT_FOLDER, help="folder to leave (%(default)s)")
+    add("--keep", action="store_true", help="keep gateway and engine running until Ctrl-C")
+    add("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell the story; `EvidenceError` if it did not go as told."""
+    _require_openai()
+    _require_simulation()
+    folder = prepare(Path(args.out))
+    with ExitStack() as stack:
+        upstream, engine = args.upstream or _stand_in(stack), None
+        if args.upstream is None:
+            engine = f"stand-in/{DEFAULT_MODEL}"
+        model = args.model or _first_model(upstream)
+        _say("starting a gateway and its engine …")
+        plan = LocalPlan(upstream=upstream, engine=engine, tls="self-signed")
+        gateway = stack.enter_context(LocalGateway(plan))
+        story = tell(gateway, model, folder, _openai)
+        write_private(folder.path / README_NAME, report.readme(story).encode())
+        if args.json:
+            print(json.dumps(report.document(story, str(folder.path))))
+        else:
+            print(report.render(story, str(folder.path)), end="")
+        sys.stdout.flush()
+        if not story.went_as_told:
+            raise EvidenceError(
+                "the demo did not go as told",
+                code="demo",
+                expected="exit 15 for the bundle, 10 or 13 for every changed byte",
+                hint="this is a bug in the gateway or the verifier",
+            )
+        if args.keep:
+            _keep(gateway)
+    return 0
+
+
+def _stand_in(stack: ExitStack) -> str:
+    loop = stack.enter_context(LoopThread())
+    engine = StandInEngine(delay=_EVENT_DELAY)
+    address = loop.call(engine.start())
+    stack.callback(lambda: loop.call(engine.close()))
+    return address
+
+
+def _first_model(upstream: str) -> str:
+    uds = upstream.removeprefix("unix:") if upstream.startswith("unix:") else None
+    origin = "http://localhost" if uds else upstream
+    try:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=uds)) as client:
+            cards = client.get(f"{origin}/v1/models").raise_for_status().json()["data"]
+        return str(cards[0]["id"])
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, LookupError, TypeError) as error:
+        raise UnavailableError(
+            "the engine does not list its models",
+            code="upstream",
+            expected="GET /v1/models as vLLM answers it",
+            observed=type(error).__name__,
+            hint="is it running at this address? name a model with --model otherwise",
+        ) from error
+
+
+def _openai(session: Session, key: str) -> OpenAI:
+    from openai import OpenAI  # noqa: PLC0415 - an extra: only the demo needs it
+
+    return OpenAI(
+        base_url=session.base_url, api_key=key, http_client=session.http_client(), max_retries=0
+    )
+
+
+def _require_openai() -> None:
+    try:
+        import openai  # noqa: F401, PLC0415 - asked for its presence only
+    except ImportError:
+        raise UnavailableError(
+            "the demo speaks to the gateway with the openai package, which is not installed",
+            code="extra",
+            hint="pip install 'attested-gateway[demo]'",
+        ) from None
+
+
+def _require_simulation() -> None:
+    found = RealDevices().found()
+    if found is not None:
+        raise UnavailableError(
+            "this machine is a TDX guest: the demo would use its real quotes, and this version "
+            "has no real quote provider yet",
+            code="real_device",
+            expected="a machine without a TDX device, for simulated quotes",
+            observed=found,
+            hint="simulated evidence never stands beside real evidence; run the demo elsewhere",
+        )
+
+
+def _keep(gateway: LocalGateway) -> None:
+    _say(
+        f"the gateway stays at {gateway.url} until Ctrl-C; its only API key:\n"
+        f"  {gateway.key}\n"
+        "  curl --insecure "
+        f'{gateway.url}/v1/chat/completions -H "authorization: Bearer {gateway.key}" \\\n'
+        "    -H 'content-type: application/json' -H 'x-receipt: inline' -i \\\n"
+        '    -d \'{"messages":[{"role":"user","content":"hello"}],"model":"MODEL"}\''
+    )
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,148 @@
+"""The demo in words: on the terminal, as JSON, and in the folder's README.txt."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from attestation.result import Status
+from gateway.demo.folder import MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.demo.audit import Audit
+    from gateway.demo.story import Story
+
+SCHEMA = "attested-gateway/demo/v1"
+_WIDTH = 96
+_OPEN_HARDWARE = (
+    "Nothing here says anything about hardware: the quotes are SIMULATED, signed by keys this "
+    "process made. On a TDX machine the same code runs with real quotes and ends in exit 0."
+)
+
+
+def render(story: Story, folder: str) -> str:
+    """The story as text for a terminal."""
+    passed = sum(check.status is Status.PASS for check in story.connected.checks)
+    lines = [
+        "1. A gateway started in front of an engine",
+        f"   gateway {story.url}, model {story.model}, one fresh API key, simulated TDX quotes",
+        *_says("proved", "nothing yet"),
+        "",
+        "2. A client accepted the gateway's evidence before sending anything",
+        f"   {passed} checks passed, verdict {story.connected.verdict}",
+        *_says(
+            "proved",
+            "the quote is signed under the root in root.pem, shows the software and settings that "
+            "policy.toml pins, and commits to the keyset; the TLS connection ends at a key of it",
+        ),
+        *_says("not", _OPEN_HARDWARE),
+        "",
+        "3. The unmodified OpenAI client asked twice",
+        f"   plain      {_short(story.answers[0])}",
+        f"   streaming  {_short(story.answers[1])}",
+        *(f"   receipt    {call.receipt_id}  {call.path}" for call in story.calls),
+        *_says(
+            "proved",
+            "each receipt is signed by the boot's key and commits to the exact bytes sent and "
+            "read and to a fresh nonce; the client saw no end of an answer before that held",
+        ),
+        "",
+        "4. An auditor verified the bundle in another process, offline",
+        *_audited(story.audit),
+        *_says(
+            "proved",
+            "the same again from files alone: who has the bundle, the policy and the root needs "
+            "neither the gateway nor this machine",
+        ),
+        "",
+        "5. One byte was changed, in three places, and each change was refused",
+    ]
+    for one in story.tamperings:
+        lines += [f"   {one.change}", *_audited(one.audit)]
+    lines += [
+        *_says("proved", "a change of answer, receipt or quote does not go unnoticed"),
+        "",
+        "Not proved by any of this",
+        *(line for note in story.audit.not_proved for line in _bullet(note)),
+        "",
+        f"Everything is in {folder}; README.txt there has the commands to retype.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def readme(story: Story) -> str:
+    """README.txt of the folder."""
+    commands = [story.audit, *(one.audit for one in story.tamperings)]
+    lines = [
+        MARK,
+        "",
+        "bundle.json   evidence of one gateway boot, and a receipt with openings for each call",
+        "bodies/       the exact requests and answers, by receipt id",
+        "policy.toml   what the auditor accepts: the software and settings it names",
+        "root.pem      the root of the SIMULATED platform; Intel's is built into the verifier",
+        "tampered/     copies in which one byte was changed",
+        "",
+        "Bodies and openings are confidential; here they are made up.",
+        "",
+        "To check again, in this folder (in a checkout the command is .venv/bin/attested):",
+        "",
+    ]
+    for one in commands:
+        lines += [*_wrapped_command(one.command), f"    exit {one.exit_code}: {one.verdict}", ""]
+    lines += [
+        "The endorsements of the simulated platform go out of date; after that the first command",
+        "ends in 11, and --at with a time at which you held these files gives 15 again.",
+        "",
+        "What none of this proves:",
+        *(line for note in story.audit.not_proved for line in _bullet(note)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def document(story: Story, folder: str) -> dict[str, Any]:
+    """The story as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "folder": folder,
+        "went_as_told": story.went_as_told,
+        "connected": str(story.connected.verdict),
+        "receipts": [call.receipt_id for call in story.calls],
+        "audit": _audit_json(story.audit),
+        "tampered": [{"change": one.change, **_audit_json(one.audit)} for one in story.tamperings],
+        "not_proved": list(story.audit.not_proved),
+    }
+
+
+def _audited(audit: Audit) -> list[str]:
+    failing = [f"   ✗ {line}" for line in audit.failing]
+    return [f"   exit {audit.exit_code} {audit.verdict}, {audit.passed} checks passed", *failing]
+
+
+def _audit_json(audit: Audit) -> dict[str, Any]:
+    return {
+        "command": audit.command,
+        "exit_code": audit.exit_code,
+        "verdict": audit.verdict,
+        "failing": list(audit.failing),
+    }
+
+
+def _says(label: str, text: str) -> list[str]:
+    head = f"   {label:<7} "
+    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+
+
+def _bullet(text: str) -> Iterable[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+
+
+def _wrapped_command(command: str) -> list[str]:
+    wrapped = textwrap.wrap(command, _WIDTH - 4, break_long_words=False, break_on_hyphens=False)
+    lines = [f"  {line} \\" if line is not wrapped[-1] else f"  {line}" for line in wrapped]
+    return [lines[0], *(f"    {line}" for line in lines[1:])]
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, _WIDTH - 16, placeholder=" …")

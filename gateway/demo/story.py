@@ -1,0 +1,150 @@
+"""The demo itself, step by step.
+
+1. A gateway starts in front of an engine, with a fresh API key and simulated quotes.
+2. A client accepts its evidence before it sends anything.
+3. The unmodified OpenAI client asks twice, plain and streaming.
+4. An auditor, another process, verifies the bundle: exit 15.
+5. One byte of the answer, of the receipt and of the quote is changed: each is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attestation.bundle import parse_bundle
+from attestation.policy import parse_policy
+from attestation.result import AttestationResult, Verdict
+from gateway.cli.local.policy import pin_policy
+from gateway.client.export import BUNDLE_NAME, write_private
+from gateway.client.judge import Trust
+from gateway.client.session import Session
+from gateway.demo import tamper
+from gateway.demo.audit import Audit, audit
+from gateway.demo.folder import POLICY_NAME, ROOT_NAME, TAMPERED_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openai import OpenAI
+
+    from gateway.cli.local.gateway import LocalGateway
+    from gateway.client.call import Call
+    from gateway.demo.folder import DemoFolder
+
+PROMPT = "In one sentence: why should an answer come with a receipt?"
+MAX_TOKENS = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tampering:
+    """One changed byte and what the auditor said to it."""
+
+    change: str
+    audit: Audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """Everything that happened, for the report and the README."""
+
+    url: str
+    model: str
+    connected: AttestationResult
+    answers: tuple[str, str]
+    calls: tuple[Call, ...]
+    audit: Audit
+    tamperings: tuple[Tampering, ...]
+
+    @property
+    def went_as_told(self) -> bool:
+        """Whether the untouched bundle is accepted as simulated and every change is refused."""
+        refused = {Verdict.REJECTED.exit_code, Verdict.MALFORMED.exit_code}
+        return self.audit.exit_code == Verdict.SIMULATED.exit_code and all(
+            one.audit.exit_code in refused for one in self.tamperings
+        )
+
+
+def tell(
+    gateway: LocalGateway,
+    model: str,
+    folder: DemoFolder,
+    sdk: Callable[[Session, str], OpenAI],
+) -> Story:
+    """Run every step against a running gateway and leave its record in `folder`.
+
+    `sdk` makes the OpenAI client.  Raises `AttestationError` where the gateway is not accepted.
+    """
+    policy = pin_policy(gateway.boot).encode()
+    write_private(folder.path / POLICY_NAME, policy)
+    root = gateway.anchor.certificate.public_bytes(Encoding.PEM)
+    write_private(folder.path / ROOT_NAME, root)
+    trust = Trust(
+        policy=parse_policy(policy),
+        anchors=(gateway.anchor,),
+        gate=AttestationResult.require_accepted_or_unsafe_simulated,
+    )
+    session = Session.connect(gateway.url, trust)
+    with sdk(session, gateway.key) as client:
+        answers = _ask_plain(client, model), _ask_streaming(client, model)
+    session.export(folder.path)
+    return Story(
+        url=gateway.url,
+        model=model,
+        connected=session.result,
+        answers=answers,
+        calls=session.calls,
+        audit=audit(folder.path, BUNDLE_NAME, *_GROUNDS, "--contents", "bodies"),
+        tamperings=_tamper(folder, session.calls[0]),
+    )
+
+
+_GROUNDS = ("--policy", POLICY_NAME, "--root", ROOT_NAME)
+
+
+def _ask_plain(client: OpenAI, model: str) -> str:
+    answer = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": PROMPT}], max_tokens=MAX_TOKENS
+    )
+    return answer.choices[0].message.content or ""
+
+
+def _ask_streaming(client: OpenAI, model: str) -> str:
+    chunks = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": f"{PROMPT} Stream it."}],
+        max_tokens=MAX_TOKENS,
+        stream=True,
+    )
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
+def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
+    """Change one byte of the answer, the receipt and the quote; each copy goes to the auditor."""
+    bundle = parse_bundle((folder.path / BUNDLE_NAME).read_bytes())
+    jti = call.receipt_id or ""
+    answer, in_answer = tamper.change_answer(call.response_body)
+    receipt, in_receipt = tamper.change_receipt(bundle, jti)
+    quote, in_quote = tamper.change_quote(bundle)
+    for name, data in (("answer", answer), ("receipt.json", receipt), ("quote.json", quote)):
+        write_private(folder.tampered / name, data)
+    about = ("--receipt", jti, "--request", f"bodies/{jti}.request")
+    return (
+        Tampering(
+            change=str(in_answer),
+            audit=audit(
+                folder.path, BUNDLE_NAME, *_GROUNDS, *about,
+                "--response", f"{TAMPERED_NAME}/answer",
+            ),
+        ),
+        Tampering(
+            change=str(in_receipt),
+            audit=audit(folder.path, f"{TAMPERED_NAME}/receipt.json", *_GROUNDS),
+        ),
+        Tampering(
+            change=str(in_quote),
+            audit=audit(folder.path, f"{TAMPERED_NAME}/quote.json", *_GROUNDS),
+        ),
+    )  # fmt: skip
