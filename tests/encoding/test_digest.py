@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding.digest import Digest
+from attestation.errors import MalformedError
 from tests.refusals import refusal
 
 
@@ -41,6 +42,14 @@ def test_digest_of_another_length_is_rejected(length: int) -> None:
 )
 def test_hex_in_another_spelling_is_rejected(text: str) -> None:
     assert refusal(Digest.from_hex, text) == "digest"
+
+
+def test_refusal_says_which_digest() -> None:
+    for read in (Digest.from_hex, Digest.from_base64url):
+        with pytest.raises(MalformedError, match=r"^digest "):
+            read("!")
+        with pytest.raises(MalformedError, match=r"^the keyset's digest "):
+            read("!", what="the keyset's digest")
 
 
 def test_base64url_of_another_length_is_rejected() -> None:

@@ -126,9 +126,9 @@ def test_asking_whether_a_member_is_there_does_not_read_it() -> None:
 
 def test_null_counts_as_read_only_where_it_is_null() -> None:
     members = Members({"m": 0, "n": None}, "the thing")
-    assert not members.is_null("m")
-    assert not members.is_null("absent")
-    assert members.is_null("n")
+    assert members.is_null("m") is False
+    assert members.is_null("absent") is False
+    assert members.is_null("n") is True
     assert refusal(members.close) == "unknown_member"
     members.integer("m")
     members.close()
