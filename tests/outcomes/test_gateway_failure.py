@@ -1,0 +1,235 @@
+"""The gateway itself breaks: no answer without a receipt, and nothing of the content in sight."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import cast
+
+import pytest
+
+from attestation.receipt.claims import End
+from gateway.engine.scripted import Close, Script
+from gateway.errors import NotaryUnavailable
+from gateway.notary.files import FileLayer
+from gateway.notary.interface import ReceiptState
+from gateway.upstream import EngineCall, ResponseHead, Upstream, UpstreamLimits
+from tests.outcomes.bench import DONE, EVENTS, PLAIN, QUESTION, STREAM, Bench
+from tests.outcomes.conftest import Start
+
+SECRET = "canary-77ab"
+
+
+class BrokenCall:
+    """A call with a bug in it: it fails in a way nobody planned for."""
+
+    def __init__(self, head: ResponseHead | None, pieces: tuple[bytes, ...]) -> None:
+        self._head = head
+        self._pieces = list(pieces)
+        self.attempts: list[object] = []
+        self.complete = False
+
+    async def head(self) -> ResponseHead:
+        if self._head is None:
+            raise RuntimeError(SECRET)
+        return self._head
+
+    async def read(self) -> bytes:
+        if not self._pieces:
+            raise RuntimeError(SECRET)
+        return self._pieces.pop(0)
+
+    def close(self) -> None:
+        self.complete = False
+
+
+class BrokenUpstream:
+    name = "e1"
+    local = False
+
+    def __init__(self, head: ResponseHead | None, *pieces: bytes) -> None:
+        self._call = BrokenCall(head, pieces)
+
+    def start(self, **_: object) -> EngineCall:
+        return cast("EngineCall", self._call)
+
+
+def with_upstream(bench: Bench, upstream: BrokenUpstream) -> None:
+    """Put a broken part in the place of the engine client."""
+    parts = bench.routes._parts
+    bench.routes._parts = type(parts)(
+        notary=parts.notary,
+        upstream=cast("Upstream", upstream),
+        limits=parts.limits,
+        engine_name=parts.engine_name,
+        report=parts.report,
+    )
+
+
+JSON_HEAD = ResponseHead(status=200, content_type="application/json")
+STREAM_HEAD = ResponseHead(status=200, content_type="text/event-stream")
+
+
+@pytest.mark.parametrize(
+    "upstream",
+    [BrokenUpstream(None), BrokenUpstream(JSON_HEAD, b"half an answer")],
+    ids=["before the head", "inside a plain answer"],
+)
+async def test_bug_before_the_answer_is_a_500_with_a_receipt(
+    start: Start, upstream: BrokenUpstream
+) -> None:
+    bench = await start(PLAIN)
+    with_upstream(bench, upstream)
+    reply = await bench.ask()
+    claims = await bench.checked(reply, QUESTION)
+    assert (reply.status, reply.error()["code"]) == (500, "internal_error")
+    assert claims.response.end is End.GATEWAY_FAILURE
+    assert SECRET.encode() not in reply.body
+    assert [type(error) for error in bench.reported] == [RuntimeError]
+    assert bench.receipts == 1
+    assert bench.routes._keys.slots.running(bench.sub) == 0
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_bug_inside_a_stream_ends_it_with_an_error_event_and_a_receipt(
+    start: Start, inline: bool
+) -> None:
+    bench = await start(STREAM)
+    with_upstream(bench, BrokenUpstream(STREAM_HEAD, EVENTS[0]))
+    reply = await bench.ask(inline=inline)
+    claims = await bench.checked(reply, QUESTION)
+    assert reply.ended
+    assert reply.body.startswith(EVENTS[0])
+    assert b'"code":"internal_error"' in reply.body
+    assert SECRET.encode() not in reply.body
+    assert claims.response.end is End.GATEWAY_FAILURE
+    assert bench.receipts == 1
+
+
+class BrokenDisk(FileLayer):
+    """A disk whose sync fails from the moment it is told to."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def sync_data(self, descriptor: int) -> None:
+        if self.broken:
+            raise OSError(errno.EIO, "injected")
+        super().sync_data(descriptor)
+
+
+async def test_plain_answer_whose_receipt_cannot_be_made_durable_is_discarded(
+    start: Start,
+) -> None:
+    disk = BrokenDisk()
+    bench = await start(PLAIN, layer=disk)
+    disk.broken = True
+    reply = await bench.ask()
+    assert (reply.status, reply.error()["code"]) == (503, "receipt_unavailable")
+    assert reply.headers["x-should-retry"] == "false"
+    assert "x-receipt" not in reply.headers
+    assert len(bench.engine.requests) == 1
+    assert bench.receipts == 0
+
+
+async def test_stream_whose_receipt_cannot_be_made_durable_is_cut_before_its_end(
+    start: Start,
+) -> None:
+    disk = BrokenDisk()
+    bench = await start(STREAM, layer=disk)
+    disk.broken = True
+    reply = await bench.ask()
+    assert not reply.ended
+    assert reply.body == b"".join(EVENTS)
+    assert DONE not in reply.body
+
+
+async def test_after_the_boot_ended_the_engine_is_not_asked_any_more(start: Start) -> None:
+    disk = BrokenDisk()
+    bench = await start(PLAIN, layer=disk)
+    disk.broken = True
+    await bench.ask()
+    disk.broken = False
+    reply = await bench.ask()
+    assert (reply.status, reply.error()["code"]) == (503, "notary_unavailable")
+    assert reply.headers["retry-after"]
+    assert len(bench.engine.requests) == 1
+
+
+async def test_refusal_whose_receipt_cannot_be_made_durable_says_nothing_else(
+    start: Start,
+) -> None:
+    disk = BrokenDisk()
+    bench = await start(PLAIN, layer=disk)
+    disk.broken = True
+    reply = await bench.ask(b"{")
+    assert (reply.status, reply.error()["code"]) == (503, "receipt_unavailable")
+
+
+async def test_caller_that_left_a_boot_that_ended_breaks_nothing(start: Start) -> None:
+    disk = BrokenDisk()
+    patient = UpstreamLimits(first_byte_timeout=60)
+    bench = await start(Script(close=Close.MUTE), layer=disk, upstream_limits=patient)
+    client = await bench.connect()
+    client.send(bench.request())
+    async with asyncio.timeout(10):
+        while not bench.engine.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    disk.broken = True
+    client.leave()
+    await asyncio.wait_for(bench.engine.left.wait(), 5)
+    async with asyncio.timeout(10):
+        while bench.notary.healthy:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert bench.reported == []
+
+
+class CarelessNotary:
+    """A notary that fails in a way its interface does not name."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._notary = bench.notary
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._notary, name)
+
+    async def seal(self, _outcome: object) -> None:
+        raise ZeroDivisionError(SECRET)
+
+
+async def test_notary_that_fails_unforeseen_releases_nothing(start: Start) -> None:
+    bench = await start(PLAIN)
+    parts = bench.routes._parts
+    bench.routes._parts = type(parts)(
+        notary=CarelessNotary(bench),  # type: ignore[arg-type]
+        upstream=parts.upstream,
+        limits=parts.limits,
+        engine_name=parts.engine_name,
+        report=parts.report,
+    )
+    reply = await bench.ask()
+    assert (reply.status, reply.error()["code"]) == (503, "receipt_unavailable")
+    assert SECRET.encode() not in reply.body
+    assert [type(error) for error in bench.reported] == [ZeroDivisionError]
+
+
+async def test_request_still_running_when_the_notary_closes_is_sealed_by_it(start: Start) -> None:
+    patient = UpstreamLimits(first_byte_timeout=60)
+    bench = await start(Script(close=Close.MUTE), upstream_limits=patient)
+    client = await bench.connect()
+    client.send(bench.request())
+    async with asyncio.timeout(10):
+        while not bench.engine.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    jti = bench.engine.requests[0].header("x-request-id")
+    assert jti is not None
+    found = await bench.notary.find(jti, bench.sub)
+    assert found is not None
+    assert found.state is ReceiptState.RUNNING
+    await bench.server.stop()
+    # Serving has stopped within its drain time, and the engine was let go.
+    await asyncio.wait_for(bench.engine.left.wait(), 5)
+    await bench.notary.close()
+    assert bench.receipts == 1
+    with pytest.raises(NotaryUnavailable):
+        await bench.notary.find(jti, bench.sub)
