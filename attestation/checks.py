@@ -20,7 +20,7 @@ class CheckSpec:
 
 _TABLE = (
     ("BUNDLE", "The file has its one well-formed form", "bundle.md#format"),
-    ("QUOTE-FORMAT", "The quote is a canonical TDX quote", "bundle.md#quotes"),
+    ("QUOTE-FORMAT", "The quote parses and has its proper form", "bundle.md#quotes"),
     ("QUOTE-GENUINE", "The quote is signed by a certified platform", "policy.md#quotes"),
     ("COLLATERAL-FRESH", "The endorsements are in date", "policy.md#endorsements"),
     ("TCB-STATUS", "The platform's patch level is on the allow-list", "policy.md#tdx"),

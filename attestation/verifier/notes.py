@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from attestation.policy import Policy
 
 _ALWAYS = (
-    "time: receipt times are the guest's clock, which the host controls",
     "physical attacks: whoever extracts a platform's attestation key can forge its quotes",
     "the software itself: a measurement says which software ran, not that it is free of faults",
 )
@@ -21,6 +20,8 @@ _SIMULATED = (
     "machine"
 )
 _NO_ORIGIN = "which software is wanted: without a policy nothing says which measurements to accept"
+_NO_CLOCK = "time: receipt times are the guest's clock, which the host controls"
+_NO_STATEMENT = "what the quote speaks for: nothing was compared with its REPORTDATA"
 _NO_CONTENT = (
     "no content bound: no request and answer were checked against a receipt "
     "(give --request and --response, or --contents)"
@@ -45,12 +46,14 @@ def not_proved(
     receipts = _subjects(checks, "RECEIPT-FORMAT", Status.PASS)
     notes = [_SIMULATED] if "simulated" in trust_domains else []
     notes += [] if policy.reference_values else [_NO_ORIGIN]
+    notes += [] if "BOOT-STATEMENT" in passed else [_NO_STATEMENT]
     if receipts:
         notes += _content(checks, receipts)
         notes += [] if "NONCE" in passed else [_NO_NONCE]
         notes += _anchoring(checks, receipts)
         notes += [] if "MODEL" in passed else [_NO_MODEL]
         notes += [] if "CHANNEL" in passed else [_NO_CHANNEL]
+        notes += [_NO_CLOCK]
     notes += [_UNBOUND] if policy.tdx.unbound_keys else []
     notes += [] if "PLATFORM" in passed else [_NO_PLATFORM]
     return (*notes, *_ALWAYS)
