@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from attestation.encoding import jcs
@@ -20,14 +21,14 @@ LOG_ORIGIN: Final = re.compile(rf"{LOG_NAME.pattern}/[0-9a-f]{{16}}", re.ASCII)
 _BOOTSEED: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-class Canonical:
+class Canonical(ABC):
     """A value with one JSON form, hence one byte form, one digest and one REPORTDATA."""
 
     __slots__ = ()
 
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        raise NotImplementedError
 
     @property
     def canonical(self) -> bytes:
