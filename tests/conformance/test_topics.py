@@ -275,7 +275,7 @@ def test_c2sp_note_verdicts_and_parsed_files(build: Build) -> None:
             "example.json": {"note": NOTE, "meaning": "…"},
             "broken.json": {"note": "x"},
             "logs.yaml": f'Logs:\n  - PublicKey: {VKEY}\n    PublicKey: "{ecdsa}"\n',
-            "more.yml": f"- PublicKey: {VKEY}x\n",
+            "more.yml": f"- PublicKey: {VKEY}x\n- PublicKey: {VKEY.replace(NAME, 'other')}\n",
         }
     )
     assert judgements("c2sp-note", root) == {
@@ -289,6 +289,7 @@ def test_c2sp_note_verdicts_and_parsed_files(build: Build) -> None:
         "logs.yaml#0": ACCEPT,
         "logs.yaml#1": ACCEPT,
         "more.yml#0": Judgement(got="reject", ok=False),
+        "more.yml#1": Judgement(got="reject", ok=False),
     }
 
 
