@@ -11,75 +11,32 @@ it is always a mistake of the gateway, never of a client or an engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from attestation.encoding.digest import Digest
-from attestation.errors import UsageError
 from attestation.receipt import text
-from attestation.receipt.claims import ALLOWED, UNDECIDED, Attempt, End, Splice
+from attestation.receipt.claims import ALLOWED, UNDECIDED, Attempt, End
 from attestation.receipt.delivery import RunningBody, StreamDelivery, body_of
 from attestation.receipt.dialect import Dialect, error_frame
+from attestation.receipt.order import (
+    STREAMS,
+    LocalProtocolError,
+    State,
+    misuse,
+    require_fit,
+    require_order,
+)
 from attestation.receipt.outcome import Body, LineageContext, ModelFacts, Outcome
 from attestation.receipt.plain import facts_of_answer
+from attestation.receipt.plan import ForwardPlan, require_consistent
 
 if TYPE_CHECKING:
-    import re
-
     from attestation.receipt.facts import FactSheet
 
+__all__ = ["Exchange", "ForwardPlan", "LocalProtocolError", "State"]
+
 DEFAULT_MAX_FRAME_BYTES: Final = 1 << 20
-
-
-class LocalProtocolError(UsageError):
-    """The gateway used an exchange in the wrong order or with contradictory values."""
-
-
-class State(StrEnum):
-    """Where an exchange stands."""
-
-    RECEIVING = "receiving"
-    RECEIVED = "received"
-    PLANNED = "planned"
-    PLAIN = "plain"
-    STREAM = "stream"
-    PLAIN_DONE = "plain_done"
-    STREAM_DONE = "stream_done"
-    ANSWERED = "answered"
-    FINISHED = "finished"
-
-
-_RUNNING: Final = frozenset(State) - {State.FINISHED}
-_STREAMS: Final = frozenset({State.STREAM, State.STREAM_DONE})
-_ENGINE: Final = frozenset({State.PLANNED, State.PLAIN, State.PLAIN_DONE}) | _STREAMS
-_BEFORE_PLAN: Final = frozenset({State.RECEIVING, State.RECEIVED})
-_ALLOWED_IN: Final = {
-    "receive": frozenset({State.RECEIVING}),
-    "received": frozenset({State.RECEIVING}),
-    "decide": _BEFORE_PLAN,
-    "set_model": _BEFORE_PLAN | {State.PLANNED},
-    "plan": frozenset({State.RECEIVED}),
-    "attempt": _ENGINE | {State.ANSWERED},
-    "respond": frozenset({State.PLANNED}),
-    "engine": frozenset({State.PLAIN, State.STREAM}),
-    "taken": _STREAMS,
-    "engine_end": frozenset({State.PLAIN, State.STREAM}),
-    "answer": _RUNNING - _STREAMS,
-    "finish": _RUNNING,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardPlan:
-    """The exact bytes for the engine, and how they differ from the received ones.
-
-    `inserted` holds the bytes of each splice, in the order of `splices`.
-    """
-
-    body: bytes = field(repr=False)
-    splices: tuple[Splice, ...] = ()
-    inserted: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,11 +73,11 @@ class Exchange:
         lineage: LineageContext,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     ) -> None:
-        _require_fit(text.RECEIPT_ID, jti, "a receipt id")
-        _require_fit(text.METHOD, method, "a method")
-        _require_fit(text.PATH, path, "a path")
+        require_fit(text.RECEIPT_ID, jti, "a receipt id")
+        require_fit(text.METHOD, method, "a method")
+        require_fit(text.PATH, path, "a path")
         if nonce is not None:
-            _require_fit(text.NONCE, nonce, "a receipt nonce")
+            require_fit(text.NONCE, nonce, "a receipt nonce")
         self.jti = jti
         self.state = State.RECEIVING
         self.body = b""
@@ -177,7 +134,7 @@ class Exchange:
     def decide(self, code: str = ALLOWED) -> None:
         """Record the decision: "allow", or the code of a refusal."""
         self._enter("decide")
-        _require_fit(text.CODE, code, "a decision code")
+        require_fit(text.CODE, code, "a decision code")
         self._decision = code
 
     def set_model(
@@ -208,15 +165,15 @@ class Exchange:
         """
         self._enter("plan", State.PLANNED)
         if self._decision != ALLOWED or self._request_partial:
-            raise _misuse("only a whole request that was allowed is forwarded", "plan")
-        _require_consistent(plan, self._request.body)
+            raise misuse("only a whole request that was allowed is forwarded", "plan")
+        require_consistent(plan, self._request.body)
         self._plan = plan
 
     def attempt(self, upstream: str, *, local: bool, outcome: str, milliseconds: int) -> None:
         """Record a try to reach an upstream.  Of many, the first two and the last are kept."""
         self._enter("attempt")
-        _require_fit(text.LABEL, upstream, "an upstream name")
-        _require_fit(text.CODE, outcome, "an attempt's outcome")
+        require_fit(text.LABEL, upstream, "an upstream name")
+        require_fit(text.CODE, outcome, "an attempt's outcome")
         del self._attempts[text.MAX_ATTEMPTS - 1 :]
         self._attempts.append(
             Attempt(
@@ -245,7 +202,7 @@ class Exchange:
         """Note that the transport took `data`, a whole return value of `engine`, in order."""
         self._enter("taken")
         if not self._stream.taken(data):
-            raise _misuse("pieces are taken whole and in the order they were released", "taken")
+            raise misuse("pieces are taken whole and in the order they were released", "taken")
 
     def engine_end(self, *, clean: bool) -> None:
         """Note the end of the engine's message; `clean` means complete by its HTTP framing."""
@@ -270,7 +227,7 @@ class Exchange:
         """
         before = self.state
         self._enter("finish", State.FINISHED)
-        if before in _STREAMS:
+        if before in STREAMS:
             end, delivery = self._finish_stream(end, before, error_frame)
         else:
             delivery = self._finish_plain(end, before)
@@ -279,7 +236,7 @@ class Exchange:
     def _finish_plain(self, end: End, before: State) -> _Delivery:
         if end is End.COMPLETE:
             if before is not State.PLAIN_DONE or not self._clean:
-                raise _misuse("only an engine's whole answer is complete", "finish")
+                raise misuse("only an engine's whole answer is complete", "finish")
             self.body = self._engine_answer()
         elif end is End.CLIENT_ABORT or before is not State.ANSWERED:
             self.body = b""
@@ -295,7 +252,7 @@ class Exchange:
         engine_frame = None
         if end is End.COMPLETE:
             if before is not State.STREAM_DONE:
-                raise _misuse("a stream is complete only after the engine's end", "finish")
+                raise misuse("a stream is complete only after the engine's end", "finish")
             end = stream.end_seen(clean=self._clean)
             engine_frame = stream.tracker.terminal if self._clean else None
         offset = None
@@ -326,11 +283,11 @@ class Exchange:
         """What the engine sent, None where that is nothing or exactly what was delivered."""
         if not self.engine_bytes:
             return None
-        sent = self._stream.engine if before in _STREAMS else body_of(self._engine_answer())
+        sent = self._stream.engine if before in STREAMS else body_of(self._engine_answer())
         return None if sent == delivered else sent
 
     def _facts(self, end: End, before: State) -> FactSheet:
-        if before in _STREAMS:
+        if before in STREAMS:
             return self._stream.tracker.facts
         return facts_of_answer(self._dialect, self.body if end is End.COMPLETE else b"")
 
@@ -372,33 +329,6 @@ class Exchange:
         self._content_type = text.fitting(text.CONTENT_TYPE, content_type)
 
     def _enter(self, action: str, state: State | None = None) -> None:
-        if self.state not in _ALLOWED_IN[action]:
-            raise _misuse(f"not in the state {self.state}", action)
+        require_order(action, self.state)
         if state is not None:
             self.state = state
-
-
-def _require_consistent(plan: ForwardPlan, received: Body) -> None:
-    pairs = zip(plan.splices, plan.inserted, strict=False)
-    agree = len(plan.splices) == len(plan.inserted) <= text.MAX_SPLICES and all(
-        splice.inserted == len(piece) and text.CODE.fullmatch(splice.code)
-        for splice, piece in pairs
-    )
-    grown = sum(splice.inserted - splice.deleted for splice in plan.splices)
-    if not agree or len(plan.body) != received.length + grown:
-        raise _misuse("splices, inserted bytes and lengths contradict each other", "plan")
-    if not plan.splices and body_of(plan.body) != received:
-        raise _misuse("without a splice the forwarded body is the received one", "plan")
-
-
-def _require_fit(pattern: re.Pattern[str], value: str, what: str) -> None:
-    if not pattern.fullmatch(value):
-        raise LocalProtocolError(
-            f"{what} is not in its alphabet", code="exchange", expected=pattern.pattern
-        )
-
-
-def _misuse(rule: str, action: str) -> LocalProtocolError:
-    return LocalProtocolError(
-        f"an exchange was used in a wrong way: {action}", code="exchange", expected=rule
-    )
