@@ -140,7 +140,7 @@ def _require_structured_outputs(document: dict[str, Any]) -> None:
     for name in rules.STRUCTURED_OUTPUTS:
         if value.get(name) is not None:
             raise _refused(
-                f"refused_structured_outputs.{name}",
+                "refused_structured_outputs",
                 f"structured_outputs.{name}",
                 "a pattern or grammar can burn the engine's processor",
                 "use a JSON schema or a choice",
@@ -154,7 +154,7 @@ def _require_template_arguments(document: dict[str, Any]) -> None:
     for name in rules.TEMPLATE_ARGUMENTS:
         if value.get(name) is not None:
             raise _refused(
-                f"refused_chat_template_kwargs.{name}",
+                "refused_chat_template_kwargs",
                 f"chat_template_kwargs.{name}",
                 "it would replace the chat template or how it is applied",
             )
