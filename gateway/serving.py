@@ -14,6 +14,7 @@ from gateway.app import AppParts, build_app
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.server import EdgeServer, Listen, bind
 from gateway.edge.tls import BootTls
+from gateway.notary.files import FileLayer
 from gateway.notary.local import LocalNotary
 from gateway.notary.opening import open_notary_parts
 from gateway.telemetry.metrics import Metrics
@@ -41,8 +42,9 @@ class Gateway:
     pool, listeners.  What fails undoes what came before.
     """
 
-    def __init__(self, settings: Settings, events: Events) -> None:
+    def __init__(self, settings: Settings, events: Events, layer: FileLayer) -> None:
         self._settings = settings
+        self._layer = layer
         self._events = events
         self._stack = AsyncExitStack()
         self._ended = asyncio.Event()
@@ -51,12 +53,14 @@ class Gateway:
         self._addresses: Addresses | None = None
 
     @classmethod
-    async def start(cls, settings: Settings, events: Events) -> Self:
-        """Return a gateway that accepts connections.
+    async def start(
+        cls, settings: Settings, events: Events, *, layer: FileLayer | None = None
+    ) -> Self:
+        """Return a gateway that accepts connections.  `layer` is for tests that break disks.
 
         Raises `UsageError`, `UnavailableError` or `MalformedError` for what prevents it.
         """
-        gateway = cls(settings, events)
+        gateway = cls(settings, events, layer or FileLayer())
         async with AsyncExitStack() as stack:
             await gateway._open(stack)
             gateway._stack = stack.pop_all()
@@ -101,6 +105,7 @@ class Gateway:
             tls_spki=() if tls is None else (tls.spki_sha256,),
             metrics=self.metrics,
             on_end=self._on_end,
+            layer=self._layer,
         )
         self._notary = notary = await LocalNotary.start(parts)
         stack.push_async_callback(notary.close)

@@ -46,7 +46,8 @@ class KeyStore:
 
     @property
     def healthy(self) -> bool:
-        """Whether the file, as last looked at, could be used."""
+        """Whether the file can be used; looks at it if that was not done just now."""
+        self._look()
         return not self._reason
 
     @property

@@ -16,10 +16,10 @@ from gateway.access.principal import ANY, DEFAULT_CONCURRENCY, Grant, subject_of
 HELP = "make, list and revoke API keys"
 
 _EXAMPLES = """examples:
-  attested keys --keys-file keys.json add --label build-agent
-  attested keys --keys-file keys.json add --models my-model --concurrency 4 --expires 2027-01-31
-  attested keys --config gateway.toml list
-  attested keys --config gateway.toml revoke build-agent
+  attested keys add --keys-file keys.json --label build-agent
+  attested keys add --keys-file keys.json --models my-model --concurrency 4 --expires 2027-01-31
+  attested keys list --config gateway.toml
+  attested keys revoke --config gateway.toml build-agent
 
 A key is printed once, by `add`; the file holds its SHA-256 only. A running gateway notices a
 change within a second.
@@ -30,14 +30,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.epilog = _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    where = parser.add_mutually_exclusive_group(required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    where = common.add_mutually_exclusive_group(required=True)
     where.add_argument("--keys-file", metavar="FILE", type=Path, help="file of hashed keys")
     where.add_argument("--config", metavar="FILE", type=Path, help="take the file from settings")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    common.add_argument("--json", action="store_true", help="one JSON object on stdout")
     actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|revoke")
-    _configure_add(actions.add_parser("add", help="make a key and print it once"))
-    actions.add_parser("list", help="list keys by label and digest")
-    revoke = actions.add_parser("revoke", help="revoke the one key with this label or digest")
+    _configure_add(actions.add_parser("add", parents=[common], help="make a key and print it once"))
+    actions.add_parser("list", parents=[common], help="list keys by label and digest")
+    revoke = actions.add_parser(
+        "revoke", parents=[common], help="revoke the one key with this label or digest"
+    )
     revoke.add_argument("name", metavar="LABEL|DIGEST", help="label, or 8+ characters of digest")
 
 

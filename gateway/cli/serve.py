@@ -93,6 +93,9 @@ def start_block(settings: Settings, gateway: Gateway) -> str:
         "config digest": settings.config_digest.hex,
         "evidence": f"{boot.provider} ({_SIMULATED})" if simulated else boot.provider,
     }
+    if simulated:
+        root = gateway.notary.journal_path.with_suffix(".root.pem")
+        lines["simulated root"] = f"{root} (attested verify --root)"
     if settings.tls.mode == "off":
         lines["channel"] = "plain HTTP: confidentiality of the channel is not proved"
     return "\n".join(

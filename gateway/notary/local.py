@@ -24,10 +24,12 @@ from gateway.notary.interface import (
 )
 from gateway.notary.journal import Journal, store_file
 from gateway.notary.ledger import Ledger, LedgerBoot, OutcomeRefused, Sequenced
-from gateway.notary.parts import boot_document, openings_of, public_boot
+from gateway.notary.parts import boot_files, openings_of, public_boot
 from gateway.notary.quoter import Quoter, in_thread
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from attestation.receipt.outcome import Outcome
     from attestation.tdx.quote import Quote
     from gateway.notary.parts import NotaryParts
@@ -121,9 +123,9 @@ class LocalNotary:
         return self._reason or ("closing" if self._closing else "")
 
     @property
-    def durable_size(self) -> int:
-        """How many leaves are durable."""
-        return self._durable[0]
+    def journal_path(self) -> Path:
+        """The file that this boot appends to; its neighbours have the same stem."""
+        return self._journal.path
 
     def announce(self, announcement: Announcement) -> None:
         """Number the request, or raise `NotaryUnavailable`; see the interface."""
@@ -214,11 +216,8 @@ class LocalNotary:
         self._end("closed")
 
     async def _open(self) -> None:
-        store_file(
-            self._parts.layer,
-            self._journal.path.with_suffix(".boot.json"),
-            boot_document(self._boot),
-        )
+        for suffix, data in boot_files(self._boot).items():
+            store_file(self._parts.layer, self._journal.path.with_suffix(suffix), data)
         _, durable = self._commit.submit(self._ledger.open())
         await durable
         self._parts.metrics.healthy(1)

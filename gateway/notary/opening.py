@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from attestation.encoding.digest import Digest
     from attestation.tdx.collateral import Collateral
+    from gateway.notary.files import FileLayer
     from gateway.settings import Settings
     from gateway.telemetry.metrics import Metrics
 
@@ -29,6 +30,7 @@ def open_notary_parts(
     tls_spki: tuple[Digest, ...],
     metrics: Metrics,
     on_end: Callable[[str], None],
+    layer: FileLayer,
 ) -> NotaryParts:
     """Return what a notary with these settings is made of.
 
@@ -57,6 +59,7 @@ def open_notary_parts(
             quote_interval=evidence.quote_interval,
             max_challenges=evidence.max_challenges,
         ),
+        layer=layer,
         on_end=on_end,
     )
 

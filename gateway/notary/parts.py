@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from attestation.bundle import make_bundle
 from attestation.receipt.commitments import Openings, commitment_key
 from gateway.notary.files import FileLayer
@@ -70,10 +72,18 @@ def public_boot(parts: NotaryParts, started: StartedBoot) -> Boot:
     )
 
 
-def boot_document(boot: Boot) -> bytes:
-    """Return the boot's evidence as a bundle: with the journal it is all an auditor needs."""
+def boot_files(boot: Boot) -> dict[str, bytes]:
+    """Return what is kept beside the journal, by file suffix.
+
+    The boot's evidence as a bundle: with the journal it is all an auditor needs.  Where the
+    provider has a root of its own, that root too, for whoever tries simulated evidence; no
+    route hands it out, because evidence must never bring its own root.
+    """
     sets = [boot.collateral] if boot.collateral is not None else []
-    return make_bundle(boots=[boot.evidence], collateral=sets).encode()
+    files = {".boot.json": make_bundle(boots=[boot.evidence], collateral=sets).encode()}
+    if boot.anchor is not None:
+        files[".root.pem"] = boot.anchor.certificate.public_bytes(Encoding.PEM)
+    return files
 
 
 def openings_of(claims: ReceiptClaims, secret: bytes) -> Openings:
