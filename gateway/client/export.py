@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from attestation.errors import UsageError
-from attestation.receipt.signing import parse_receipt
+from attestation.errors import MalformedError, UsageError
 from gateway.client.call import Ended
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attestation.bundle import Bundle
+    from attestation.receipt.signing import Receipt
     from gateway.client.call import Call
 
 BUNDLE_NAME = "bundle.json"
@@ -29,13 +29,22 @@ def write_record(folder: Path, bundle: Bundle, calls: Iterable[Call]) -> Path:
     bodies = folder / BODIES_NAME
     bodies.mkdir(mode=0o700, parents=True, exist_ok=True)
     for call in calls:
-        if call.receipt is None:
+        receipt = receipt_of(call)
+        if receipt is None:
             continue
-        jti = parse_receipt(call.receipt).claims.jti
+        jti = receipt.claims.jti
         write_private(bodies / f"{jti}.request", call.request_body)
         if call.ended is Ended.COMPLETE:
             write_private(bodies / f"{jti}.response", call.response_body)
     return write_private(folder / BUNDLE_NAME, bundle.encode())
+
+
+def receipt_of(call: Call) -> Receipt | None:
+    """The call's receipt, None where none came or what came is none."""
+    try:
+        return call.parse_receipt()
+    except MalformedError:
+        return None
 
 
 def write_private(path: Path, data: bytes) -> Path:

@@ -16,9 +16,10 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from attestation.encoding import base64url
-from attestation.errors import AttestationError, EvidenceError, MalformedError
+from attestation.errors import AttestationError, EvidenceError, MalformedError, UsageError
 from attestation.receipt.commitments import parse_openings_header
 from attestation.receipt.dialect import dialect_of
+from attestation.receipt.text import NONCE
 from gateway.client.call import Call, Ended
 from gateway.client.endpoint import INFERENCE_PATHS
 from gateway.client.hold import StreamHold
@@ -70,7 +71,7 @@ class Recorder:
         """A call about to be sent, None for routes that have no receipts.
 
         Raises `EvidenceError` if an earlier call failed: what follows would go to a peer that
-        has already been caught.
+        has already been caught; `UsageError` for a nonce of the caller's that is none.
         """
         if self._failure is not None:
             raise EvidenceError(
@@ -81,6 +82,12 @@ class Recorder:
         if method != "POST" or path not in INFERENCE_PATHS:
             return None
         nonce = headers.get(_NONCE_HEADER, "") or base64url.encode(secrets.token_bytes(32))
+        if not NONCE.fullmatch(nonce):
+            raise UsageError(
+                "the X-Receipt-Nonce of this call is none",
+                code="nonce",
+                expected=f"text of the form {NONCE.pattern}, or no such header for a fresh one",
+            )
         call = Call(method=method, path=path, nonce=nonce, request_body=body)
         return Pending(self, call, self._max_answer_bytes)
 

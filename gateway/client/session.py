@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from attestation.bundle import Bundle, BundledReceipt, make_bundle
-from attestation.receipt.signing import parse_receipt
 from gateway.client.channel import pinned_context
 from gateway.client.collect import collect
 from gateway.client.endpoint import Endpoint, parse_endpoint
 from gateway.client.evidence import Evidence, check_channel, fetch_evidence
-from gateway.client.export import write_record
+from gateway.client.export import receipt_of, write_record
 from gateway.client.judge import EvidenceJudge, Trust, accept_boot
 from gateway.client.recorder import Recorder
 from gateway.client.transport import AsyncReceiptTransport, ReceiptTransport
@@ -114,15 +113,20 @@ class Session:
             return collect(client, self._endpoint, self._recorder, api_key)
 
     def bundle(self) -> Bundle:
-        """The boot's evidence and every receipt of this session, openings included."""
-        receipts = [
-            BundledReceipt(receipt=parse_receipt(call.receipt), openings=call.openings)
+        """The boot's evidence and every receipt of this session, openings included.
+
+        A receipt that was refused is in it too: for an auditor it is evidence of another kind.
+        """
+        receipts = {
+            receipt.digest: BundledReceipt(receipt=receipt, openings=call.openings)
             for call in self.calls
-            if call.receipt is not None
-        ]
+            if (receipt := receipt_of(call)) is not None
+        }
         evidence = self._evidence.bundle
         return make_bundle(
-            boots=evidence.boots, collateral=evidence.collateral.values(), receipts=receipts
+            boots=evidence.boots,
+            collateral=evidence.collateral.values(),
+            receipts=receipts.values(),
         )
 
     def export(self, folder: Path) -> Path:

@@ -1,0 +1,211 @@
+"""`attested call`: one verified request from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from attestation.cli.files import load_anchors, load_body, load_policy, print_json
+from attestation.encoding import jcs
+from attestation.errors import AttestationError, UnavailableError, UsageError
+from attestation.policy import NO_POLICY
+from attestation.report import document, render_text
+from attestation.result import AttestationResult, Verdict
+from gateway.client.endpoint import INFERENCE_PATHS
+from gateway.client.export import write_private
+from gateway.client.judge import Trust
+from gateway.client.session import Session
+
+if TYPE_CHECKING:
+    from gateway.client.call import Call
+
+HELP = "send one request, verify its receipt, keep everything an auditor needs"
+KEY_VARIABLE = "GATEWAY_API_KEY"
+CHAT = "/v1/chat/completions"
+_USABLE = (Verdict.ACCEPTED, Verdict.SIMULATED)
+
+_DESCRIPTION = """\
+Accepts the gateway's evidence first and sends nothing otherwise; then sends one request, and
+prints the answer's body on stdout once its receipt holds.  The report goes to stderr.
+"""
+_EPILOG = f"""\
+exit codes are those of `attested verify`, by the verdict on gateway and receipt; 14 also for an
+answer whose status is not 2xx.  Simulated evidence (15) is accepted only with --root.
+
+The folder left (--out) holds bundle.json, bodies/, and the receipt and its openings by
+themselves: `attested verify DIR/bundle.json --policy P --contents DIR/bodies`.
+
+examples:
+  attested call https://gateway:8443 --policy policy.toml --key-file key --prompt "hello"
+  attested call https://127.0.0.1:8443 --policy demo/policy.toml --root demo/root.pem \\
+      --model my-model --prompt "hello" --stream --out run1
+  attested call unix:/run/gateway.sock --policy policy.toml --route /v1/responses --body ask.json
+
+The API key is read from --key-file, or from the variable {KEY_VARIABLE} (--key-env).
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("url", metavar="URL", help="https://HOST[:PORT], http://LOOPBACK[:PORT] or unix:PATH")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", metavar="TEXT", help="one user message")
+    what.add_argument("--body", metavar="FILE", help='the exact request body; "-" is stdin')
+    add("--model", metavar="NAME", help="model for --prompt (default: the gateway's first)")
+    add("--stream", action="store_true", help="ask for a stream (with --prompt)")
+    add("--route", metavar="PATH", default=CHAT, help="inference route (%(default)s)")
+    key = parser.add_mutually_exclusive_group()
+    key.add_argument("--key-file", metavar="FILE", help="file that holds the API key")
+    key.add_argument("--key-env", metavar="NAME", default=KEY_VARIABLE, help="%(default)s")
+    add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--task-id", metavar="ID", help="sent as X-Task-Id")
+    add("--parent", metavar="ID", action="append", help="receipt id this call follows from")
+    add("--out", metavar="DIR", help="folder to leave (attested-call-RECEIPT)")
+    add("--json", action="store_true", help="one JSON document on stdout instead of the body")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the call; the verdict's exit code."""
+    if args.route not in INFERENCE_PATHS:
+        raise UsageError(
+            "this route has no receipts",
+            code="route",
+            expected="one of " + ", ".join(sorted(INFERENCE_PATHS)),
+        )
+    key = _key(args)
+    seen: list[AttestationResult] = []
+    trust = Trust(
+        policy=load_policy(args.policy) or NO_POLICY,
+        anchors=load_anchors(args.root),
+        gate=lambda result: _gate(result, seen),
+    )
+    try:
+        session = Session.connect(args.url, trust)
+        _send(session, args, key)
+    except AttestationError:
+        if not seen or seen[-1].verdict in _USABLE:
+            raise
+        print(render_text(seen[-1], name=args.url), file=sys.stderr, end="")
+        if args.json:
+            print_json(document(seen[-1], name=args.url))
+        return seen[-1].exit_code
+    call = session.calls[-1]
+    return _report(args, session, call)
+
+
+def _gate(result: AttestationResult, seen: list[AttestationResult]) -> None:
+    seen.append(result)
+    result.require_accepted_or_unsafe_simulated()
+
+
+def _send(session: Session, args: argparse.Namespace, key: str) -> None:
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    if args.task_id:
+        headers["x-task-id"] = args.task_id
+    if args.parent:
+        headers["x-receipt-parents"] = ",".join(args.parent)
+    with session.http_client(base_url=session.origin, headers=headers) as client:
+        try:
+            body = load_body(args.body) if args.body else _chat(client, args)
+            client.post(args.route, content=body)
+        except httpx2.HTTPError as error:
+            raise UnavailableError(
+                "the gateway did not answer to the end",
+                code="unreachable",
+                observed=type(error).__name__,
+            ) from error
+
+
+def _chat(client: httpx2.Client, args: argparse.Namespace) -> bytes:
+    body: dict[str, Any] = {
+        "messages": [{"content": args.prompt, "role": "user"}],
+        "model": args.model or _first_model(client),
+    }
+    if args.stream:
+        body["stream"] = True
+    return jcs.canonicalize(body)
+
+
+def _first_model(client: httpx2.Client) -> str:
+    answer = client.get("/v1/models")
+    try:
+        return str(answer.raise_for_status().json()["data"][0]["id"])
+    except (httpx2.HTTPStatusError, ValueError, LookupError, TypeError):
+        raise UnavailableError(
+            "the gateway lists no model for this key",
+            code="models",
+            expected="status 200 and at least one model at /v1/models",
+            observed=f"status {answer.status_code}",
+            hint="is the API key right? name a model with --model",
+        ) from None
+
+
+def _report(args: argparse.Namespace, session: Session, call: Call) -> int:
+    if call.result is None:
+        raise UnavailableError(
+            "the gateway refused the request without a receipt",
+            code="status",
+            observed=f"status {call.status}",
+            hint="401 means that it does not know the API key",
+        )
+    folder = Path(args.out or f"attested-call-{call.receipt_id}")
+    session.export(folder)
+    _write_alone(folder, call)
+    print(render_text(call.result, name=args.url), file=sys.stderr, end="")
+    print(f"receipt {call.receipt_id}; everything is in {folder}", file=sys.stderr)
+    if args.json:
+        print_json(_document(args.url, call, call.result, folder))
+    else:
+        sys.stdout.buffer.write(call.response_body)
+    if not call.succeeded and call.result.verdict in _USABLE:
+        raise UnavailableError(
+            "the request was not answered",
+            code="status",
+            expected="status 2xx",
+            observed=f"status {call.status}, as its receipt says",
+        )
+    return call.result.exit_code
+
+
+def _write_alone(folder: Path, call: Call) -> None:
+    write_private(folder / "receipt.jws", (call.receipt or "").encode())
+    if call.openings is not None:
+        write_private(folder / "openings.json", jcs.canonicalize(call.openings.to_json()))
+
+
+def _document(url: str, call: Call, result: AttestationResult, folder: Path) -> dict[str, Any]:
+    return {
+        "schema": "attested-gateway/call/v1",
+        "status": call.status,
+        "receipt_id": call.receipt_id,
+        "nonce": call.nonce,
+        "folder": str(folder),
+        "verdict": str(result.verdict),
+        "exit_code": result.exit_code,
+        "result": document(result, name=url),
+    }
+
+
+def _key(args: argparse.Namespace) -> str:
+    if args.key_file:
+        text = load_body(args.key_file).decode("ascii", "replace").strip()
+    else:
+        text = os.environ.get(args.key_env, "").strip()
+    if not text.isascii() or not text.isprintable() or not text:
+        where = args.key_file or f"the variable {args.key_env}"
+        raise UsageError(
+            f"{where} holds no API key",
+            code="api_key",
+            expected="one line of printable ASCII, as `attested keys add` prints it",
+        )
+    return text
