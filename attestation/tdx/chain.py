@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 
 from attestation.errors import EvidenceError, MalformedError
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_CERTIFICATES = 8
+
+# What `cryptography` raises for bytes that are no certificate.  Its warning about certificates
+# that RFC 5280 forbids becomes an error too, in a process that turns warnings into errors.
+NOT_A_CERTIFICATE = (ValueError, x509.InvalidVersion, CryptographyDeprecationWarning)
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"
@@ -28,7 +33,8 @@ def split_pem(data: bytes, *, what: str) -> tuple[bytes, ...]:
     """Return the DER bytes of every certificate in `data`, at least one, in their order.
 
     Line lengths and line ends are free; anything but white space and trailing NULs beside the
-    certificates, and base64 that does not decode, raises `MalformedError` (code "pem").
+    certificates, and base64 in another form than its canonical one, raises `MalformedError`
+    (code "pem").
     """
     rest = data.rstrip(b"\x00").rstrip()
     found: list[bytes] = []
@@ -56,9 +62,11 @@ def encode_pem(certificates: Sequence[bytes]) -> bytes:
 def parse_certificate(data: bytes, *, what: str) -> x509.Certificate:
     """Parse one DER certificate, or raise `MalformedError` (code "certificate")."""
     try:
-        return x509.load_der_x509_certificate(data)
-    except (ValueError, x509.InvalidVersion) as error:
+        certificate = x509.load_der_x509_certificate(data)
+    except NOT_A_CERTIFICATE as error:
         raise MalformedError(f"{what} is not an X.509 certificate", code="certificate") from error
+    _require_strict(certificate, data, what)
+    return certificate
 
 
 def p256_key(certificate: x509.Certificate, *, what: str) -> ec.EllipticCurvePublicKey:
@@ -116,11 +124,28 @@ def verify_anchored(
         ) from error
 
 
+def _require_strict(certificate: x509.Certificate, data: bytes, what: str) -> None:
+    """Refuse what `cryptography` lets pass: one certificate has one way of being written."""
+    if certificate.serial_number <= 0:
+        expected = "a positive serial number (RFC 5280, 4.1.2.2)"
+    elif data[-len(certificate.signature) - 1] != 0:
+        expected = "a signature of whole bytes, without unused bits"
+    else:
+        return
+    raise MalformedError(
+        f"{what} is not an X.509 certificate", code="certificate", expected=expected
+    )
+
+
 def _decode(text: bytes, what: str) -> bytes:
+    compact = b"".join(text.split())
     try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        data = base64.b64decode(compact, validate=True)
     except binascii.Error as error:
         raise _pem(what, "base64 between the PEM lines") from error
+    if base64.b64encode(data) != compact:
+        raise _pem(what, "base64 whose unused bits are zero")
+    return data
 
 
 def _pem(what: str, expected: str) -> MalformedError:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attestation.errors import EvidenceError, MalformedError
 from attestation.tdx.chain import (
+    NOT_A_CERTIFICATE,
     p256_key,
     parse_certificate,
     split_pem,
@@ -143,7 +144,7 @@ def _verify_crl(data: bytes, issuer: x509.Certificate, what: str) -> None:
         signed = crl.issuer == issuer.subject and crl.is_signature_valid(
             p256_key(issuer, what=f"the issuer of {what}")
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (*NOT_A_CERTIFICATE, TypeError, UnsupportedAlgorithm) as error:
         raise MalformedError(f"{what} does not parse", code="malformed") from error
     if not signed:
         raise _broken(what, "a signature by its issuer")

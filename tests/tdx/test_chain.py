@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 
 import pytest
 from cryptography import x509
@@ -108,6 +109,12 @@ def test_arbitrary_bytes_are_no_certificate(data: bytes) -> None:
     assert bench.outcome(parse_anchor, data) in ("certificate", "pem")
 
 
+def test_base64_with_unused_bits_set_is_refused() -> None:
+    pem = chains.encode_pem([b"x"])
+    assert b"eA==" in pem
+    assert refusal(chains.split_pem, pem.replace(b"eA==", b"eB=="), what="chain") == "pem"
+
+
 def test_healthy_chain_is_anchored() -> None:
     links = loaded(*chains.split_pem(PEM, what="chain"))
     chains.verify_anchored(links, ROOT.certificate, what="chain")
@@ -171,6 +178,29 @@ def test_unreadable_key_is_refused() -> None:
     )
     (one,) = loaded(unknown_curve)
     assert refusal(chains.p256_key, one, what="one") == "certificate"
+
+
+@pytest.mark.parametrize("filters", ["error", "ignore"])
+@pytest.mark.parametrize("serial", [b"\x02\x01\x00", b"\x02\x01\x80"], ids=["zero", "negative"])
+def test_serial_number_that_is_not_positive_is_refused(serial: bytes, filters: str) -> None:
+    der = certificate(p256()).replace(b"\x02\x01\x01", serial, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter(filters)  # type: ignore[arg-type]
+        assert refusal(chains.parse_certificate, der, what="one") == "certificate"
+
+
+def test_signature_with_unused_bits_is_refused() -> None:
+    # DER allows them if they are zero, so such a certificate could be written in two ways.
+    for number in range(1, 40):
+        der = certificate(ec.derive_private_key(number, ec.SECP256R1()))
+        (one,) = loaded(der)
+        if not der[-1] & 1:
+            mark = -len(one.signature) - 1
+            other = der[:mark] + b"\x01" + der[mark + 1 :]
+            assert x509.load_der_x509_certificate(other).signature == one.signature
+            assert refusal(chains.parse_certificate, other, what="one") == "certificate"
+            return
+    pytest.fail("no signature ended in a zero bit")
 
 
 def test_intels_anchor_is_the_published_root() -> None:

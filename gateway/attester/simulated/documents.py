@@ -26,8 +26,8 @@ def build_collateral(endorsements: Endorsements, pki: Pki, now: int) -> Collater
     qe_identity = _compact(_qe_identity(endorsements, now))
     return Collateral(
         pck_crl_issuer_chain=pki.crl_issuer_chain() if endorsements.crl_issuer_chain else "",
-        root_ca_crl=pki.root_crl(endorsements),
-        pck_crl=pki.pck_crl(endorsements),
+        root_ca_crl=pki.root_crl(endorsements, now),
+        pck_crl=pki.pck_crl(endorsements, now),
         tcb_info_issuer_chain=chain,
         tcb_info=tcb_info,
         tcb_info_signature=sign_raw(key, tcb_info.encode()),

@@ -35,7 +35,6 @@ class Pki:
 
     def __init__(self, derivation: Derivation, machine: Machine, now: int) -> None:
         self._derivation = derivation
-        self._now = now
         self.root_key = derivation.key("root")
         self.platform_key = derivation.key("platform-ca")
         self.pck_key = derivation.key("pck")
@@ -76,14 +75,14 @@ class Pki:
         """Return the PEM chain of the PCK revocation list."""
         return _pem(self.platform_ca, self.root).decode()
 
-    def root_crl(self, endorsements: Endorsements) -> bytes:
-        """Return the root's revocation list, DER."""
+    def root_crl(self, endorsements: Endorsements, now: int) -> bytes:
+        """Return the root's revocation list, DER; times count from `now`."""
         certificates = {"platform_ca": self.platform_ca, "tcb_signing": self.tcb_signing}
-        return self._crl(ROOT, certificates, endorsements)
+        return self._crl(ROOT, certificates, endorsements, now)
 
-    def pck_crl(self, endorsements: Endorsements) -> bytes:
-        """Return the platform CA's revocation list, DER."""
-        return self._crl(PLATFORM_CA, {"pck": self.pck}, endorsements)
+    def pck_crl(self, endorsements: Endorsements, now: int) -> bytes:
+        """Return the platform CA's revocation list, DER; times count from `now`."""
+        return self._crl(PLATFORM_CA, {"pck": self.pck}, endorsements, now)
 
     def _start(
         self,
@@ -124,14 +123,18 @@ class Pki:
         )
 
     def _crl(
-        self, issuer: str, certificates: dict[str, x509.Certificate], endorsements: Endorsements
+        self,
+        issuer: str,
+        certificates: dict[str, x509.Certificate],
+        endorsements: Endorsements,
+        now: int,
     ) -> bytes:
         key = self._key_of(issuer)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(_name(issuer))
-            .last_update(_time(self._now + endorsements.crl_issued))
-            .next_update(_time(self._now + endorsements.crl_expires))
+            .last_update(_time(now + endorsements.crl_issued))
+            .next_update(_time(now + endorsements.crl_expires))
         )
         if endorsements.crl_extensions:
             builder = builder.add_extension(x509.CRLNumber(1), critical=False).add_extension(
@@ -142,7 +145,7 @@ class Pki:
             builder = builder.add_revoked_certificate(
                 x509.RevokedCertificateBuilder()
                 .serial_number(revoked.serial_number)
-                .revocation_date(_time(self._now + endorsements.crl_issued))
+                .revocation_date(_time(now + endorsements.crl_issued))
                 .build()
             )
         crl = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
