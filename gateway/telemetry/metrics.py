@@ -12,24 +12,14 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from attestation.receipt.claims import End
+from gateway.edge.routes import PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
-ROUTES: Final = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/tokenize",
-        "/detokenize",
-    }
-)
+ROUTES: Final = PATHS
 ENDS: Final = frozenset(str(end) for end in End)
 QUOTE_RESULTS: Final = frozenset(
     {"ok", "quote_timeout", "quote_busy", "quote_pause", "quote_failed", "quote_stale"}
