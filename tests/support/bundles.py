@@ -33,7 +33,7 @@ from attestation.receipt.claims import Attempt, End, Usage
 from attestation.receipt.outcome import Body, LineageContext, ModelFacts, Outcome
 from attestation.receipt.seal import SealContext, claims_of
 from attestation.receipt.signing import parse_receipt, sign_receipt
-from attestation.result import AttestationResult
+from attestation.result import AttestationResult, Check, Status, Verdict
 from attestation.statement import BootStatement, Keyset, PreviousBoot, log_origin
 from attestation.tdx.anchor import Anchor
 from attestation.tdx.eventlog import KeyEvent
@@ -194,7 +194,7 @@ class Gateway:
             bootseed=self.bootseed,
             boot_secret=self.secret("commitments"),
             keyset_digest=self.keyset.digest,
-            debug="disabled",
+            debug="enabled" if self.machine.domain.td_attributes & 1 else "disabled",
             provider="simulated",
             quote_digest=self.quote_digest,
             log_origin=self.origin,
@@ -337,11 +337,16 @@ class Gateway:
         return verify(**arguments | changes)
 
 
-def statuses(result: AttestationResult) -> dict[str, str]:
-    """Return the worst status of every check that was made."""
-    order = ("info", "pass", "skip", "fail")
-    found: dict[str, str] = {}
-    for check in result.checks:
-        before = found.get(check.id, "info")
-        found[check.id] = max(before, str(check.status), key=order.index)
-    return found
+def the_check(result: AttestationResult, id_: str, *, number: int = 0) -> Check:
+    """Return the check with this id; of several (one a subject) the one asked for."""
+    return [check for check in result.checks if check.id == id_][number]
+
+
+def failed(result: AttestationResult) -> set[str]:
+    """Return the ids of the checks that failed."""
+    return {check.id for check in result.checks if check.status is Status.FAIL}
+
+
+def open_checks(result: AttestationResult) -> set[str]:
+    """Return the ids of the checks that make the result INCOMPLETE."""
+    return {check.id for check in result.checks if check.verdict is Verdict.INCOMPLETE}
