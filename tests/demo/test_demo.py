@@ -1,0 +1,199 @@
+"""The demo as a user runs it: a command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from attestation.errors import UnavailableError
+from gateway.cli import demo
+from gateway.cli.local.loop import LoopThread
+from gateway.demo.folder import MARK
+from gateway.engine.scripted import JSON, Close, Script, ScriptedEngine
+
+ATTESTED = [sys.executable, "-m", "gateway.cli.main"]
+
+
+def attested(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ATTESTED, *arguments], cwd=cwd, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One run of the demo: its folder and its JSON document."""
+    folder = tmp_path_factory.mktemp("demo") / "left"
+    done = attested("demo", "--out", str(folder), "--json", cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_the_untouched_bundle_is_simulated_and_every_changed_byte_is_refused(
+    told: tuple[Path, dict[str, Any]],
+) -> None:
+    _, document = told
+    assert document["went_as_told"] is True
+    assert document["audit"]["exit_code"] == 15
+    assert [one["exit_code"] for one in document["tampered"]] == [10, 10, 10]
+    failing = [one["failing"][0].split(":")[0] for one in document["tampered"]]
+    assert failing == ["RESPONSE-BODY", "RECEIPT-SIGNATURE", "QUOTE-GENUINE"]
+
+
+def test_the_demo_says_what_it_does_not_prove(told: tuple[Path, dict[str, Any]]) -> None:
+    _, document = told
+    assert any(note.startswith("hardware:") for note in document["not_proved"])
+    assert any("not anchored" in note for note in document["not_proved"])
+
+
+def test_the_folder_holds_everything_and_nothing_private_is_open(
+    told: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, document = told
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    bodies = {f"bodies/{jti}.{kind}" for jti in document["receipts"] for kind in _KINDS}
+    tampered = {f"tampered/{name}" for name in ("answer", "receipt.json", "quote.json")}
+    assert files == bodies | tampered | {"bundle.json", "policy.toml", "root.pem", "README.txt"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*") if path.is_file())
+
+
+_KINDS = ("request", "response")
+
+
+def test_every_command_of_the_readme_ends_as_the_readme_says(
+    told: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = told
+    text = (folder / "README.txt").read_text().replace("\\\n", " ")
+    assert text.startswith(MARK)
+    lines = text.splitlines()
+    commands = [at for at, line in enumerate(lines) if line.startswith("  attested ")]
+    assert len(commands) == 4
+    for at in commands:
+        expected = int(lines[at + 1].split()[1].rstrip(":"))
+        _, *arguments = shlex.split(lines[at])
+        assert attested(*arguments, cwd=folder).returncode == expected
+
+
+def test_a_second_run_replaces_what_the_first_left_and_nothing_else(
+    told: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = told
+    mine = folder / "mine.txt"
+    mine.write_text("kept")
+    before = (folder / "bundle.json").read_bytes()
+    assert attested("demo", "--out", str(folder), cwd=tmp_path).returncode == 0
+    assert (folder / "bundle.json").read_bytes() != before
+    assert mine.read_text() == "kept"
+    mine.unlink()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("x")
+    done = attested("demo", "--out", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_the_text_names_every_step(tmp_path: Path) -> None:
+    done = attested("demo", cwd=tmp_path)
+    assert done.returncode == 0
+    for words in ("exit 15 SIMULATED", "exit 10 REJECTED", "Not proved by any of this", "README"):
+        assert words in done.stdout
+    assert (tmp_path / "attested-demo" / "bundle.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (Script(writes=(b"{}",), close=Close.LENGTH, content_type=JSON), "list its models"),
+        (Script(close=Close.DROP), "list its models"),
+    ],
+)
+def test_an_upstream_that_is_no_engine_is_named(script: Script, words: str, tmp_path: Path) -> None:
+    with LoopThread() as loop:
+        engine = ScriptedEngine(script)
+        address = loop.call(engine.start())
+        done = attested("demo", "--upstream", address, cwd=tmp_path)
+        loop.call(engine.close())
+    assert done.returncode == 14
+    assert words in done.stderr
+
+
+def test_an_upstream_of_the_users_own_is_used(tmp_path: Path) -> None:
+    socket = tmp_path / "engine.sock"
+    engine = subprocess.Popen(
+        [*ATTESTED, "demo-engine", "--uds", str(socket), "--model", "mine"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert engine.stdout is not None
+        address = engine.stdout.readline().strip()
+        assert address == f"unix:{socket}"
+        done = attested("demo", "--upstream", address, "--json", cwd=tmp_path)
+        assert done.returncode == 0
+        folder = tmp_path / json.loads(done.stdout)["folder"]
+        bodies = [path.read_bytes() for path in (folder / "bodies").glob("*.request")]
+        assert all(b'"mine"' in body for body in bodies)
+    finally:
+        engine.send_signal(signal.SIGTERM)
+        assert engine.wait(20) == 0
+        engine.stdout.close()
+
+
+def test_a_kept_gateway_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*ATTESTED, "demo", "--keep"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        url = next(line.split()[4] for line in lines if "stays at" in line)
+        with httpx2.Client(verify=False) as client:
+            assert client.get(f"{url}/healthz").status_code == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.stderr.close()
+
+
+def test_the_demo_engine_listens_on_a_free_port_and_stops_on_a_signal() -> None:
+    engine = subprocess.Popen(
+        [*ATTESTED, "demo-engine"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert engine.stdout is not None
+    address = engine.stdout.readline().strip()
+    with httpx2.Client() as client:
+        assert client.get(f"{address}/health").status_code == 200
+    engine.send_signal(signal.SIGINT)
+    assert engine.wait(20) == 0
+    engine.stdout.close()
+
+
+def test_without_the_openai_package_the_demo_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UnavailableError, match=r"attested-gateway\[demo\]"):
+        demo._require_openai()
+
+
+def test_on_a_tdx_machine_the_demo_stops_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo.RealDevices, "found", lambda _self: "/dev/tdx_guest")
+    with pytest.raises(UnavailableError, match="TDX guest"):
+        demo._require_simulation()
