@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,8 +25,9 @@ def add(path: Path, label: str = "", grant: Grant | None = None) -> str:
     return add_key(path, label=label, grant=grant or Grant(), now=NOW)
 
 
-def document(path: Path) -> dict:
-    return json.loads(path.read_text())
+def document(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def rewritten(path: Path, **changes: object) -> bytes:
@@ -159,7 +161,7 @@ def test_label_outside_the_alphabet_is_refused(tmp_path: Path, label: str) -> No
         {"grant": {"routes": ["*"], "models": ["*"], "concurrency": 1.0, "expires": None}},
     ],
 )
-def test_record_that_is_not_understood_is_refused(tmp_path: Path, changes: dict) -> None:
+def test_record_that_is_not_understood_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = tmp_path / "keys.json"
     add(path)
     with pytest.raises(MalformedError):

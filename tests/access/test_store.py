@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-def add(path: Path, **grant: object) -> str:
+def add(path: Path, **grant: Any) -> str:
     return add_key(path, label="l", grant=Grant(**grant), now=NOW)
 
 

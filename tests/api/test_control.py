@@ -32,7 +32,8 @@ def error_of(response: Any) -> dict[str, Any]:
     body = response.json()
     assert body.keys() == {"error"}
     assert body["error"].keys() == {"message", "type", "param", "code"}
-    return body["error"]
+    error: dict[str, Any] = body["error"]
+    return error
 
 
 async def test_attestation_needs_no_key_and_names_the_keyset(running: Any) -> None:
@@ -190,11 +191,12 @@ async def test_other_methods_are_405_in_openai_form(running: Any, path: str) -> 
 async def test_revoked_key_is_refused_without_restart(running: Any) -> None:
     assert (await running.get("/v1/models")).status_code == 200
     revoke_key(running.folder / "keys.json", name="alice", now=1)
+    response = await running.get("/v1/models")
     for _ in range(40):
-        response = await running.get("/v1/models")
         if response.status_code == 401:
             break
         await asyncio.sleep(0.05)
+        response = await running.get("/v1/models")
     assert response.status_code == 401
     assert (await running.get("/v1/models", "bob")).status_code == 200
 

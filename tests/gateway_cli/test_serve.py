@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ class Served:
     key: str
     err: list[str] = field(default_factory=list)
 
-    def post(self, body: dict[str, object]) -> tuple[int, bytes]:
+    def post(self, body: Mapping[str, object]) -> tuple[int, bytes]:
         request = urllib.request.Request(  # noqa: S310 - loopback
             self.url + CHAT,
             data=json.dumps(body).encode(),

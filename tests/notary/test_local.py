@@ -25,7 +25,7 @@ from attestation.tdx.events import replay
 from attestation.tdx.quote import parse_quote
 from gateway.attester.base import QuoteProvider
 from gateway.errors import NotaryUnavailable
-from gateway.notary.interface import ReceiptState
+from gateway.notary.interface import Boot, Found, ReceiptState
 from gateway.notary.journal import Kind, log_entry, parse_records
 from gateway.notary.local import LocalNotary
 from gateway.notary.parts import NotaryLimits
@@ -46,8 +46,23 @@ def journal_of(folder: Path) -> Path:
     return path
 
 
-def claims_of(token: str) -> ReceiptClaims:
+def claims_of(token: str | None) -> ReceiptClaims:
+    assert token is not None
     return parse_receipt(token).claims
+
+
+async def found_by(
+    notary: LocalNotary, name: str, sub: Digest = ALICE, wait_seconds: float = 0.0
+) -> Found:
+    found = await notary.find(name, sub, wait_seconds=wait_seconds)
+    assert found is not None
+    return found
+
+
+def key_events(boot: Boot) -> list[dict[str, Any]]:
+    assert boot.evidence.event_log is not None
+    events: Any = boot.evidence.event_log.data
+    return list(events)
 
 
 async def test_receipt_verifies_against_the_keyset_of_the_boot(tmp_path: Path) -> None:
@@ -69,6 +84,7 @@ async def test_openings_open_exactly_the_bodies(tmp_path: Path) -> None:
         receipt = await sealed(notary)
         request = claims_of(receipt.token).request
         key = receipt.openings.keys["req"]
+        assert request.commitment is not None
         verify_commitment(request.commitment, key, Digest.of(b"request"), what="the body")
         with pytest.raises(EvidenceError):
             verify_commitment(request.commitment, key, Digest.of(b"Request"), what="the body")
@@ -83,9 +99,10 @@ async def test_quote_binds_the_boot_statement_and_rtmr3_the_keyset(tmp_path: Pat
         evidence = notary.boot.evidence
         quote = parse_quote(evidence.quote)
         assert quote.body.report_data == evidence.statement.report_data
+        assert evidence.event_log is not None
         events = evidence.event_log.parse()
         assert replay(events)[3] == quote.body.rtmrs[3]
-        (only,) = evidence.event_log.data
+        (only,) = key_events(notary.boot)
         assert only["keyset_digest"] == evidence.keyset.digest.hex
         assert only["n"] == 1
 
@@ -152,12 +169,15 @@ class Counting:
         self.quotes = 0
         self.fault: Exception | None = None
         self.replay: bytes | None = None
+        self.gate: threading.Event | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def quote(self, report_data: bytes) -> bytes:
         self.quotes += 1
+        if self.gate is not None:
+            self.gate.wait(20)
         if self.fault is not None:
             raise self.fault
         return self.replay or self._inner.quote(report_data)
@@ -188,21 +208,19 @@ async def test_old_quote_is_not_taken_for_a_fresh_one(tmp_path: Path) -> None:
 
 
 async def test_hanging_quote_is_given_up_at_its_deadline(tmp_path: Path) -> None:
-    release = threading.Event()
-    parts = notary_parts(tmp_path)
-    provider = Counting(parts.provider)
+    provider = Counting(notary_parts(tmp_path).provider)
     limits = NotaryLimits(quote_timeout=0.2, quote_interval=0.0)
-    async with running_notary(tmp_path, provider=provider, limits=limits) as notary:
-        inner = provider.quote
-        provider.quote = lambda data: (release.wait(20), inner(data))[1]
+    parts = notary_parts(tmp_path, provider=provider, limits=replace(limits, quote_timeout=20))
+    notary = await LocalNotary.start(parts)
+    notary._desk._quoter._timeout = limits.quote_timeout
+    provider.gate = threading.Event()
+    for code in ("quote_timeout", "quote_busy"):
         with pytest.raises(UnavailableError) as refusal:
             await notary.challenge(bytes(32))
-        assert refusal.value.code == "quote_timeout"
-        with pytest.raises(UnavailableError) as refusal:
-            await notary.challenge(bytes(32))
-        assert refusal.value.code == "quote_busy"
-        await sealed(notary)
-        release.set()
+        assert refusal.value.code == code
+    await sealed(notary)
+    provider.gate.set()
+    await notary.close()
 
 
 async def test_too_many_waiting_challenges_are_refused(tmp_path: Path) -> None:
@@ -247,9 +265,7 @@ async def test_second_boot_of_one_td_continues_the_runtime_log(tmp_path: Path) -
     parts = replace(parts, plan=replace(parts.plan, runtime_log=tmp_path / "rtmr3.json"))
     for n in (1, 2):
         notary = await LocalNotary.start(parts)
-        assert [event["n"] for event in notary.boot.evidence.event_log.data] == list(
-            range(1, n + 1)
-        )
+        assert [event["n"] for event in key_events(notary.boot)] == list(range(1, n + 1))
         await notary.close()
 
 
@@ -334,14 +350,14 @@ async def test_request_is_sealed_once(tmp_path: Path) -> None:
     ],
 )
 async def test_outcome_that_contradicts_its_announcement_becomes_a_gateway_failure(
-    tmp_path: Path, changes: dict
+    tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     async with running_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         with pytest.raises(NotaryUnavailable):
             await notary.seal(replace(outcome(jti), **changes))
-        found = await notary.find(jti, ALICE)
+        found = await found_by(notary, jti)
         claims = claims_of(found.token)
         assert claims.response.end is End.GATEWAY_FAILURE
         assert claims.subject == ALICE
@@ -357,7 +373,7 @@ async def test_oversize_outcome_becomes_a_gateway_failure_and_the_boot_goes_on(
         big = replace(outcome(jti), model=ModelFacts(served="x" * 5000))
         with pytest.raises(NotaryUnavailable):
             await notary.seal(big)
-        found = await notary.find(jti, ALICE)
+        found = await found_by(notary, jti)
         assert claims_of(found.token).response.end is End.GATEWAY_FAILURE
         receipt = await sealed(notary)
         assert receipt.index == 2
@@ -367,8 +383,9 @@ async def test_receipt_is_found_by_its_owner_only(tmp_path: Path) -> None:
     async with running_notary(tmp_path) as notary:
         receipt = await sealed(notary)
         for name in (receipt.jti, f"chatcmpl-{receipt.jti}", f"cmpl-{receipt.jti}-0"):
-            found = await notary.find(name, ALICE)
+            found = await found_by(notary, name)
             assert (found.state, found.token) == (ReceiptState.SEALED, receipt.token)
+            assert found.openings is not None
             assert found.openings.to_json() == receipt.openings.to_json()
             assert await notary.find(name, BOB) is None
         for name in (new_jti(), "", "x" * 500, receipt.jti[:-1], receipt.jti.upper()):
@@ -381,10 +398,10 @@ async def test_running_request_is_found_by_its_owner_only_and_can_be_waited_for(
     async with running_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
-        found = await notary.find(jti, ALICE)
+        found = await found_by(notary, jti)
         assert (found.state, found.token, found.openings) == (ReceiptState.RUNNING, None, None)
         assert await notary.find(jti, BOB) is None
-        waiting = asyncio.create_task(notary.find(jti, ALICE, wait_seconds=30))
+        waiting = asyncio.create_task(found_by(notary, jti, wait_seconds=30))
         await asyncio.sleep(0)
         await notary.seal(outcome(jti))
         assert (await waiting).state is ReceiptState.SEALED
@@ -394,7 +411,7 @@ async def test_waiting_ends_with_the_honest_state(tmp_path: Path) -> None:
     async with running_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
-        found = await notary.find(jti, ALICE, wait_seconds=0.01)
+        found = await found_by(notary, jti, wait_seconds=0.01)
         assert found.state is ReceiptState.RUNNING
 
 
@@ -551,5 +568,5 @@ async def test_cancelled_caller_does_not_lose_its_receipt(tmp_path: Path) -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        found = await notary.find(jti, ALICE, wait_seconds=30)
+        found = await found_by(notary, jti, wait_seconds=30)
         assert found.state is ReceiptState.SEALED

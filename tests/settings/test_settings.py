@@ -72,11 +72,13 @@ def test_paths_in_the_file_are_relative_to_it(file: Path) -> None:
 
 def test_building_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTESTED_NAME", "from-environment")
-    settings = Settings(
-        upstream={"uds": "/run/engine.sock"},
-        access={"keys_file": "k"},
-        notary={"data_dir": "d"},
-        evidence={"provider": "simulated:"},
+    settings = Settings.model_validate(
+        {
+            "upstream": {"uds": "/run/engine.sock"},
+            "access": {"keys_file": "k"},
+            "notary": {"data_dir": "d"},
+            "evidence": {"provider": "simulated:"},
+        }
     )
     assert settings.name == "gateway.local"
 

@@ -21,7 +21,8 @@ def emitted(event: str, **fields: object) -> dict[str, object]:
     stream = io.StringIO()
     Events(stream, lambda: 1_800_000_000.9).emit(event, **fields)
     (line,) = stream.getvalue().splitlines()
-    return json.loads(line)
+    found: dict[str, object] = json.loads(line)
+    return found
 
 
 def test_event_has_exactly_its_fields_and_a_time() -> None:
@@ -57,7 +58,7 @@ def test_text_in_a_log_line_is_one_line_of_a_closed_alphabet(text: str) -> None:
         ("listening", {"address": "https://a:1", "message": CANARY}),
     ],
 )
-def test_undeclared_event_or_field_cannot_be_written(event: str, fields: dict) -> None:
+def test_undeclared_event_or_field_cannot_be_written(event: str, fields: dict[str, object]) -> None:
     with pytest.raises(KeyError):
         emitted(event, **fields)
 
