@@ -83,16 +83,19 @@ class Conversation:
         self.outcome: Outcome | None = None
 
     async def run(self) -> None:
-        """Serve the request.  Raises nothing but cancellation."""
+        """Serve the request.  Raises nothing; a cancelled request is answered and sealed too."""
         try:
             await self._serve()
         except CallerGoneError:
             await self._abandon()
         except NotaryUnavailable:
             await self._answer_unsealed()
+        except asyncio.CancelledError:
+            # Only a server that stops cancels requests, and it waits a moment for what follows.
+            await self._fail(failures.STOPPING)
         except Exception as error:  # noqa: BLE001 - a bug must still end in a receipt
             self._parts.report(error)
-            await self._fail()
+            await self._fail(failures.INTERNAL)
         finally:
             if self._call is not None:
                 self._call.close()
@@ -214,15 +217,18 @@ class Conversation:
     async def _end_stream(self, failure: Refusal | None) -> None:
         """Seal, then release the terminal frame: the engine's, or ours if it sent none."""
         exchange = self._exchange
-        ending = failure or failures.STREAM_BROKE
-        frame = error_frame(dialect_of(self._path), ending)
+        frame = error_frame(dialect_of(self._path), failure or failures.STREAM_BROKE)
         self._record_attempts()
-        outcome = exchange.finish(
-            End.COMPLETE if failure is None else failure.end, error_frame=frame
-        )
+        end = End.COMPLETE if failure is None else failure.end
+        await self._end_with(exchange.finish(end, error_frame=frame))
+
+    async def _end_with(self, outcome: Outcome) -> None:
+        """Seal a stream's outcome, then send block and terminal frame."""
         sealed = await self._seal(outcome)
-        block = render_block(sealed.token, sealed.openings) if exchange.inline else b""
-        await self._caller.end(block + exchange.terminal)
+        block = b""
+        if outcome.block_offset is not None:
+            block = render_block(sealed.token, sealed.openings)
+        await self._caller.end(block + self._exchange.terminal)
 
     def _require_caller(self) -> None:
         if self._caller.gone:
@@ -265,24 +271,23 @@ class Conversation:
             # Nobody is left to be told; the boot has ended.
             return
 
-    async def _fail(self) -> None:
-        """Something in the gateway broke: say so to the caller and in the receipt."""
+    async def _fail(self, failure: Refusal) -> None:
+        """End what cannot go on: say so to the caller and in the receipt."""
         exchange = self._exchange
         if exchange.state is State.FINISHED:
             # The receipt exists or never will; an answer cut short is all that is left.
             return
+        if self._call is not None:
+            self._call.close()
         try:
             if self._caller.head_sent:
-                frame = error_frame(dialect_of(self._path), failures.INTERNAL)
-                outcome = exchange.finish(End.GATEWAY_FAILURE, error_frame=frame)
-                sealed = await self._seal(outcome)
-                block = render_block(sealed.token, sealed.openings) if exchange.inline else b""
-                await self._caller.end(block + exchange.terminal)
+                frame = error_frame(dialect_of(self._path), failure)
+                await self._end_with(exchange.finish(failure.end, error_frame=frame))
             else:
-                body = error_body(self._path, failures.INTERNAL)
-                exchange.answer(failures.INTERNAL.status, JSON, body)
-                sealed = await self._seal(exchange.finish(End.GATEWAY_FAILURE))
-                await self._send_whole(failures.INTERNAL.status, JSON, body, sealed)
+                body = error_body(self._path, failure)
+                exchange.answer(failure.status, JSON, body)
+                sealed = await self._seal(exchange.finish(failure.end))
+                await self._send_whole(failure.status, JSON, body, sealed, failure.headers)
         except NotaryUnavailable:
             await self._answer_unsealed()
 

@@ -90,6 +90,13 @@ INTERNAL: Final = Refusal(
     end=End.GATEWAY_FAILURE,
 )
 
+STOPPING: Final = Refusal(
+    status=503,
+    code="gateway_stopping",
+    message="the gateway stops and the request took longer than it may wait; send it again",
+    end=End.GATEWAY_FAILURE,
+)
+
 NOT_SEALED: Final = Refusal(
     status=503,
     code="receipt_unavailable",

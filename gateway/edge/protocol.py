@@ -187,14 +187,22 @@ class EdgeProtocol(HttpToolsProtocol):
             )
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not used
-        """Answer a request that never became one, in OpenAI's error form, and close."""
-        if not self._is_busy():
+        """Answer a request that never became one, in OpenAI's error form, and close.
+
+        An answer under way is cut, not followed by ours: the caller could not tell them apart.
+        """
+        running = self._running if self._is_busy() else None
+        # What is malformed may be the running request's own body, or a message behind it.
+        if running is None or (running.more_body and not running.response_started):
             body = error_body("", self._refusal)
             head = (
                 f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + body)
-        # An answer under way is cut, not followed by ours: the caller could not tell them apart.
+        if running is not None:
+            self.lost = True
+            running.disconnected = True
+            running.message_event.set()
         self._in_head = False
         self._stop_head_timer()
         self.transport.close()

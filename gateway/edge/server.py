@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _SOCKET_MODE = 0o660
+_LAST_WORDS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,10 @@ class EdgeServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        left = tuple(self._server.server_state.tasks)
+        if left:
+            # They were cancelled just now, and each still has a receipt to see sealed.
+            await asyncio.wait(left, timeout=_LAST_WORDS_SECONDS)
         self._sock.close()
 
     async def wait(self) -> None:

@@ -14,7 +14,7 @@ from gateway.errors import NotaryUnavailable
 from gateway.notary.files import FileLayer
 from gateway.notary.interface import ReceiptState
 from gateway.upstream import EngineCall, ResponseHead, Upstream, UpstreamLimits
-from tests.outcomes.bench import DONE, EVENTS, PLAIN, QUESTION, STREAM, Bench
+from tests.outcomes.bench import DONE, EVENTS, PLAIN, QUESTION, STREAM, Bench, Client
 from tests.outcomes.conftest import Start
 
 SECRET = "canary-77ab"
@@ -213,7 +213,7 @@ async def test_notary_that_fails_unforeseen_releases_nothing(start: Start) -> No
     assert [type(error) for error in bench.reported] == [ZeroDivisionError]
 
 
-async def test_request_still_running_when_the_notary_closes_is_sealed_by_it(start: Start) -> None:
+async def waiting_for_the_engine(start: Start) -> tuple[Bench, Client, str]:
     patient = UpstreamLimits(first_byte_timeout=60)
     bench = await start(Script(close=Close.MUTE), upstream_limits=patient)
     client = await bench.connect()
@@ -226,9 +226,26 @@ async def test_request_still_running_when_the_notary_closes_is_sealed_by_it(star
     found = await bench.notary.find(jti, bench.sub)
     assert found is not None
     assert found.state is ReceiptState.RUNNING
-    await bench.server.stop()
-    # Serving has stopped within its drain time, and the engine was let go.
+    return bench, client, jti
+
+
+async def test_request_that_outlasts_the_drain_time_is_answered_and_receipted(
+    start: Start,
+) -> None:
+    bench, client, _ = await waiting_for_the_engine(start)
+    stopping = asyncio.ensure_future(bench.server.stop())
+    reply = await client.reply()
+    await stopping
+    claims = await bench.checked(reply, QUESTION)
+    assert (reply.status, reply.error()["code"]) == (503, "gateway_stopping")
+    assert claims.response.end is End.GATEWAY_FAILURE
+    assert claims.decision.code == "allow"
     await asyncio.wait_for(bench.engine.left.wait(), 5)
+    assert bench.receipts == 1
+
+
+async def test_request_still_running_when_the_notary_closes_is_sealed_by_it(start: Start) -> None:
+    bench, _, jti = await waiting_for_the_engine(start)
     await bench.notary.close()
     assert bench.receipts == 1
     with pytest.raises(NotaryUnavailable):

@@ -58,7 +58,7 @@ async def test_request_without_a_known_key_is_counted_and_gets_no_receipt(
     assert set(reply.error()) == form
     assert reply.error()["type"] == "authentication_error"
     assert "x-receipt-id" not in reply.headers
-    assert bench.notary._ledger.unauthenticated == 1
+    assert bench.metric("attested_unauthenticated_total") == 1
     assert bench.receipts == 0
     assert bench.engine.requests == []
 
@@ -223,7 +223,7 @@ async def test_key_that_is_refused_endlessly_is_counted_instead_of_receipted(
     reply = await bench.ask()
     assert (reply.status, reply.error()["code"]) == (429, "too_many_refusals")
     assert bench.receipts == 2
-    assert bench.notary._ledger.unreceipted == 1
+    assert bench.metric("attested_refused_unreceipted_total") == 1
     assert await bench.notary.find(reply.jti, bench.sub) is None
     now = 10.0
     assert (await bench.ask()).status == 200

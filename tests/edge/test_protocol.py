@@ -1,0 +1,267 @@
+"""What reaches the application: requests that everybody reads alike, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.edge.conftest import Counting, Serve
+
+GOOD = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n"
+
+
+def head(*lines: bytes, start: bytes = b"POST /x HTTP/1.1") -> bytes:
+    return b"\r\n".join((start, *lines, b"", b""))
+
+
+async def test_good_request_is_served_on_a_connection_that_stays(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    for _ in range(3):
+        client.send(GOOD)
+        assert (await client.reply()).body == b"ok"
+    assert len(served.app.seen) == 3
+
+
+REFUSED = {
+    "no host": head(b"content-length: 0"),
+    "two hosts": head(b"host: a", b"host: b", b"content-length: 0"),
+    "two equal hosts": head(b"host: a", b"host: a", b"content-length: 0"),
+    "length and chunks": head(b"host: a", b"content-length: 3", b"transfer-encoding: chunked")
+    + b"0\r\n\r\n",
+    "two lengths": head(b"host: a", b"content-length: 0", b"content-length: 0"),
+    "list of lengths": head(b"host: a", b"content-length: 0, 0"),
+    "signed length": head(b"host: a", b"content-length: +0"),
+    "huge length": head(b"host: a", b"content-length: 9999999999999999999"),
+    "two codings": head(b"host: a", b"transfer-encoding: chunked", b"transfer-encoding: chunked"),
+    "other coding": head(b"host: a", b"transfer-encoding: gzip, chunked"),
+    "identity coding": head(b"host: a", b"transfer-encoding: identity"),
+    "odd coding": head(b"host: a", b"transfer-encoding: xchunked"),
+    "bare line feeds": b"GET /x HTTP/1.1\nhost: a\n\n",
+    "folded field": head(b"host: a", b"x: 1", b" 2"),
+    "space before colon": head(b"host : a"),
+    "no field name": head(b"host: a", b": x"),
+    "nul in a field": head(b"host: a", b"x: a\x00b"),
+    "carriage return in a field": head(b"host: a", b"x: a\rb"),
+    "absolute target": head(b"host: a", start=b"GET http://a/x HTTP/1.1"),
+    "authority target": head(b"host: a", start=b"CONNECT a:443 HTTP/1.1"),
+    "asterisk target": head(b"host: a", start=b"OPTIONS * HTTP/1.1"),
+    "double slash target": head(b"host: a", start=b"GET //a/x HTTP/1.1"),
+    "target with a fragment": head(b"host: a", start=b"GET /x#y HTTP/1.1"),
+    "target beyond ascii": head(b"host: a", start=b"GET /\xc3\xa9 HTTP/1.1"),
+    "http 1.0": head(b"host: a", start=b"GET /x HTTP/1.0"),
+    "http 2.0": head(b"host: a", start=b"GET /x HTTP/2.0"),
+    "http 0.9": b"GET /x\r\n\r\n",
+    "http 2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "unknown method": head(b"host: a", start=b"BREW /x HTTP/1.1"),
+    "upgrade": head(b"host: a", b"connection: upgrade", b"upgrade: websocket"),
+    "upgrade alone": head(b"host: a", b"upgrade: h2c", start=b"GET /x HTTP/1.1"),
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40,
+    "chunk size of rubbish": head(b"host: a", b"transfer-encoding: chunked") + b"zz\r\n",
+    "trailers": head(b"host: a", b"transfer-encoding: chunked")
+    + b"0\r\nauthorization: Bearer x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_doubtful_request_never_reaches_the_application(serve: Serve, case: str) -> None:
+    served = await serve(Counting())
+    client = await served.connect()
+    client.send(REFUSED[case])
+    reply = await client.reply()
+    assert reply.status == 400
+    assert reply.error()["code"] == "malformed_request"
+    assert reply.headers["connection"] == "close"
+    assert {"server", "date"}.isdisjoint(reply.headers)
+    assert await client.closed()
+    assert served.app.seen == []
+
+
+async def test_what_follows_a_doubtful_request_is_not_looked_at(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.send(GOOD)
+    await client.reply()
+    client.send(REFUSED["two hosts"] + GOOD)
+    assert (await client.reply()).status == 400
+    assert await client.closed()
+    assert len(served.app.seen) == 1
+
+
+async def test_doubtful_request_behind_a_running_one_is_not_answered_into_its_answer(
+    serve: Serve,
+) -> None:
+    app = Counting(hold=asyncio.Event())
+    served = await serve(app)
+    client = await served.connect()
+    client.send(GOOD)
+    await app.started.wait()
+    client.send(b"\x00rubbish\r\n\r\n")
+    assert await client.closed()
+    assert app.hold is not None
+    app.hold.set()
+    assert len(app.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        head(b"host: a", b"x: " + b"y" * 33_000),
+        head(b"host: a", start=b"GET /" + b"y" * 33_000 + b" HTTP/1.1"),
+        head(b"host: a", *(b"x: y" for _ in range(100))),
+        head(b"host: a", *(b"x: " + b"y" * 400 for _ in range(90))),
+    ],
+    ids=["long field", "long target", "many fields", "long together"],
+)
+async def test_head_beyond_the_limits_is_refused(serve: Serve, request_head: bytes) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.send(request_head)
+    reply = await client.reply()
+    assert (reply.status, reply.error()["code"]) == (431, "head_too_large")
+    assert await client.closed()
+    assert served.app.seen == []
+
+
+@pytest.mark.parametrize("endless", [b"x: " + b"y" * 40_000, b"y" * 40_000])
+async def test_head_that_does_not_end_is_bounded(serve: Serve, endless: bytes) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.send(b"GET /x HTTP/1.1\r\nhost: a\r\n" + endless)
+    assert (await client.reply()).status == 431
+    assert await client.closed()
+
+
+async def test_head_within_the_limits_is_taken_however_it_is_cut(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    for byte in head(b"host: a", b"x: " + b"y" * 300, start=b"GET /x HTTP/1.1"):
+        client.send(bytes((byte,)))
+        await asyncio.sleep(0)
+    assert (await client.reply()).status == 200
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /x HT", b"GET /x HTTP/1.1\r\nhost: a\r\n"])
+async def test_head_that_is_late_ends_the_connection(serve: Serve, begun: bytes) -> None:
+    served = await serve(header_seconds=0.2)
+    client = await served.connect()
+    client.send(begun)
+    if begun:
+        reply = await client.reply()
+        assert (reply.status, reply.error()["code"]) == (408, "head_timeout")
+    assert await client.closed()
+    assert served.app.seen == []
+
+
+async def test_later_head_on_a_kept_connection_has_its_time_too(serve: Serve) -> None:
+    served = await serve(header_seconds=0.2)
+    client = await served.connect()
+    client.send(GOOD)
+    await client.reply()
+    client.send(b"GET /x HTTP/1.1\r\nho")
+    assert (await client.reply()).status == 408
+    assert await client.closed()
+
+
+async def test_idle_connection_is_closed(serve: Serve) -> None:
+    served = await serve(keep_alive_seconds=0)
+    client = await served.connect()
+    client.send(GOOD)
+    await client.reply()
+    assert await client.closed()
+
+
+async def test_rest_of_an_answered_body_is_dropped_within_bounds(serve: Serve) -> None:
+    served = await serve(Counting(reads=False), discard_bytes=1000)
+    client = await served.connect()
+    client.send(head(b"host: a", b"content-length: 900"))
+    assert (await client.reply()).status == 200
+    client.send(b"x" * 900 + GOOD)
+    assert (await client.reply()).status == 200
+    client.send(head(b"host: a", b"content-length: 5000"))
+    assert (await client.reply()).status == 200
+    client.send(b"x" * 5000)
+    assert await client.closed()
+
+
+async def test_rest_of_an_answered_body_has_bounded_time(serve: Serve) -> None:
+    served = await serve(Counting(reads=False), discard_seconds=0.2)
+    client = await served.connect()
+    client.send(head(b"host: a", b"content-length: 900") + b"x")
+    assert (await client.reply()).status == 200
+    assert await client.closed()
+
+
+async def test_caller_that_takes_nothing_is_cut(serve: Serve) -> None:
+    served = await serve(Counting(answer=b"x" * (16 << 20)), stall_seconds=0.2)
+    client = await served.connect()
+    client.send(GOOD)
+    await client.reader.readexactly(100)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(10):
+        while served.server._server.server_state.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_too_many_requests_ahead_end_the_connection(serve: Serve) -> None:
+    app = Counting(hold=asyncio.Event())
+    served = await serve(app, pipelined=2)
+    client = await served.connect()
+    client.send(GOOD * 4)
+    assert await client.closed()
+    assert app.hold is not None
+    app.hold.set()
+    assert len(app.seen) <= 1
+
+
+async def test_exception_of_the_application_tells_the_caller_nothing(
+    serve: Serve, capfd: pytest.CaptureFixture[str]
+) -> None:
+    served = await serve(Counting(failure=RuntimeError("canary-9d2e")))
+    reply = await served.say(GOOD)
+    assert reply.status == 500
+    assert b"canary" not in reply.body
+    captured = capfd.readouterr()
+    assert "canary" not in captured.out + captured.err
+
+
+async def test_chunked_body_arrives_without_its_chunks(serve: Serve) -> None:
+    served = await serve()
+    await served.say(
+        head(b"host: a", b"transfer-encoding: Chunked") + b"2\r\nab\r\n1;ext=1\r\nc\r\n0\r\n\r\n"
+    )
+    assert served.app.seen[0].body == b"abc"
+
+
+async def test_vectors_of_the_parsers_own_project(
+    serve: Serve, vectors: Callable[[str], Path]
+) -> None:
+    """`error`: no request gets through and the connection closes.  `ok`: served or a clean 4xx."""
+    cases = json.loads((vectors("http1") / "llhttp_requests.json").read_text(encoding="utf-8"))
+    app = Counting()
+    served = await serve(app)
+    wrong = {}
+    for number, case in enumerate(cases):
+        app.seen.clear()
+        client = await served.connect()
+        client.send(base64.b64decode(case["bytes_b64"]))
+        client.writer.write_eof()
+        async with asyncio.timeout(10):
+            answer = await client.reader.read()
+        statuses = [line[9:12] for line in answer.split(b"\n") if line.startswith(b"HTTP/1.1 ")]
+        refused = not statuses or statuses[-1].startswith(b"4") or asked_to_close(app)
+        if any(status.startswith(b"5") for status in statuses) or (
+            case["llhttp"] == "error" and not refused
+        ):
+            wrong[f"{case['name']}#{number}"] = statuses
+    assert wrong == {}
+
+
+def asked_to_close(app: Counting) -> bool:
+    """The last request served asked for the end: what came after it was not looked at."""
+    return bool(app.seen) and dict(app.seen[-1].headers).get(b"connection", b"").strip() == b"close"
