@@ -37,7 +37,16 @@ from queue import SimpleQueue
 
 from attestation_tests import ROOT, folders
 
-COPIED = ("attestation", "gateway", "tests", "tools", "examples", "pyproject.toml", "Makefile")
+COPIED = (
+    "attestation",
+    "docs",
+    "gateway",
+    "tests",
+    "tools",
+    "examples",
+    "pyproject.toml",
+    "Makefile",
+)
 PYTEST_USAGE, PYTEST_NOTHING_RAN = 4, 5
 MEMORY = 8 << 30  # a mutant that allocates for ever must not take the machine with it
 MESSAGES = {"message", "expected", "observed", "hint", "help", "description", "epilog", "metavar"}

@@ -250,6 +250,58 @@ def test_member_out_of_bounds_is_refused(path: str, value: object) -> None:
         parse_claims(changed(path, value))
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("iss", "x" * 48),
+        ("iat", 0),
+        ("iat", text.MAX_INTEGER),
+        ("eat_nonce", "n" * 8),
+        ("eat_nonce", "n" * 88),
+        ("submods.tdx.provider", "p" * 24),
+        ("req.p", "/" + "p" * 31),
+        ("req.ct", "x" * 40),
+        ("req.ct", None),
+        ("req.len", 0),
+        ("req.mod.0.code", "c" * 32),
+        ("res.st", 100),
+        ("res.st", 599),
+        ("res.ct", None),
+        ("res.o", 6),
+        ("res.o", 0),
+        ("res.n", 0),
+        ("res.fin", ["r" * 32] * 4),
+        ("res.mod", ["tail"] * 4),
+        ("model.id", "x" * 128),
+        ("model.eng", "e" * 40),
+        ("use.in", 0),
+        ("att", []),
+        ("att.0.ms", 0),
+        ("log.i", 1),
+        ("log.adm", 0),
+        ("lin.txn", "x" * 128),
+        ("lin.k", 1),
+        ("lin.par", [["d", B64_32]] * 16),
+        ("dbgstat", "enabled"),
+    ],
+)
+def test_member_at_its_bound_is_accepted(path: str, value: object) -> None:
+    document = changed(path, value)
+    assert parse_claims(document).to_json() == document
+
+
+def test_ends_have_their_documented_names() -> None:
+    assert {str(end) for end in End} == {
+        "complete",
+        "client_abort",
+        "upstream_error",
+        "timeout",
+        "limit",
+        "refused",
+        "gateway_failure",
+    }
+
+
 def test_too_many_attempts_and_rewrites_are_refused() -> None:
     document = full()
     for path, most in (("att", text.MAX_ATTEMPTS), ("req.mod", text.MAX_SPLICES)):

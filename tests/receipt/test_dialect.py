@@ -64,6 +64,29 @@ def test_facts_of_a_plain_response() -> None:
     assert (facts.served, facts.finish_reasons) == ("tiny", ("completed",))
 
 
+@pytest.mark.parametrize("status", ["completed", "incomplete", "failed", "cancelled"])
+def test_final_status_of_a_response_is_its_finish_reason(status: str) -> None:
+    answer = {"object": "response", "status": status}
+    facts = facts_of_answer(Dialect.RESPONSES, json.dumps(answer).encode())
+    assert facts.finish_reasons == (status,)
+
+
+@pytest.mark.parametrize("status", ["in_progress", "queued", None, ["completed"]])
+def test_other_status_of_a_response_is_no_finish_reason(status: object) -> None:
+    answer = {"object": "response", "status": status}
+    facts = facts_of_answer(Dialect.RESPONSES, json.dumps(answer).encode())
+    assert facts.finish_reasons == ()
+
+
+def test_dialects_have_names_to_show() -> None:
+    assert [str(dialect) for dialect in Dialect] == ["chat", "responses", "messages"]
+
+
+def test_token_count_of_zero_is_a_count() -> None:
+    facts = facts_of_answer(Dialect.CHAT, b'{"usage":{"prompt_tokens":4,"completion_tokens":0}}')
+    assert facts.usage == Usage(input=4, output=0)
+
+
 def test_status_of_something_else_than_a_response_is_no_finish_reason() -> None:
     answer = {"object": "job", "status": "completed"}
     facts = facts_of_answer(Dialect.RESPONSES, json.dumps(answer).encode())
