@@ -14,6 +14,7 @@ from attestation.cli.files import load_anchors, load_body, load_policy, print_js
 from attestation.encoding import jcs
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.policy import NO_POLICY
+from attestation.receipt.claims import End
 from attestation.report import document, render_text
 from attestation.result import AttestationResult, Verdict
 from gateway.client.endpoint import INFERENCE_PATHS
@@ -167,14 +168,23 @@ def _report(args: argparse.Namespace, session: Session, call: Call) -> int:
         print_json(_document(args.url, call, call.result, folder))
     else:
         sys.stdout.buffer.write(call.response_body)
-    if not call.succeeded and call.result.verdict in _USABLE:
-        raise UnavailableError(
-            "the request was not answered",
-            code="status",
-            expected="status 2xx",
-            observed=f"status {call.status}, as its receipt says",
-        )
+    if call.result.verdict in _USABLE:
+        _require_answered(call)
     return call.result.exit_code
+
+
+def _require_answered(call: Call) -> None:
+    """Raise `UnavailableError` unless the receipt speaks of a whole answer with a 2xx status."""
+    receipt = call.parse_receipt()
+    end = receipt.claims.response.end if receipt is not None else None
+    if call.succeeded and end is End.COMPLETE:
+        return
+    raise UnavailableError(
+        "the request was not answered to the end",
+        code="status",
+        expected="status 2xx and end complete",
+        observed=f"status {call.status} and end {end}, as the receipt says",
+    )
 
 
 def _write_alone(folder: Path, call: Call) -> None:

@@ -11,7 +11,7 @@ from attestation.receipt.signing import Receipt, parse_receipt
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
     from attestation.receipt.commitments import Openings
-    from attestation.result import AttestationResult
+    from attestation.result import AttestationResult, Verdict
 
 
 class Ended(StrEnum):
@@ -51,6 +51,11 @@ class Call:
     def succeeded(self) -> bool:
         """Whether the answer was read to its end and has a 2xx status."""
         return self.ended is Ended.COMPLETE and self.status is not None and 200 <= self.status < 300
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict of the verification, None where there was nothing to verify."""
+        return self.result.verdict if self.result is not None else None
 
     def parse_receipt(self) -> Receipt | None:
         """The receipt with its claims; `MalformedError` if it is none, None where none came."""

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from attestation.errors import UnavailableError
+from gateway.attester.simulated.provider import RealDevices
 from gateway.cli import demo
 from gateway.cli.local.loop import LoopThread
 from gateway.demo.folder import MARK
@@ -137,8 +138,8 @@ def test_an_upstream_of_the_users_own_is_used(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    assert engine.stdout is not None
     try:
-        assert engine.stdout is not None
         address = engine.stdout.readline().strip()
         assert address == f"unix:{socket}"
         done = attested("demo", "--upstream", address, "--json", cwd=tmp_path)
@@ -160,8 +161,8 @@ def test_a_kept_gateway_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr is not None
     try:
-        assert process.stderr is not None
         lines = iter(process.stderr.readline, "")
         url = next(line.split()[4] for line in lines if "stays at" in line)
         with httpx2.Client(verify=False) as client:
@@ -194,6 +195,6 @@ def test_without_the_openai_package_the_demo_says_what_to_install(
 
 
 def test_on_a_tdx_machine_the_demo_stops_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo.RealDevices, "found", lambda _self: "/dev/tdx_guest")
+    monkeypatch.setattr(RealDevices, "found", lambda _self: "/dev/tdx_guest")
     with pytest.raises(UnavailableError, match="TDX guest"):
         demo._require_simulation()

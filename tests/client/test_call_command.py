@@ -1,0 +1,170 @@
+"""`attested call`: one verified request, what it prints, leaves and returns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attestation.receipt.signing import parse_receipt
+from gateway.cli.local.policy import pin_policy
+from gateway.cli.main import main
+from gateway.engine.scripted import Close, Script
+from tests.support.gateways import Stack, closed_port, relay, scripted
+
+
+@pytest.fixture
+def desk(plain_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with policy, root and key, and nothing in the environment."""
+    prepare(plain_stack, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GATEWAY_API_KEY", raising=False)
+    return tmp_path
+
+
+def prepare(stack: Stack, folder: Path) -> None:
+    (folder / "policy.toml").write_text(pin_policy(stack.gateway.boot))
+    root = stack.gateway.anchor.certificate.public_bytes(Encoding.PEM)
+    (folder / "root.pem").write_bytes(root)
+    (folder / "key").write_text(f"{stack.gateway.key}\n")
+
+
+GROUNDS = ("--policy", "policy.toml", "--root", "root.pem", "--key-file", "key")
+
+
+def call(url: str, *arguments: str) -> int:
+    return main(["call", url, *GROUNDS, *arguments])
+
+
+@pytest.mark.parametrize("extra", [(), ("--stream",)], ids=["plain", "stream"])
+def test_a_call_prints_the_body_and_leaves_what_an_auditor_verifies(
+    plain_stack: Stack,
+    desk: Path,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    extra: tuple[str, ...],
+) -> None:
+    code = call(plain_stack.gateway.url, "--prompt", "hello", "--out", "left", *extra)
+    seen = capsysbinary.readouterr()
+    assert code == 15
+    (body,) = (desk / "left" / "bodies").glob("*.response")
+    assert seen.out == body.read_bytes()
+    assert b"SIMULATED (exit 15)" in seen.err
+    receipt = parse_receipt((desk / "left" / "receipt.jws").read_text())
+    assert receipt.claims.jti == body.stem
+    assert set(json.loads((desk / "left" / "openings.json").read_bytes())) == {"req", "res"}
+    grounds = GROUNDS[:4]
+    assert main(["verify", "left/bundle.json", *grounds, "--contents", "left/bodies"]) == 15
+
+
+def test_the_exact_body_of_a_file_is_sent_on_the_route_asked_for(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exact = b'{ "prompt":"a",\n "model" : "stand-in-1" }'
+    (desk / "ask.json").write_bytes(exact)
+    arguments = ("--body", "ask.json", "--route", "/v1/completions", "--out", "left")
+    assert call(plain_stack.gateway.url, *arguments, "--json") == 15
+    document = json.loads(capsys.readouterr().out)
+    request = desk / "left" / "bodies" / f"{document['receipt_id']}.request"
+    assert request.read_bytes() == exact
+    assert document["result"]["verdict"] == document["verdict"] == "SIMULATED"
+    assert document["status"] == 200
+
+
+def test_lineage_flags_reach_the_receipt(plain_stack: Stack, desk: Path) -> None:
+    call(plain_stack.gateway.url, "--prompt", "a", "--out", "one", "--task-id", "task-1")
+    first = parse_receipt((desk / "one" / "receipt.jws").read_text())
+    arguments = ("--task-id", "task-1", "--parent", first.claims.jti)
+    call(plain_stack.gateway.url, "--prompt", "b", "--out", "two", *arguments)
+    second = parse_receipt((desk / "two" / "receipt.jws").read_text())
+    assert second.claims.lineage.txn == "task-1"
+    assert [parent.digest for parent in second.claims.lineage.parents] == [first.digest]
+
+
+@pytest.mark.parametrize(
+    ("drop", "code"),
+    [("--policy", 12), ("--root", 10)],
+)
+def test_what_is_not_accepted_gets_nothing_and_the_verdicts_code(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str], drop: str, code: int
+) -> None:
+    at = GROUNDS.index(drop)
+    grounds = (*GROUNDS[:at], *GROUNDS[at + 2 :])
+    arguments = ["call", plain_stack.gateway.url, *grounds, "--prompt", "hello", "--json"]
+    assert main(arguments) == code
+    seen = capsys.readouterr()
+    assert json.loads(seen.out)["exit_code"] == code
+    assert not list(desk.glob("attested-call-*"))
+
+
+def test_an_answer_changed_on_the_way_is_not_printed(
+    plain_stack: Stack, desk: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with relay(plain_stack, to_client=lambda data: data.replace(b'"Stan', b'"Stam')) as between:
+        assert call(between.url, "--prompt", "hello", "--model", "stand-in-1") == 10
+    seen = capsysbinary.readouterr()
+    assert seen.out == b""
+    assert b"RESPONSE-BODY" in seen.err
+
+
+def test_a_refusal_is_kept_with_its_receipt_and_is_not_a_success(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--prompt", "hello", "--model", "no-such-model", "--out", "left")
+    assert call(plain_stack.gateway.url, *arguments) == 14
+    assert "status 404" in capsys.readouterr().err
+    assert (desk / "left" / "receipt.jws").exists()
+
+
+def test_a_wrong_key_is_said_to_be_wrong(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "key").write_text("ag-wrong")
+    arguments = ("--prompt", "hello", "--model", "stand-in-1")
+    assert call(plain_stack.gateway.url, *arguments) == 14
+    assert call(plain_stack.gateway.url, "--prompt", "hello") == 14
+    assert "API key" in capsys.readouterr().err
+
+
+def test_the_key_may_stand_in_the_environment_and_must_stand_somewhere(
+    plain_stack: Stack, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["call", plain_stack.gateway.url, *GROUNDS[:4], "--prompt", "hello"]
+    assert main(arguments) == 2
+    monkeypatch.setenv("GATEWAY_API_KEY", plain_stack.gateway.key)
+    assert main([*arguments, "--out", "left"]) == 15
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "code"),
+    [
+        ("http://gateway.example", ("--prompt", "a"), 2),
+        ("", ("--prompt", "a", "--route", "/v1/models"), 2),
+        ("", ("--prompt", "a", "--body", "b"), 2),
+        ("", (), 2),
+        ("", ("--body", "absent.json"), 2),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    plain_stack: Stack, desk: Path, url: str, arguments: tuple[str, ...], code: int
+) -> None:
+    assert call(url or plain_stack.gateway.url, *arguments) == code
+
+
+def test_nobody_listening_is_unavailable(desk: Path) -> None:
+    assert call(f"http://127.0.0.1:{closed_port()}", "--prompt", "a") == 14
+
+
+def test_a_stream_that_breaks_off_is_kept_and_is_reported_by_its_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    with scripted(Script(writes=(event,), close=Close.NO_LAST_CHUNK)) as (stack, _):
+        prepare(stack, tmp_path)
+        monkeypatch.chdir(tmp_path)
+        arguments = ("--prompt", "a", "--model", "m", "--stream", "--out", "left")
+        assert call(stack.gateway.url, *arguments) == 14
+    assert b'"error"' in capsysbinary.readouterr().out
+    receipt = parse_receipt((tmp_path / "left" / "receipt.jws").read_text())
+    assert receipt.claims.response.end == "upstream_error"
