@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from attestation.policy import parse_policy
 from attestation.result import AttestationResult
@@ -120,6 +122,15 @@ class Served:
     def admin(self) -> str:
         return self.lines["admin"]
 
+    def metrics_text(self) -> str:
+        """What the admin listener shows."""
+        return httpx2.get(f"{self.admin}/metrics", trust_env=False).raise_for_status().text
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample with its labels: `{'attested_receipts_total{…}': 1.0, …}`."""
+        lines = (line for line in self.metrics_text().splitlines() if not line.startswith("#"))
+        return {name: float(number) for name, _, number in (line.rpartition(" ") for line in lines)}
+
     @property
     def data(self) -> Path:
         return self.folder / "data"
@@ -172,7 +183,7 @@ class Served:
         return Session.connect(self.url, self.trust())
 
 
-def wait_until(met: Any, *, seconds: float = PATIENCE) -> None:
+def wait_until(met: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
     """Poll until `met()`; fails when the time is over."""
     deadline = time.monotonic() + seconds
     while not met():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import openai
 import pytest
+
+from gateway.client.session import Session
+from tests.support.serving import Served, add_key, serving
 
 HERE = Path(__file__).parent
 # Three Python processes import torch; on two busy cores that alone has taken four minutes.
@@ -157,3 +162,41 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield Engine(host="127.0.0.1", port=port, model="tiny", version=version, log=log)
     finally:
         _stop(process)
+
+
+@pytest.fixture(scope="session")
+def gateway(vllm_server: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`attested serve` with TLS in front of the engine, for the whole run."""
+    version = json.loads(vllm_server.version)["version"].partition("+")[0]
+    folder = tmp_path_factory.mktemp("gateway")
+    with serving(
+        folder,
+        vllm_server.base_url,
+        tls={"mode": "self-signed"},
+        upstream={"engine": f"vllm/{version}", "name": "cpu"},
+    ) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def key(gateway: Served) -> str:
+    """A key that may do everything, made by `attested keys add`."""
+    return add_key(gateway.folder, "--label", "tests")
+
+
+@pytest.fixture
+def session(gateway: Served) -> Session:
+    """A session of its own for each test, connected to a key of the attested keyset."""
+    return gateway.connect()
+
+
+@pytest.fixture
+def client(session: Session, key: str) -> Iterator[openai.OpenAI]:
+    """The unmodified OpenAI client; every answer's receipt is checked before it is given out."""
+    with openai.OpenAI(
+        base_url=session.base_url,
+        api_key=key,
+        http_client=session.http_client(),
+        max_retries=0,
+    ) as made:
+        yield made
