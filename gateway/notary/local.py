@@ -198,9 +198,9 @@ class LocalNotary:
         try:
             challenge = await self._desk.ask(nonce)
         except AttestationError as error:
-            self._parts.metrics.quoted(error.code)
+            self._parts.metrics.challenged(error.code)
             raise
-        self._parts.metrics.quoted("ok")
+        self._parts.metrics.challenged("ok")
         return challenge
 
     async def close(self) -> None:

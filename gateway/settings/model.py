@@ -88,6 +88,14 @@ class UpstreamSettings(Section):
             raise ValueError("expected http://host:port with a host")
         return bare
 
+    @field_validator("uds")
+    @classmethod
+    def _absolute(cls, uds: Path | None) -> Path | None:
+        # A measured path that depended on the working directory would measure nothing.
+        if uds is not None and not uds.is_absolute():
+            raise ValueError("expected an absolute path")
+        return uds
+
     @model_validator(mode="after")
     def _one_engine(self) -> Self:
         if (self.url is None) == (self.uds is None):

@@ -21,8 +21,8 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
 ROUTES: Final = PATHS
 ENDS: Final = frozenset(str(end) for end in End)
-QUOTE_RESULTS: Final = frozenset(
-    {"ok", "quote_timeout", "quote_busy", "quote_pause", "quote_failed", "quote_stale"}
+CHALLENGE_RESULTS: Final = frozenset(
+    {"ok", "challenges_busy", "quote_timeout", "quote_busy", "quote_pause", "quote_failed"}
 )
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -58,8 +58,8 @@ class Metrics:
             "attested_commit_seconds", "From submission of a batch to durability",
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self._quotes = Counter(
-            "attested_quotes", "Quotes asked of the platform", ["result"], registry=registry
+        self._challenges = Counter(
+            "attested_challenges", "Challenges, by what came of them", ["result"], registry=registry
         )
         self._healthy = Gauge(
             "attested_notary_healthy", "1 while the boot can issue receipts", registry=registry
@@ -89,9 +89,9 @@ class Metrics:
         self._commit.observe(seconds)
         self._log_size.set(log_size)
 
-    def quoted(self, result: str) -> None:
-        """Count a quote, or how asking for one failed."""
-        self._quotes.labels(_closed(result, QUOTE_RESULTS)).inc()
+    def challenged(self, result: str) -> None:
+        """Count a challenge that was answered, or how it failed."""
+        self._challenges.labels(_closed(result, CHALLENGE_RESULTS)).inc()
 
     def healthy(self, state: int) -> None:
         """Note whether the notary issues receipts: 1 or 0."""

@@ -68,7 +68,7 @@ def test_label_outside_the_closed_set_becomes_other(route: str, end: str) -> Non
     metrics = Metrics()
     metrics.admitted("not a route " + route)
     metrics.sealed("not a route " + route, "not an end " + end)
-    metrics.quoted("not a result " + route)
+    metrics.challenged("not a result " + route)
     rendered = metrics.render().decode()
     assert 'attested_receipts_total{end="other",route="other"} 1.0' in rendered
     assert "not a" not in rendered
