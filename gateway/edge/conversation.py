@@ -277,9 +277,10 @@ class Conversation:
         if exchange.state is State.FINISHED:
             # The receipt exists or never will; an answer cut short is all that is left.
             return
-        if self._call is not None:
-            self._call.close()
         try:
+            if self._call is not None:
+                self._call.close()
+                self._record_attempts()
             if self._caller.head_sent:
                 frame = error_frame(dialect_of(self._path), failure)
                 await self._end_with(exchange.finish(failure.end, error_frame=frame))
@@ -289,6 +290,10 @@ class Conversation:
                 sealed = await self._seal(exchange.finish(failure.end))
                 await self._send_whole(failure.status, JSON, body, sealed, failure.headers)
         except NotaryUnavailable:
+            await self._answer_unsealed()
+        except Exception as error:  # noqa: BLE001 - nothing is left to fall back on
+            # The notary seals the request when it closes; nothing leaves without a receipt.
+            self._parts.report(error)
             await self._answer_unsealed()
 
     async def _answer_unsealed(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from attestation.encoding.digest import Digest
 from attestation.receipt.block import find_block, remove_block
@@ -145,13 +146,8 @@ class Bench:
     def sub(self) -> Digest:
         return subject_of(self.key.encode())
 
-    def new_key(self, **grant: object) -> str:
-        return add_key(
-            self.keys_file,
-            label="t",
-            grant=Grant(**grant),
-            now=0,  # type: ignore[arg-type]
-        )
+    def new_key(self, **grant: Any) -> str:
+        return add_key(self.keys_file, label="t", grant=Grant(**grant), now=0)
 
     async def connect(self, tls: ssl.SSLContext | None = None) -> Client:
         address = self.server.address

@@ -12,7 +12,7 @@ from attestation.receipt.commitments import verify_commitment
 from gateway.access.principal import subject_of
 from gateway.edge.limits import ConnectionLimits
 from gateway.engine.scripted import JSON, Close, Script
-from gateway.notary.interface import ReceiptState
+from gateway.notary.interface import Announcement, ReceiptState
 from gateway.upstream import UpstreamLimits
 from tests.outcomes.bench import EVENTS, PLAIN, QUESTION, Bench, Client
 from tests.outcomes.conftest import Start
@@ -85,12 +85,17 @@ async def test_caller_that_leaves_mid_stream_is_charged_what_the_transport_took(
 
 
 async def test_caller_that_leaves_inside_its_own_body_is_recorded_as_partial(
-    start: Start,
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = await start(PLAIN)
     jtis: list[str] = []
     announce = bench.notary.announce
-    bench.notary.announce = lambda a: (jtis.append(a.jti), announce(a))[1]  # type: ignore[method-assign]
+
+    def noting(announcement: Announcement) -> None:
+        jtis.append(announcement.jti)
+        announce(announcement)
+
+    monkeypatch.setattr(bench.notary, "announce", noting)
     client = await bench.connect()
     client.send(bench.request()[:-5])
     async with asyncio.timeout(10):
