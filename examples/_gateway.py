@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from attestation.errors import UsageError
 from attestation.policy import parse_policy
 from attestation.result import AttestationResult
-from attestation.tdx.anchor import INTEL_ANCHOR, parse_anchor
-from gateway.client.judge import Trust
-from gateway.client.session import Session
+from gateway.client import Session, Trust, load_trust
 
 if TYPE_CHECKING:
     import argparse
@@ -48,14 +46,7 @@ def _running(args: argparse.Namespace) -> Target:
     if args.policy is None or args.model is None:
         raise UsageError("a gateway of yours needs --policy and --model")
     key = Path(args.key_file).read_text() if args.key_file else os.environ.get(KEY_VARIABLE, "")
-    simulated = args.root is not None
-    trust = Trust(
-        policy=parse_policy(args.policy.read_bytes()),
-        anchors=(parse_anchor(args.root.read_bytes()) if simulated else INTEL_ANCHOR,),
-        gate=AttestationResult.require_accepted_or_unsafe_simulated
-        if simulated
-        else AttestationResult.require_accepted,
-    )
+    trust = load_trust(args.policy, simulated_root=args.root)
     return Target(session=Session.connect(args.base_url, trust), key=key.strip(), model=args.model)
 
 

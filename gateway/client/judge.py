@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 from attestation.bundle import BundledReceipt, make_bundle
 from attestation.errors import EvidenceError
+from attestation.policy import Policy, parse_policy
 from attestation.receipt.signing import parse_receipt
 from attestation.result import AttestationResult, Status
+from attestation.tdx.anchor import INTEL_ANCHOR, Anchor, parse_anchor
 from attestation.verifier import Contents, verify, verify_boots
 from gateway.client.call import Call, Ended
 from gateway.client.evidence import CHANNEL_OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from attestation.policy import Policy
     from attestation.receipt.signing import Receipt
     from attestation.result import Check
-    from attestation.tdx.anchor import Anchor
     from gateway.client.evidence import Evidence
 
 
@@ -38,6 +39,23 @@ class Trust:
     policy: Policy
     anchors: tuple[Anchor, ...]
     gate: Callable[[AttestationResult], None] = AttestationResult.require_accepted
+
+
+def load_trust(policy: Path, *, simulated_root: Path | None = None) -> Trust:
+    """The trust that the file `policy` states, under Intel's root.
+
+    With `simulated_root`, the root certificate of a simulated platform, that one takes the
+    place of Intel's, and simulated evidence is enough: for tests and demonstrations only.
+    Raises `MalformedError` for files that do not parse, `OSError` for files that are not there.
+    """
+    parsed = parse_policy(policy.read_bytes())
+    if simulated_root is None:
+        return Trust(policy=parsed, anchors=(INTEL_ANCHOR,))
+    return Trust(
+        policy=parsed,
+        anchors=(parse_anchor(simulated_root.read_bytes()),),
+        gate=AttestationResult.require_accepted_or_unsafe_simulated,
+    )
 
 
 class EvidenceJudge:
