@@ -23,7 +23,7 @@ def read_value(data: bytes, tag: int) -> tuple[bytes, bytes]:
     length, start = data[1], 2
     if length >= 0x80:
         size = length - 0x80
-        if size not in (1, 2) or len(data) < 2 + size:
+        if size not in (1, 2):
             raise _malformed("a length of at most two bytes")
         start = 2 + size
         length = int.from_bytes(data[2:start], "big")
@@ -45,8 +45,9 @@ def read_only_value(data: bytes, tag: int) -> bytes:
 def read_integer(data: bytes, *, maximum: int) -> int:
     """Read one INTEGER from 0 to `maximum`, in its shortest form."""
     contents = read_only_value(data, INTEGER)
-    value = int.from_bytes(contents, "big", signed=True)
-    if not 0 <= value <= maximum or len(contents) != value.bit_length() // 8 + 1:
+    value = int.from_bytes(contents, "big")
+    # A set top bit would be a negative number, and fails the length as well.
+    if value > maximum or len(contents) != value.bit_length() // 8 + 1:
         raise _malformed(f"an integer from 0 to {maximum} in its shortest form")
     return value
 

@@ -164,6 +164,13 @@ def test_only_p256_keys_count(key: Key) -> None:
     assert refusal(parse_anchor, certificate(key)) == "certificate"
 
 
+def test_signature_by_another_kind_of_key_does_not_count() -> None:
+    # The signature holds and the names fit; only the curve is not the one Intel's chains use.
+    (own,) = loaded(certificate(ec.derive_private_key(7, ec.SECP384R1())))
+    own.verify_directly_issued_by(own)
+    assert refusal(chains.verify_issued, own, own, what="one") == "certificate"
+
+
 def test_unreadable_key_is_refused() -> None:
     der = certificate(p256())
     point = (

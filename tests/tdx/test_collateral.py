@@ -163,5 +163,10 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     assert bench.outcome(parse_dcap_collateral, data) != "accepted"
 
 
+def test_limits_are_those_of_the_documentation() -> None:
+    assert (MAX_TEXT, MAX_CRL) == (262_144, 262_144)
+    assert bench.outcome(parse_dcap_collateral, b" " * (2 << 20)) == "syntax"
+
+
 def test_set_is_a_plain_value() -> None:
     assert Collateral(**{name: getattr(GOOD, name) for name in BINARY + TEXTS}) == GOOD
