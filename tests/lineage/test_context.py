@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.errors import MalformedError
+from attestation.lineage import context as module
 from attestation.lineage.context import LineageContext, lineage_from_headers, parse_traceparent
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -116,3 +117,7 @@ def test_refusals_never_quote_the_callers_text(task: str, parents: str) -> None:
     with pytest.raises(MalformedError) as refused:
         context(None, "\x00" + task, parents)
     assert "\x00" not in str(refused.value)
+
+
+def test_module_offers_what_it_lists() -> None:
+    assert {name for name in module.__all__ if not hasattr(module, name)} == set()

@@ -36,6 +36,10 @@ def test_commitment_is_the_documented_hmac() -> None:
     assert commit(key, Digest.of(b"body")) == expected
 
 
+def test_labels_are_the_documented_ones() -> None:
+    assert LABELS == ("req", "fwd", "eng", "res")
+
+
 def test_every_label_receipt_and_boot_has_its_own_key() -> None:
     keys = {
         commitment_key(secret, label, jti)

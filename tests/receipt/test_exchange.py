@@ -134,6 +134,15 @@ def test_announcement_outside_its_alphabet_is_refused(changes: dict[str, str]) -
         exchange(**changes)
 
 
+def test_exchange_has_nothing_to_send_before_it_is_finished() -> None:
+    machine = exchange()
+    assert (machine.body, machine.terminal, machine.engine_bytes) == (b"", b"", 0)
+
+
+def test_states_have_names_to_show() -> None:
+    assert [str(state) for state in State] == [state.name.lower() for state in State]
+
+
 class TestPlan:
     def test_request_that_was_not_allowed_is_not_forwarded(self) -> None:
         machine = exchange()

@@ -237,3 +237,19 @@ def test_claims_that_do_not_fit_are_not_signed() -> None:
     with pytest.raises(MalformedError) as refused:
         sign_receipt(huge, PRIVATE, KEY.kid)
     assert refused.value.code == "size"
+
+
+def test_token_of_exactly_the_limit_is_signed_and_read() -> None:
+    spare = MAX_TOKEN_BYTES - len(token())
+    sizes = []
+    for padding in range(spare * 3 // 4 - 3, spare * 3 // 4 + 4):
+        padded = replace(claims(), issuer=claims().issuer + "x" * padding)
+        try:
+            signed = sign_receipt(padded, PRIVATE, KEY.kid)
+        except MalformedError:
+            continue
+        sizes.append(len(signed))
+        with pytest.raises(MalformedError) as refused:
+            parse_receipt(signed)
+        assert refused.value.code == "member_value"
+    assert max(sizes) == MAX_TOKEN_BYTES

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation import statement as package
 from attestation.encoding import jcs
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
@@ -101,7 +102,7 @@ def challenge() -> ChallengeStatement:
 
 
 STATEMENTS: list[Statement] = [boot(), full_boot(), epoch(), replace(epoch(), gpu_digest=None)]
-STATEMENTS.append(challenge())
+STATEMENTS += [challenge(), replace(challenge(), size=1), replace(epoch(), size=1, epoch=0)]
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -261,3 +262,7 @@ def test_nonce_root_proves_every_nonce_that_waited() -> None:
     for index, leaf in enumerate(leaves):
         path = inclusion_path(index, leaves)
         verify_inclusion(leaf_hash=leaf, index=index, size=5, path=path, root=root.value)
+
+
+def test_package_offers_what_it_lists() -> None:
+    assert {name for name in package.__all__ if not hasattr(package, name)} == set()
