@@ -13,7 +13,7 @@ from attestation.encoding import base64url, jcs
 from attestation.encoding.digest import Digest
 from attestation.merkle.checkpoint import Checkpoint
 from attestation.merkle.note import sign_note, vkey_for
-from attestation.policy import NO_POLICY
+from attestation.policy import NO_POLICY, parse_policy
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.statement import PreviousBoot
 from attestation.tdx.eventlog import KeyEvent
@@ -128,8 +128,6 @@ def test_without_a_policy_nothing_is_accepted(policy: Any) -> None:
 
 
 def _parse(text: str) -> Any:
-    from attestation.policy import parse_policy  # noqa: PLC0415
-
     return parse_policy(text.encode())
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from attestation.bundle import Bundle, parse_bundle
 from attestation.checks import CHECKS, FLOOR
 from attestation.errors import MalformedError
+from attestation.policy import NO_POLICY, parse_policy
 from attestation.result import Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
+from attestation.tdx.dcap import GenuineQuote, verify_quote
+from attestation.tdx.quote import parse_quote
 from attestation.verifier import (
     Contents,
     malformed_result,
+    platform,
     verify,
     verify_boots,
     verify_raw_quote,
 )
+from attestation.verifier.domain import check_attributes
+from attestation.verifier.ledger import Ledger
 from attestation.verifier.words import instant, short
 from gateway.attester.simulated.facts import Domain, Writing
 from tests.bundle.test_bundle import epoch_of
@@ -245,8 +252,6 @@ def test_raw_quote_meets_the_tuple_that_pins_no_statement() -> None:
     pinned = HEALTHY.policy_toml(**PINNED, origin='"x"')
     plain = HEALTHY.policy_toml(**PINNED, name='"plain"')
     text = pinned + plain[plain.index("[[reference_values]]") :]
-    from attestation.policy import parse_policy  # noqa: PLC0415
-
     result = verify_raw_quote(
         raw_quote(), COLLATERAL, parse_policy(text.encode()), NOW, [HEALTHY.anchor]
     )
@@ -299,3 +304,27 @@ def test_values_are_written_short_and_instants_in_full() -> None:
     assert instant(253_402_300_799) == "9999-12-31T23:59:59Z"
     assert instant(253_402_300_800) == "253402300800 s"
     assert instant(-1) == "-1 s"
+
+
+# What only hardware, or a verifier without its own refusals, would show
+
+
+def test_the_same_evidence_under_intels_key_would_be_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def as_if_by_intel(*args: Any) -> GenuineQuote:
+        return replace(verify_quote(*args), trust_domain="intel")
+
+    monkeypatch.setattr(platform, "verify_quote", as_if_by_intel)
+    result = HEALTHY.verify()
+    assert result.verdict is Verdict.ACCEPTED
+    assert "Intel's root" in the_check(result, "QUOTE-GENUINE").reason
+    result.require_accepted()
+
+
+def test_service_domain_is_refused_even_if_the_quote_verifier_let_it_pass() -> None:
+    body = parse_quote(HEALTHY.evidence.quote).body
+    ledger = Ledger(frozenset())
+    check_attributes(replace(body, mr_service_td=b"\x01" * 48), NO_POLICY, ledger.about("boot"))
+    check_attributes(replace(body, mr_service_td=bytes(48)), NO_POLICY, ledger.about("boot"))
+    assert [check.verdict for check in ledger.checks] == [Verdict.NOT_ACCEPTED, Verdict.ACCEPTED]

@@ -16,7 +16,7 @@ from attestation.merkle.tlog_proof import parse_tlog_proof, render
 from attestation.receipt.claims import End, Splice
 from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body, ModelFacts
-from attestation.receipt.signing import parse_receipt
+from attestation.receipt.signing import parse_receipt, sign_receipt
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.verifier import Contents
 from tests.support.bundles import (
@@ -75,8 +75,6 @@ def test_receipt_signed_by_key_outside_keyset_is_rejected() -> None:
 
 
 def _signed_by(signer: Gateway, content: Gateway) -> str:
-    from attestation.receipt.signing import sign_receipt  # noqa: PLC0415
-
     claims = HEALTHY.exchanged[0].item.receipt.claims
     assert content.bootseed == claims.bootseed
     return sign_receipt(claims, signer.receipt_key, signer.receipt_jwk.kid)
