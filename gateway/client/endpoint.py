@@ -22,6 +22,8 @@ INFERENCE_PATHS = frozenset(
 )
 """The routes whose every authenticated answer has a receipt (SPEC section 9)."""
 
+_PORTS = {"http": 80, "https": 443}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -65,7 +67,9 @@ def parse_endpoint(url: str) -> Endpoint:
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise _unusable(url, "https: plain HTTP is for loopback addresses and Unix sockets only")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Endpoint(origin=f"{parts.scheme}://{host}" + (f":{port}" if port else ""))
+    # Written as every httpx writes it: without the port that the scheme implies.
+    shown = "" if port in {None, _PORTS[parts.scheme]} else f":{port}"
+    return Endpoint(origin=f"{parts.scheme}://{host}{shown}")
 
 
 def is_loopback(host: str) -> bool:

@@ -24,6 +24,14 @@ class UrlLike(Protocol):
     """An absolute URL."""
 
     @property
+    def scheme(self) -> str:
+        """The scheme, http or https."""
+
+    @property
+    def netloc(self) -> bytes:
+        """Host, and the port unless the scheme implies it."""
+
+    @property
     def path(self) -> str:
         """The path, decoded."""
 
@@ -204,8 +212,13 @@ def peer_of(response: ResponseLike) -> Digest | None:
 
 
 def _begin(request: RequestLike, recorder: Recorder, body: bytes) -> Pending | None:
+    url = request.url
     pending = recorder.begin(
-        method=request.method, path=request.url.path, headers=request.headers, body=body
+        method=request.method,
+        origin=f"{url.scheme}://{url.netloc.decode('ascii')}",
+        path=url.path,
+        headers=request.headers,
+        body=body,
     )
     if pending is not None:
         for name, value in pending.headers.items():

@@ -47,10 +47,17 @@ class Judge(Protocol):
 
 
 class Recorder:
-    """The calls of one session, in the order they ended.  Safe to share between threads."""
+    """The calls of one session, in the order they ended.  Safe to share between threads.
 
-    def __init__(self, judge: Judge, *, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+    With `origin` (scheme, host and port) nothing is sent anywhere else, whatever a redirect or
+    a base URL says.  Bodies are kept in memory for as long as the recorder.
+    """
+
+    def __init__(
+        self, judge: Judge, *, origin: str | None = None, max_answer_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         self._judge = judge
+        self._origin = origin
         self._max_answer_bytes = max_answer_bytes
         self._lock = threading.Lock()
         self._calls: list[Call] = []
@@ -67,11 +74,14 @@ class Recorder:
         """What ended this recorder, None while it is in use."""
         return self._failure
 
-    def begin(self, *, method: str, path: str, headers: Fields, body: bytes) -> Pending | None:
+    def begin(
+        self, *, method: str, origin: str, path: str, headers: Fields, body: bytes
+    ) -> Pending | None:
         """A call about to be sent, None for routes that have no receipts.
 
         Raises `EvidenceError` if an earlier call failed: what follows would go to a peer that
-        has already been caught; `UsageError` for a nonce of the caller's that is none.
+        has already been caught; `UsageError` for another origin than the session's, and for a
+        nonce of the caller's that is none.
         """
         if self._failure is not None:
             raise EvidenceError(
@@ -79,6 +89,14 @@ class Recorder:
                 code="session_ended",
                 hint="keep its record for the auditor, and connect again for a new one",
             ) from self._failure
+        if self._origin is not None and origin != self._origin:
+            raise UsageError(
+                "this client is for one gateway only",
+                code="origin",
+                expected=self._origin,
+                observed=origin,
+                hint="connect a session to the other one",
+            )
         if method != "POST" or path not in INFERENCE_PATHS:
             return None
         nonce = headers.get(_NONCE_HEADER, "") or base64url.encode(secrets.token_bytes(32))

@@ -65,7 +65,7 @@ class Session:
         channel = check_channel(endpoint, evidence.peer, evidence.boot.keyset.tls_spki)
         result = accept_boot(evidence, channel, trust, at=int(clock()))
         judge = EvidenceJudge(evidence, channel, trust, clock)
-        return cls(endpoint, evidence, result, Recorder(judge))
+        return cls(endpoint, evidence, result, Recorder(judge, origin=endpoint.origin))
 
     @property
     def base_url(self) -> str:

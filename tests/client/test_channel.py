@@ -116,6 +116,7 @@ def test_an_empty_list_of_keys_accepts_none() -> None:
         ("https://gateway.example", "https://gateway.example"),
         ("https://gateway.example:8443/v1", "https://gateway.example:8443"),
         ("https://[2001:db8::1]:8443/", "https://[2001:db8::1]:8443"),
+        ("https://Gateway.Example:443", "https://gateway.example"),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("http://localhost:8000/v1/", "http://localhost:8000"),
         ("http://[::1]:8000", "http://[::1]:8000"),

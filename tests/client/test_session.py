@@ -28,7 +28,7 @@ from attestation.receipt.claims import End
 from attestation.result import AttestationResult, Status
 from attestation.tdx.anchor import INTEL_ANCHOR
 from gateway.cli.local.policy import pin_policy
-from gateway.client.call import Ended
+from gateway.client.call import Call, Ended
 from gateway.client.endpoint import parse_endpoint
 from gateway.client.evidence import CHANNEL_OPEN, check_channel, fetch_evidence
 from gateway.client.judge import EvidenceJudge
@@ -224,13 +224,52 @@ def test_a_restarted_gateway_is_refused_by_its_tls_key_before_a_byte_is_sent(
     session = stack.session()
     with standing() as restarted:
         transport = ReceiptTransport(
-            httpx2.HTTPTransport(verify=session.tls_context()), recorder=session.recorder
+            httpx2.HTTPTransport(verify=session.tls_context()), recorder=Recorder(Never())
         )
         with (
             httpx2.Client(transport=transport, base_url=restarted.gateway.url) as client,
             pytest.raises(EvidenceError, match="CHANNEL"),
         ):
             client.post(CHAT, content=BODY)
+
+
+def test_a_session_sends_nothing_to_another_gateway_even_after_a_redirect(
+    stack: Stack,
+) -> None:
+    session = stack.session()
+    moved = b"HTTP/1.1 307 Moved\r\nlocation: %b/v1/x\r\ncontent-length: 0\r\n\r\n"
+    with standing() as other:
+        with (
+            session.http_client() as client,
+            pytest.raises(UsageError, match="one gateway only"),
+        ):
+            client.post(f"{other.gateway.url}{CHAT}", content=BODY)
+        script = Script(writes=(moved % other.gateway.url.encode(),), close=Close.RAW)
+        with scripted(script) as (_, engine):
+            recorder = Recorder(Never(), origin=engine.address)
+            with (
+                httpx2.Client(
+                    transport=ReceiptTransport(recorder=recorder), follow_redirects=True
+                ) as client,
+                pytest.raises(UsageError, match="one gateway only"),
+            ):
+                client.post(f"{engine.address}{CHAT}", content=BODY)
+
+
+class Never:
+    """A judge who is never asked."""
+
+    def judge(self, call: Call) -> AttestationResult:
+        raise AssertionError(call.path)
+
+
+def test_a_unix_socket_is_used_for_everything(plain_stack: Stack, tmp_path: Path) -> None:
+    socket = tmp_path / "gateway.sock"
+    with relay(plain_stack, uds=socket):
+        session = plain_stack.session(f"unix:{socket}")
+        post(session, plain_stack.gateway.key)
+        assert session.calls[0].result is not None
+        assert session.collect(plain_stack.gateway.key) == 0
 
 
 def test_a_nonce_that_is_none_is_refused_here(stack: Stack) -> None:

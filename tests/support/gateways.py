@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from attestation.policy import parse_policy
 from attestation.result import AttestationResult
@@ -77,7 +78,10 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
 
-    async def start(self) -> None:
+    async def start(self, uds: Path | None = None) -> None:
+        if uds is not None:
+            self._server = await asyncio.start_unix_server(self._accept, uds)
+            return
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
@@ -115,12 +119,18 @@ class Relay:
 
 
 @contextmanager
-def relay(stack: Stack, *, to_client: Bytes = bytes, to_gateway: Bytes = bytes) -> Iterator[Relay]:
-    """A relay in front of a plain-HTTP gateway."""
+def relay(
+    stack: Stack,
+    *,
+    to_client: Bytes = bytes,
+    to_gateway: Bytes = bytes,
+    uds: Path | None = None,
+) -> Iterator[Relay]:
+    """A relay in front of a plain-HTTP gateway, on a port or a Unix socket."""
     one = Relay(
         int(stack.gateway.url.rpartition(":")[2]), to_client=to_client, to_gateway=to_gateway
     )
-    stack.loop.call(one.start())
+    stack.loop.call(one.start(uds))
     try:
         yield one
     finally:
