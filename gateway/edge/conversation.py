@@ -19,6 +19,7 @@ from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import ForwardPlan, State
 from gateway.edge import failures
 from gateway.edge.admission import RefusedError, admit
+from gateway.edge.body import read_body
 from gateway.edge.caller import CallerGoneError
 from gateway.edge.errors import JSON, Refusal, error_body, error_frame
 from gateway.errors import NotaryUnavailable, UpstreamError
@@ -102,11 +103,15 @@ class Conversation:
             self._caller.close()
 
     async def _serve(self) -> None:
-        body, refusal = await self._read_body()
-        refusal = self._early or refusal
+        parts: list[bytes] = []
+        # A request that is refused already is hashed for its receipt but not kept.
+        sink = parts.append if self._early is None else _drop
+        late = await read_body(self._caller, self._exchange, self._head, self._parts.limits, sink)
+        refusal = self._early or late
         if refusal is not None:
             await self._refuse(refusal)
             return
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
         try:
             admission = admit(self._path, body, self._grant, self._parts.limits)
         except RefusedError as error:
@@ -117,41 +122,6 @@ class Conversation:
         self._exchange.decide()
         self._exchange.plan(ForwardPlan(body=body))
         await self._forward(body)
-
-    # -- the request -----------------------------------------------------------------------
-
-    async def _read_body(self) -> tuple[bytes, Refusal | None]:
-        """Read and hash the body as the server delivers it, within size and time."""
-        limits, exchange = self._parts.limits, self._exchange
-        declared = self._head.declared_length
-        if declared is not None and declared > limits.body_bytes:
-            exchange.received(self._head.content_type, complete=False)
-            return b"", failures.body_too_large(limits)
-        parts: list[bytes] = []
-        refusal = None
-        try:
-            async with asyncio.timeout(limits.body_seconds):
-                refusal = await self._read_parts(parts)
-        except TimeoutError:
-            refusal = failures.body_too_slow(limits)
-        except CallerGoneError:
-            exchange.received(self._head.content_type, complete=False)
-            raise
-        exchange.received(self._head.content_type, complete=refusal is None)
-        return parts[0] if len(parts) == 1 else b"".join(parts), refusal
-
-    async def _read_parts(self, parts: list[bytes]) -> Refusal | None:
-        limit, size, more = self._parts.limits.body_bytes, 0, True
-        while more:
-            part, more = await self._caller.body_part()
-            size += len(part)
-            if size > limit:
-                return failures.body_too_large(self._parts.limits)
-            self._exchange.receive(part)
-            # A request that is refused already is hashed for its receipt but not kept.
-            if part and self._early is None:
-                parts.append(part)
-        return None
 
     # -- the engine ------------------------------------------------------------------------
 
@@ -345,6 +315,10 @@ class Conversation:
             headers.append((b"x-receipt", sealed.token.encode("ascii")))
             headers.append((b"x-receipt-openings", sealed.openings.encode_header().encode("ascii")))
         return headers
+
+
+def _drop(_part: bytes) -> None:
+    """Keep nothing."""
 
 
 def _is_stream(answer: ResponseHead) -> bool:

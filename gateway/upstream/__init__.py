@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.upstream.address import EngineAddress, parse_engine_url
 from gateway.upstream.client import Answer, Attempt, EngineCall, Upstream
-from gateway.upstream.connection import ResponseHead
+from gateway.upstream.head import ResponseHead
 from gateway.upstream.limits import UpstreamLimits
 
 __all__ = [

@@ -13,7 +13,8 @@ from gateway.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from gateway.upstream.address import EngineAddress
-    from gateway.upstream.connection import EngineConnection, ResponseHead
+    from gateway.upstream.connection import EngineConnection
+    from gateway.upstream.head import ResponseHead
 
 _ACCEPT = re.compile(rb"[!-~][ -~]{0,255}")
 _ANSWERED = "ok"

@@ -9,28 +9,18 @@ left behind can be taken for the answer to the next (RFC 9112 section 11.2).
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from gateway.errors import UpstreamError, UpstreamFailure
+from gateway.upstream.head import ResponseHead, read_head
 
 if TYPE_CHECKING:
     from gateway.upstream.limits import UpstreamLimits
 
-_CONTENT_TYPE = re.compile(rb"[!-~][ -~]{0,127}")
 _FIRST_FINAL_STATUS = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseHead:
-    """All that is taken from the head of an engine's response."""
-
-    status: int
-    content_type: str | None
 
 
 class _RefusedHeadError(Exception):
@@ -211,9 +201,11 @@ class EngineConnection(asyncio.Protocol):
         size = sum(len(name) + len(value) + 4 for name, value in self._fields)
         if size > self._limits.head_bytes:
             self._refuse("the engine's answer has too large a head")
-        content_type = self._checked_fields(status)
+        try:
+            self._head = read_head(status, self._fields)
+        except ValueError as error:
+            self._refuse(str(error))
         self._in_head = False
-        self._head = ResponseHead(status=status, content_type=content_type)
 
     def on_body(self, data: bytes) -> None:
         """Queue a piece of the body."""
@@ -228,26 +220,6 @@ class EngineConnection(asyncio.Protocol):
             self._close_transport()
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _checked_fields(self, status: int) -> str | None:
-        lengths = codings = 0
-        content_type: bytes | None = None
-        for name, value in self._fields:
-            if name == b"content-length":
-                lengths += 1
-            elif name == b"transfer-encoding":
-                codings += 1
-                if value.lower() != b"chunked":
-                    self._refuse("the engine's answer has a transfer coding other than chunked")
-            elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-                self._refuse("the engine's answer is compressed; identity was expected")
-            elif name == b"content-type":
-                if content_type is not None or not _CONTENT_TYPE.fullmatch(value):
-                    self._refuse("the engine's answer has an unusable content type")
-                content_type = value
-        if lengths + codings != 1 and status not in (204, 304):
-            self._refuse("the engine's answer must have one Content-Length or be chunked")
-        return None if content_type is None else content_type.decode("ascii")
 
     def _refuse(self, detail: str) -> None:
         self._refusal = detail

@@ -1,0 +1,59 @@
+"""Reading a request's body: hashed as the server delivers it, within size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.edge import failures
+from gateway.edge.caller import CallerGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attestation.receipt.exchange import Exchange
+    from gateway.edge.caller import Caller
+    from gateway.edge.errors import Refusal
+    from gateway.edge.headers import RequestHead
+    from gateway.edge.limits import EdgeLimits
+
+
+async def read_body(
+    caller: Caller,
+    exchange: Exchange,
+    head: RequestHead,
+    limits: EdgeLimits,
+    sink: Callable[[bytes], None],
+) -> Refusal | None:
+    """Tell the exchange, and hand to `sink`, the whole body or as much of it as was read.
+
+    Returns the refusal of a body that is too large, if need be on its declared length alone, or
+    too slow.  Raises `CallerGoneError`; the exchange then knows that the body is partial.
+    """
+    if head.declared_length is not None and head.declared_length > limits.body_bytes:
+        exchange.received(head.content_type, complete=False)
+        return failures.body_too_large(limits)
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            refusal = await _read_parts(caller, exchange, limits, sink)
+    except TimeoutError:
+        refusal = failures.body_too_slow(limits)
+    except CallerGoneError:
+        exchange.received(head.content_type, complete=False)
+        raise
+    exchange.received(head.content_type, complete=refusal is None)
+    return refusal
+
+
+async def _read_parts(
+    caller: Caller, exchange: Exchange, limits: EdgeLimits, sink: Callable[[bytes], None]
+) -> Refusal | None:
+    size, more = 0, True
+    while more:
+        part, more = await caller.body_part()
+        size += len(part)
+        if size > limits.body_bytes:
+            return failures.body_too_large(limits)
+        exchange.receive(part)
+        sink(part)
+    return None

@@ -1,0 +1,46 @@
+"""The head of an engine's response: how it must be framed, and the little that is taken of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_CONTENT_TYPE = re.compile(rb"[!-~][ -~]{0,127}")
+_IDENTITY = (b"", b"identity")
+_BODILESS = (204, 304)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseHead:
+    """All that is taken from the head of an engine's response."""
+
+    status: int
+    content_type: str | None
+
+
+def read_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseHead:
+    """Return status and content type; names are lower-case.
+
+    Raises `ValueError`, in our own words, unless the response says exactly once where it ends
+    (RFC 9112 section 6.3), in an unencoded body of one usable type.
+    """
+    lengths = codings = 0
+    content_type: bytes | None = None
+    for name, value in fields:
+        if name == b"content-length":
+            lengths += 1
+        elif name == b"transfer-encoding":
+            codings += 1
+            if value.lower() != b"chunked":
+                raise ValueError("the engine's answer has a transfer coding other than chunked")
+        elif name == b"content-encoding" and value.strip().lower() not in _IDENTITY:
+            raise ValueError("the engine's answer is compressed; identity was expected")
+        elif name == b"content-type":
+            if content_type is not None or not _CONTENT_TYPE.fullmatch(value):
+                raise ValueError("the engine's answer has an unusable content type")
+            content_type = value
+    if lengths + codings != 1 and status not in _BODILESS:
+        raise ValueError("the engine's answer must have one Content-Length or be chunked")
+    kind = None if content_type is None else content_type.decode("ascii")
+    return ResponseHead(status=status, content_type=kind)
