@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.utils import CryptographyDeprecationWarning
 
 from attestation.errors import EvidenceError, MalformedError
 
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
 MAX_CERTIFICATES = 8
 
-# What `cryptography` raises for bytes that are no certificate.  Its warning about certificates
-# that RFC 5280 forbids becomes an error too, in a process that turns warnings into errors.
-NOT_A_CERTIFICATE = (ValueError, x509.InvalidVersion, CryptographyDeprecationWarning)
+# What `cryptography` raises for bytes that are no certificate.  Its warnings about certificates
+# that RFC 5280 forbids become errors too, in a process that turns warnings into errors.
+NOT_A_CERTIFICATE = (ValueError, x509.InvalidVersion, UserWarning)
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"

@@ -15,12 +15,14 @@ from attestation.encoding.digest import Digest
 from attestation.encoding.jcs import canonicalize
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits, parse_json_object
-from attestation.errors import MalformedError
+from attestation.errors import EvidenceError, MalformedError
+from attestation.tdx.chain import encode_pem, split_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attestation.encoding.strict_json import JsonValue
+    from attestation.tdx.anchor import Anchor
 
 MAX_TEXT = 256 * 1024
 MAX_CRL = 256 * 1024
@@ -30,6 +32,7 @@ _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*", re.ASCII)
 # The JSON that other tools write may repeat the PCK chain.  The quote carries its own, and
 # that one counts: a second source would let the file decide which platform is verified.
 _NOT_OURS = "pck_certificate_chain"
+_CHAINS = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,32 @@ def parse_dcap_collateral(data: bytes) -> Collateral:
         members,
         lambda name, limit: bytes.fromhex(members.text(name, pattern=_HEX, max_chars=2 * limit)),
     )
+
+
+def require_canonical_collateral(collateral: Collateral, anchor: Anchor) -> None:
+    """Refuse a set whose issuer chains are written in another way than Intel's service writes them.
+
+    Each is canonical PEM of two certificates, the issuer and `anchor`.  Nothing signs the chains,
+    so any other way of writing them would be a change that nobody notices.  Raises
+    `MalformedError` (codes "pem", "not_canonical") or `EvidenceError` (code "root").
+    """
+    for name in _CHAINS:
+        text = getattr(collateral, name).encode()
+        chain = split_pem(text, what=f"collateral.{name}")
+        if encode_pem(chain) != text:
+            raise MalformedError(
+                f"collateral.{name} is not in canonical form",
+                code="not_canonical",
+                expected="PEM in lines of 64 characters and nothing else",
+                hint="take endorsements as Intel's service delivers them",
+            )
+        if chain[1:] != (anchor.root_der,):
+            raise EvidenceError(
+                f"collateral.{name} is not an issuer under the root that was asked for",
+                code="root",
+                expected=f"two certificates: the issuer, then the {anchor.trust_domain} root",
+                observed=f"another chain, of {len(chain)}",
+            )
 
 
 def _collateral(members: Members, binary: Callable[[str, int], bytes]) -> Collateral:

@@ -18,6 +18,7 @@ from attestation.errors import EvidenceError, MalformedError
 from attestation.tdx.body import SIZE_10, SIZE_15, TdReport, parse_report
 from attestation.tdx.chain import encode_pem, parse_certificate, split_pem
 from attestation.tdx.cursor import Cursor
+from attestation.tdx.ecdsa import low_s
 from attestation.tdx.pck import PckExtension, parse_pck_extension
 
 if TYPE_CHECKING:
@@ -164,8 +165,10 @@ def parse_quote(data: bytes) -> Quote:
 def canonical_quote(data: bytes) -> bytes:
     """Return the canonical form of a quote: the same claims and signatures, one way of writing.
 
-    Outer certification type 6, canonical PEM, exact lengths, no padding.  The digest of the
-    quote is unchanged.  Raises `MalformedError`, also for a quote without a PCK chain.
+    Outer certification type 6, the low form of the two signatures made on the platform,
+    canonical PEM, exact lengths, no padding.  The digest of the quote is unchanged, and so are
+    the certificates: they are Intel's.  Raises `MalformedError`, also for a quote without a PCK
+    chain.
     """
     return _canonical_form(parse_quote(data))
 
@@ -179,25 +182,26 @@ def require_canonical_quote(quote: Quote, anchor: Anchor) -> None:
         raise MalformedError(
             "the quote is not in canonical form",
             code="not_canonical",
-            expected="outer certification type 6, canonical PEM and no padding",
+            expected="outer certification type 6, low signatures, canonical PEM, no padding",
             hint="a bundle carries the canonical form: `attested quote` reads raw ones",
         )
-    if quote.chain()[-1] != anchor.root_der:
+    chain = quote.chain()
+    if len(chain) != 3 or chain[2] != anchor.root_der:
         raise EvidenceError(
             "the quote does not embed the root certificate that was asked for",
             code="root",
-            expected=f"the {anchor.trust_domain} root as the last certificate",
-            observed="another certificate",
+            expected=f"three certificates, the {anchor.trust_domain} root last",
+            observed=f"another chain, of {len(chain)}",
         )
 
 
 def _canonical_form(quote: Quote) -> bytes:
     pem = encode_pem(quote.chain())
     inner = _CERTIFICATION.pack(PCK_CHAIN, len(pem)) + pem
-    qe = _QE_REPORT.pack(quote.qe.raw, quote.qe.signature, len(quote.qe.auth_data))
+    qe = _QE_REPORT.pack(quote.qe.raw, low_s(quote.qe.signature), len(quote.qe.auth_data))
     outer = qe + quote.qe.auth_data + inner
     signature = _SIGNATURE.pack(
-        quote.signature, quote.attestation_key, QE_REPORT_CERTIFICATION, len(outer)
+        low_s(quote.signature), quote.attestation_key, QE_REPORT_CERTIFICATION, len(outer)
     )
     tail = signature + outer
     return quote.signed_region + _LENGTH.pack(len(tail)) + tail

@@ -169,7 +169,9 @@ def _boot(
     if quote is not None:
         anchor = platform.anchor_for(quote, grounds.anchors)
         collateral = bundle.collateral.get(boot.collateral) if boot.collateral else None
-        if platform.check_canonical(quote, anchor, page):
+        if platform.check_canonical(quote, anchor, page) and platform.check_collateral_form(
+            collateral, anchor, page
+        ):
             genuine = platform.verify_genuine(quote, collateral, grounds, anchor, page)
         # What binds the boot's parts to each other does not wait for the platform's word.
         boot_checks.check_statement(boot, quote, page)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.tdx.collateral import require_canonical_collateral
 from attestation.tdx.dcap import GenuineQuote, verify_quote
 from attestation.tdx.quote import Quote, parse_quote, require_canonical_quote
 from attestation.verifier.words import instant, short
@@ -95,6 +96,17 @@ def check_canonical(quote: Quote, anchor: Anchor, page: Page) -> bool:
         page.refused("QUOTE-GENUINE", error, hint=_ROOT_HINT)
         return False
     page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
+    return True
+
+
+def check_collateral_form(collateral: Collateral | None, anchor: Anchor, page: Page) -> bool:
+    """QUOTE-GENUINE for endorsements in a bundle: nothing in them may be rewritten unnoticed."""
+    try:
+        if collateral is not None:
+            require_canonical_collateral(collateral, anchor)
+    except (MalformedError, EvidenceError) as error:
+        page.refused("QUOTE-GENUINE", error)
+        return False
     return True
 
 

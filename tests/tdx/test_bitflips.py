@@ -2,7 +2,7 @@
 
 dcap-qvl by itself lets hundreds of bits pass: the outer certification type, every line break of
 the PEM chain, the embedded root, whatever follows the quote.  The canonical form closes that.
-What remains is not a flip: (r, n - s) for a signature (r, s), see `test_faults`.
+What is not a flip, (r, n - s) for a signature (r, s), is in `test_rewriting`.
 """
 
 from __future__ import annotations
