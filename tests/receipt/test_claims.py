@@ -145,7 +145,8 @@ def test_unknown_member_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("path", OBJECTS[1:])
 def test_object_of_another_type_is_refused(path: str) -> None:
-    for value in ([], None, "text", 1):
+    others: tuple[object, ...] = ([], None, "text", 1)
+    for value in others:
         with pytest.raises(MalformedError):
             parse_claims(changed(path, value))
 
@@ -306,7 +307,8 @@ def test_too_many_attempts_and_rewrites_are_refused() -> None:
     document = full()
     for path, most in (("att", text.MAX_ATTEMPTS), ("req.mod", text.MAX_SPLICES)):
         holder = document["att"] if path == "att" else document["req"]["mod"]
-        assert parse_claims(changed(path, holder * most))
+        full_up = changed(path, holder * most)
+        assert parse_claims(full_up).to_json() == full_up
         with pytest.raises(MalformedError):
             parse_claims(changed(path, holder * (most + 1)))
 
