@@ -1,6 +1,6 @@
 """The CC event log (CCEL) that firmware and boot loader leave in memory.
 
-Format: TCG PC Client Platform Firmware Profile, section 10 (crypto-agile log), with the
+Format: TCG PC Client Platform Firmware Profile (crypto-agile log), with the
 register numbering of the UEFI CC measurement protocol: 0 is MRTD, 1..4 are RTMR0..3.
 """
 
@@ -90,7 +90,7 @@ def parse_ccel(data: bytes) -> EventLog:
 def parse_ccel_table(data: bytes) -> tuple[int, int]:
     """Parse the ACPI table that says where the log lies: (length in bytes, physical address).
 
-    Raises `MalformedError` for another signature, length or checksum (ACPI 6.5, 5.2.34).
+    Raises `MalformedError` for another signature, length or checksum (ACPI 6.5).
     """
     if len(data) != _TABLE.size or sum(data) % 256:
         raise _malformed(f"{_TABLE.size} bytes that sum to zero", f"{len(data)} bytes")

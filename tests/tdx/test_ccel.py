@@ -65,6 +65,27 @@ def test_event_has_its_type_name_and_data() -> None:
     assert second.digest == b"\x01" * 48
 
 
+# As the TCG PC Client Platform Firmware Profile names its event types.
+TYPES = {
+    0x0: "PREBOOT_CERT", 0x1: "POST_CODE", 0x4: "SEPARATOR", 0x5: "ACTION", 0x6: "EVENT_TAG",
+    0x8: "S_CRTM_VERSION", 0xA: "PLATFORM_CONFIG_FLAGS", 0xB: "TABLE_OF_DEVICES", 0xD: "IPL",
+    0xE: "IPL_PARTITION_DATA", 0x80000001: "EFI_VARIABLE_DRIVER_CONFIG",
+    0x80000002: "EFI_VARIABLE_BOOT", 0x80000003: "EFI_BOOT_SERVICES_APPLICATION",
+    0x80000004: "EFI_BOOT_SERVICES_DRIVER", 0x80000005: "EFI_RUNTIME_SERVICES_DRIVER",
+    0x80000006: "EFI_GPT_EVENT", 0x80000007: "EFI_ACTION", 0x80000008: "EFI_PLATFORM_FIRMWARE_BLOB",
+    0x80000009: "EFI_HANDOFF_TABLES", 0x8000000A: "EFI_PLATFORM_FIRMWARE_BLOB2",
+    0x8000000B: "EFI_HANDOFF_TABLES2", 0x8000000C: "EFI_VARIABLE_BOOT2",
+    0x80000010: "EFI_HCRTM_EVENT", 0x800000E0: "EFI_VARIABLE_AUTHORITY",
+    0x800000E1: "EFI_SPDM_FIRMWARE_BLOB", 0x800000E2: "EFI_SPDM_FIRMWARE_CONFIG",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_event_types_have_the_names_of_the_specification(kind: int) -> None:
+    (event,) = parse_ccel(header() + record(1, kind=kind)).events
+    assert event.name == f"EV_{TYPES[kind]}"
+
+
 @pytest.mark.parametrize(
     "one",
     [

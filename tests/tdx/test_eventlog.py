@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding.digest import Digest
+from attestation.tdx import dcap, eventlog
 from attestation.tdx.eventlog import (
     Event,
     EventLog,
@@ -46,6 +48,16 @@ def key_event(n: int = 0, **changes: Any) -> dict[str, Any]:
 def test_empty_log_replays_to_zero() -> None:
     assert replay(EventLog(format="dstack", events=())) == (ZERO,) * 4
     assert replay(parse_dstack([])) == replay(parse_gateway_events([])) == (ZERO,) * 4
+
+
+def test_log_of_json_events_has_no_record_without_effect() -> None:
+    assert parse_dstack([dstack()]).unmeasured == 0
+    assert parse_gateway_events([key_event()]).unmeasured == 0
+
+
+@pytest.mark.parametrize("module", [eventlog, dcap])
+def test_every_exported_name_exists(module: ModuleType) -> None:
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 def test_each_event_extends_its_own_register_in_order() -> None:
