@@ -152,3 +152,7 @@ def _report_internal(error: Exception) -> None:
             f"  hint     set {DEBUG_VARIABLE}=1 to see where; the output may quote your data",
             file=sys.stderr,
         )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -629,8 +630,7 @@ def test_stop_without_a_number_is_a_usage_error() -> None:
 
 
 def test_command_line_works_as_a_process_and_survives_a_closed_pipe(folder: Folder) -> None:
-    start = "import sys; from attestation.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", start]
+    command = [sys.executable, "-m", "attestation.cli.main"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     arguments = ["verify", folder["bundle.json"], *folder.grounds]
     done = subprocess.run([*command, *arguments], capture_output=True, check=False, env=environment)
@@ -644,6 +644,17 @@ def test_command_line_works_as_a_process_and_survives_a_closed_pipe(folder: Fold
     os.close(write)
     assert piped.returncode == 1
     assert piped.stderr == b""
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_module_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["attested", "version"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("attestation.cli.main", run_name="__main__")
+    assert stop.value.code == 0
+    assert "attested-gateway" in capsys.readouterr().out
 
 
 def test_closed_pipe_ends_quietly(
