@@ -107,6 +107,11 @@ class StreamDelivery:
         self._engine = self._engine or self._part()
 
     @property
+    def untaken(self) -> bytes:
+        """What was released and not taken yet."""
+        return b"".join(piece for piece, _ in self._pending)
+
+    @property
     def delivered(self) -> Body:
         """What was committed for delivery."""
         return self._delivered.body

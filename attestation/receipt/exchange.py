@@ -56,7 +56,8 @@ class Exchange:
 
     `jti` is the receipt id, `nonce` the caller's nonce or None, `inline` whether the caller
     asked for the receipt with the answer.  After `finish`, `body` holds the plain answer to
-    send, or `terminal` the frame to send after the in-band block.
+    send; of a stream, `owed` is what was released and never taken, `terminal` the last frame:
+    to be sent in the order owed, in-band block, terminal.
     """
 
     def __init__(  # noqa: PLR0913  (what is known when a request is announced)
@@ -82,6 +83,7 @@ class Exchange:
         self.state = State.RECEIVING
         self.body = b""
         self.terminal = b""
+        self.owed = b""
         self.inline = inline
         self._method = method
         self._path = path
@@ -260,6 +262,7 @@ class Exchange:
             stream.cut()
         else:
             self.terminal = engine_frame or own_frame or self._error_frame(end)
+            self.owed = stream.untaken
             offset = stream.close(self.terminal)
         return end, _Delivery(
             status=self._status,

@@ -23,6 +23,7 @@ from gateway.edge.body import read_body
 from gateway.edge.caller import CallerGoneError
 from gateway.edge.errors import JSON, Refusal, error_body, error_frame
 from gateway.errors import NotaryUnavailable, UpstreamError
+from gateway.upstream.head import BODILESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,12 +194,13 @@ class Conversation:
         await self._end_with(exchange.finish(end, error_frame=frame))
 
     async def _end_with(self, outcome: Outcome) -> None:
-        """Seal a stream's outcome, then send block and terminal frame."""
+        """Seal a stream's outcome, then send what is still owed, block and terminal frame."""
         sealed = await self._seal(outcome)
         block = b""
         if outcome.block_offset is not None:
             block = render_block(sealed.token, sealed.openings)
-        await self._caller.end(block + self._exchange.terminal)
+        # A piece is owed when its sender was cancelled while the caller took nothing.
+        await self._caller.end(self._exchange.owed + block + self._exchange.terminal)
 
     def _require_caller(self) -> None:
         if self._caller.gone:
@@ -322,5 +324,7 @@ def _drop(_part: bytes) -> None:
 
 
 def _is_stream(answer: ResponseHead) -> bool:
+    if answer.status in BODILESS:
+        return False
     kind = (answer.content_type or "").partition(";")[0]
     return kind.strip().lower() == _EVENT_STREAM

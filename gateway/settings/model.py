@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_SCHEMA = "attested-gateway/config/v1"
 _NAME = f"^{text.NAME.pattern}$"
+_LABEL = f"^{text.LABEL.pattern}$"
 _ENGINE = f"^{text.ENGINE.pattern}$"
 _MEBIBYTE = 1 << 20
 
@@ -64,7 +65,7 @@ class UpstreamSettings(Section):
 
     url: str | None = measured(None, "http://host:port of the engine")
     uds: Path | None = measured(None, "Unix socket of the engine instead of url")
-    name: str = measured("engine", "name of this engine in receipts", pattern=_NAME)
+    name: str = measured("engine", "name of this engine in receipts", pattern=_LABEL)
     engine: str | None = measured(
         None, 'engine name and version for receipts, as "vllm/0.32.0"', pattern=_ENGINE
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 _CONTENT_TYPE = re.compile(rb"[!-~][ -~]{0,127}")
 _IDENTITY = (b"", b"identity")
-_BODILESS = (204, 304)
+BODILESS = (204, 304)
+_LAST_STATUS = 599
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,12 @@ class ResponseHead:
 def read_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseHead:
     """Return status and content type; names are lower-case.
 
-    Raises `ValueError`, in our own words, unless the response says exactly once where it ends
-    (RFC 9112 section 6.3), in an unencoded body of one usable type.
+    Raises `ValueError`, in our own words, unless the status is at most 599 (RFC 9110 section 15)
+    and the response says exactly once where it ends (RFC 9112 section 6.3), in an unencoded body
+    of one usable type.
     """
+    if status > _LAST_STATUS:
+        raise ValueError("the engine's answer has a status that HTTP does not know")
     lengths = codings = 0
     content_type: bytes | None = None
     for name, value in fields:
@@ -40,7 +44,7 @@ def read_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseHea
             if content_type is not None or not _CONTENT_TYPE.fullmatch(value):
                 raise ValueError("the engine's answer has an unusable content type")
             content_type = value
-    if lengths + codings != 1 and status not in _BODILESS:
+    if lengths + codings != 1 and status not in BODILESS:
         raise ValueError("the engine's answer must have one Content-Length or be chunked")
     kind = None if content_type is None else content_type.decode("ascii")
     return ResponseHead(status=status, content_type=kind)

@@ -61,6 +61,16 @@ async def test_only_status_and_content_type_are_taken_from_the_engine(
     assert reply.headers["content-type"] == script.content_type
 
 
+@pytest.mark.parametrize("status", [204, 304])
+async def test_answer_that_can_have_no_body_is_never_a_stream(start: Start, status: int) -> None:
+    head = f"HTTP/1.1 {status} X\r\ncontent-type: text/event-stream\r\n\r\n".encode()
+    bench = await start(Script(writes=(head,), close=Close.RAW))
+    reply = await bench.ask()
+    claims = await bench.checked(reply, QUESTION)
+    assert (reply.status, reply.body) == (status, b"")
+    assert claims.response.end is End.COMPLETE
+
+
 @pytest.mark.parametrize("path", sorted(PATHS))
 async def test_every_route_is_forwarded_and_receipted(start: Start, path: str) -> None:
     bench = await start(PLAIN)

@@ -244,6 +244,28 @@ async def test_request_that_outlasts_the_drain_time_is_answered_and_receipted(
     assert bench.receipts == 1
 
 
+async def test_stream_cancelled_while_its_caller_takes_nothing_delivers_what_it_commits_to(
+    start: Start,
+) -> None:
+    piece = b"data: " + b"x" * 60_000 + b"\n\n"
+    endless = Script(writes=(piece,) * 400, close=Close.HANG)
+    bench = await start(endless, upstream_limits=UpstreamLimits(idle_timeout=60))
+    client = await bench.connect()
+    client.send(bench.request())
+    connections = bench.server._server.server_state.connections
+    async with asyncio.timeout(20):
+        while not any(one.flow.write_paused for one in connections):  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+        stopping = asyncio.ensure_future(bench.server.stop())
+        while not bench.receipts:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        reply = await client.reply()
+        await stopping
+    claims = await bench.checked(reply, QUESTION)
+    assert reply.ended
+    assert claims.response.end is End.GATEWAY_FAILURE
+
+
 async def test_request_still_running_when_the_notary_closes_is_sealed_by_it(start: Start) -> None:
     bench, _, jti = await waiting_for_the_engine(start)
     await bench.notary.close()

@@ -516,6 +516,16 @@ class TestStream:
         told = machine.finish(End.TIMEOUT)
         assert told.response == body_of(CHAT_FRAME * 2 + machine.terminal)
         assert told.events == 3
+        assert machine.owed == CHAT_FRAME * 2
+
+    def test_only_what_was_released_and_not_taken_is_owed_at_the_end(self) -> None:
+        machine = streaming()
+        machine.taken(machine.engine(CHAT_FRAME))
+        assert machine.owed == b""
+        machine.engine(DONE)
+        machine.engine_end(clean=True)
+        machine.finish()
+        assert (machine.owed, machine.terminal) == (b"", DONE)
 
     @pytest.mark.parametrize("data", [b"", CHAT_FRAME[:-1], CHAT_FRAME * 2, b"other"])
     def test_pieces_are_taken_whole(self, data: bytes) -> None:

@@ -101,6 +101,8 @@ def test_building_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch)
         ({"upstream.url": "http://canary@engine"}, "without path, query or user"),
         ({"upstream.url": "http://"}, "expected http://host:port"),
         ({"upstream.name": "two words"}, "upstream.name"),
+        # A receipt's label of an engine has no room for more than 24 characters.
+        ({"upstream.name": "e" * 25}, "upstream.name"),
         ({"name": "plus+sign"}, "name"),
         ({"admin.host": "10.0.0.1"}, "only takes a loopback address"),
         ({"notary.keyset_days": "0"}, "notary.keyset_days"),

@@ -230,6 +230,7 @@ REFUSED_ANSWERS = {
     "bad-chunk": HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n",
     "big-head": HEAD + b"x: " + b"y" * 40_000 + b"\r\ncontent-length: 0\r\n\r\n",
     "endless-head": HEAD + b"x: " + b"y" * 40_000,
+    "status-600": b"HTTP/1.1 600 X\r\ncontent-length: 2\r\n\r\nok",
     "many-fields": HEAD + b"x: y\r\n" * 101 + b"content-length: 0\r\n\r\n",
 }
 
