@@ -254,7 +254,7 @@ async def test_stream_cancelled_while_its_caller_takes_nothing_delivers_what_it_
     client.send(bench.request())
     connections = bench.server._server.server_state.connections
     async with asyncio.timeout(20):
-        while not any(one.flow.write_paused for one in connections):  # type: ignore[union-attr]
+        while not any(one.flow.write_paused for one in connections):  # type: ignore[union-attr]  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         stopping = asyncio.ensure_future(bench.server.stop())
         while not bench.receipts:  # noqa: ASYNC110
