@@ -37,13 +37,16 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def attested(
-    folder: Path, *arguments: str, stdin: bytes = b"", **variables: str
+    folder: Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run one command in `folder` to its end."""
     return subprocess.run(
         [PROGRAM, *arguments],
         cwd=folder,
-        env=environment(folder) | variables,
+        env=environment(folder) | dict(variables or {}),
         input=stdin,
         capture_output=True,
         timeout=PATIENCE,
@@ -86,10 +89,14 @@ def write_config(folder: Path, engine: str, /, **tables: Mapping[str, Any]) -> P
 
 @dataclass(slots=True, kw_only=True)
 class Served:
-    """One `attested serve` process; its output goes to files in `folder`."""
+    """One `attested serve` process; its output goes to files in `folder`.
+
+    `key` is a key that may do everything and was there when the process started.
+    """
 
     folder: Path
     process: subprocess.Popen[bytes]
+    key: str
 
     @property
     def stdout(self) -> str:
@@ -192,7 +199,8 @@ def wait_until(met: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
 
 
 def start(folder: Path, *arguments: str, **variables: str) -> Served:
-    """Start `attested serve --config gateway.toml` without waiting for it."""
+    """Start `attested serve --config gateway.toml` without waiting for it, with a new key."""
+    key = add_key(folder, "--label", "first")
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = subprocess.Popen(
             [PROGRAM, "serve", "--config", "gateway.toml", *arguments],
@@ -202,7 +210,7 @@ def start(folder: Path, *arguments: str, **variables: str) -> Served:
             stdout=out,
             stderr=err,
         )
-    return Served(folder=folder, process=process)
+    return Served(folder=folder, process=process, key=key)
 
 
 @contextlib.contextmanager
@@ -216,8 +224,6 @@ def serving(
 ) -> Iterator[Served]:
     """A ready gateway, ended by its pid at the end whatever happened."""
     write_config(folder, engine, **tables)
-    if not (folder / "keys.json").exists():
-        add_key(folder, "--label", "first")
     served = start(folder, *arguments, **(variables or {}))
     try:
         served.wait_ready()

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from gateway.client.session import Session
-from tests.support.serving import Served, add_key, serving
+from tests.support.serving import Served, serving
 
 HERE = Path(__file__).parent
 # Three Python processes import torch; on two busy cores that alone has taken four minutes.
@@ -181,7 +181,7 @@ def gateway(vllm_server: Engine, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def key(gateway: Served) -> str:
     """A key that may do everything, made by `attested keys add`."""
-    return add_key(gateway.folder, "--label", "tests")
+    return gateway.key
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from gateway.client.call import Ended
 from gateway.client.session import Session
 from gateway.notary.journal import Kind, parse_records
 from tests.support.relay import unix_relay
-from tests.support.serving import Served, add_key, serving, wait_until
+from tests.support.serving import Served, serving, wait_until
 from tests.vllm.audit import audited_one
 from tests.vllm.conftest import Engine
 
@@ -115,20 +115,20 @@ def test_plain_request_that_is_left_ends_in_the_engine_and_in_its_receipt(
 @pytest.fixture(scope="module")
 def local_gateway(
     vllm_server: Engine, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Served, str]]:
-    """A gateway that reaches the engine over a Unix socket, and a key of it."""
+) -> Iterator[Served]:
+    """A gateway that reaches the engine over a Unix socket."""
     folder: Path = tmp_path_factory.mktemp("local")
-    with unix_relay(folder / "engine.sock", vllm_server.host, vllm_server.port) as address:
-        key = add_key(folder)
-        with serving(folder, address) as served:
-            yield served, key
+    with (
+        unix_relay(folder / "engine.sock", vllm_server.host, vllm_server.port) as address,
+        serving(folder, address) as served,
+    ):
+        yield served
 
 
 def test_engine_over_a_unix_socket_counts_as_this_machines_own(
-    local_gateway: tuple[Served, str], vllm_server: Engine
+    local_gateway: Served, vllm_server: Engine
 ) -> None:
-    served, key = local_gateway
-    session = served.connect()
+    served, session, key = local_gateway, local_gateway.connect(), local_gateway.key
     with openai.OpenAI(
         base_url=session.base_url, api_key=key, http_client=session.http_client(), max_retries=0
     ) as client:
@@ -140,10 +140,9 @@ def test_engine_over_a_unix_socket_counts_as_this_machines_own(
 
 
 def test_leaving_reaches_the_engine_over_a_unix_socket_too(
-    local_gateway: tuple[Served, str], vllm_server: Engine
+    local_gateway: Served, vllm_server: Engine
 ) -> None:
-    served, key = local_gateway
-    session = served.connect()
+    served, session, key = local_gateway, local_gateway.connect(), local_gateway.key
     with (
         engine_stops_early(vllm_server),
         openai.OpenAI(
