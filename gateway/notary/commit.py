@@ -88,8 +88,11 @@ class GroupCommit(Generic[S]):
 
     def _fail(self, batch: list[tuple[bytes, asyncio.Future[None]]]) -> None:
         self._failed = True
-        self._on_failure()
-        for _, waiter in (*batch, *self._pending):
-            if not waiter.done():
-                waiter.set_exception(NotaryUnavailable("a write of the journal failed"))
-        self._pending = []
+        waiting, self._pending = (*batch, *self._pending), []
+        try:
+            self._on_failure()
+        finally:
+            # Whatever else goes wrong, nobody may wait for ever.
+            for _, waiter in waiting:
+                if not waiter.done():
+                    waiter.set_exception(NotaryUnavailable("a write of the journal failed"))

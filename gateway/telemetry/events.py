@@ -6,6 +6,7 @@ header or a model name cannot get into a line even by mistake.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any, Final, TextIO
@@ -57,7 +58,9 @@ class Events:
     def emit(self, event: str, **fields: object) -> None:
         """Write a declared event with exactly its declared fields.
 
-        Raises `KeyError` for an event or a field that is not declared: a programming error.
+        A stream that takes nothing (a full disk, a pipe without a reader) loses the line and
+        nothing else: what is being reported must still be dealt with.  Raises `KeyError` for an
+        event or a field that is not declared: a programming error.
         """
         shapes = EVENTS[event]
         if fields.keys() != shapes.keys():
@@ -65,4 +68,5 @@ class Events:
         shown: dict[str, Any] = {
             name: value if shapes[name](value) else _HIDDEN for name, value in fields.items()
         }
-        self._log.info(event, time=int(self._clock()), **shown)
+        with contextlib.suppress(OSError):
+            self._log.info(event, time=int(self._clock()), **shown)

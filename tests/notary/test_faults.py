@@ -14,8 +14,9 @@ import pytest
 from attestation.errors import MalformedError, UnavailableError
 from attestation.receipt.signing import parse_receipt
 from gateway.errors import NotaryUnavailable
+from gateway.notary.commit import GroupCommit
 from gateway.notary.files import FileLayer
-from gateway.notary.journal import parse_records
+from gateway.notary.journal import Journal, parse_records
 from gateway.notary.local import LocalNotary
 from gateway.notary.parts import NotaryParts
 from tests.support.notaries import ALICE, announcement, new_jti, notary_parts, outcome, sealed
@@ -119,6 +120,27 @@ async def test_failed_commit_ends_the_boot_and_releases_nothing(
         await notary.find(released.jti, ALICE)
     await notary.close()
     assert released.token in tokens_on_disk(parts)
+
+
+async def test_failed_commit_wakes_its_waiters_whatever_else_fails(tmp_path: Path) -> None:
+    layer = FaultyLayer()
+    tmp_path.chmod(0o700)
+    journal = Journal.create(layer, tmp_path, "a.journal")
+
+    def report() -> None:
+        raise LookupError("the report fails too")
+
+    commit: GroupCommit[None] = GroupCommit(
+        journal, before_batch=lambda: None, after_batch=lambda *_: None, on_failure=report
+    )
+    layer.fault = ("write", errno.ENOSPC)
+    _, durable = commit.submit(b"record")
+    with pytest.raises(NotaryUnavailable):
+        await asyncio.wait_for(durable, 20)
+    with pytest.raises(NotaryUnavailable):
+        commit.submit(b"another")
+    with pytest.raises(LookupError):
+        await commit.close()
 
 
 async def test_failed_sync_is_never_repeated_and_nothing_is_written_after_it(

@@ -84,3 +84,12 @@ def test_registry_belongs_to_its_gateway() -> None:
     one.unauthenticated()
     assert "attested_unauthenticated_total 1.0" in one.render().decode()
     assert "attested_unauthenticated_total 0.0" in two.render().decode()
+
+
+class FullDisk(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_log_that_takes_nothing_does_not_stop_what_is_being_reported() -> None:
+    Events(FullDisk(), lambda: 0.0).emit("boot.ended", reason="journal_failed")
