@@ -47,7 +47,10 @@ def canonical(version: int = 4) -> bytes:
 @cache
 def distinct(version: int = 4) -> bytes:
     """A quote in which no two fields are equal, so that none can pass for another."""
-    value = lambda name, size=48: hashlib.shake_256(name.encode()).digest(size)  # noqa: E731
+
+    def value(name: str, size: int = 48) -> bytes:
+        return hashlib.shake_256(name.encode()).digest(size)
+
     machine = {
         "tee_tcb_svn": value("tcb", 16),
         "tee_tcb_svn2": value("tcb2", 16),
@@ -117,6 +120,11 @@ def changed(
 def endorsed(**facts: Any) -> Collateral:
     """The healthy platform's collateral with some facts replaced."""
     return platform().but(endorsements=Endorsements(**facts)).collateral()
+
+
+def altered(collateral: Collateral, **members: Any) -> Collateral:
+    """Return this collateral with some members replaced."""
+    return replace(collateral, **members)
 
 
 def flipped(data: bytes, position: int, bit: int = 0) -> bytes:

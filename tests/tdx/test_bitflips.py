@@ -7,8 +7,6 @@ What is not a flip, (r, n - s) for a signature (r, s), is in `test_rewriting`.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from attestation.errors import AttestationError
@@ -58,7 +56,7 @@ def test_flip_of_a_bit_in_a_signed_text_is_refused(name: str) -> None:
     text = getattr(bench.collateral(), name).encode()
     for position in range(0, len(text), 17):
         changed = bench.flipped(text, position).decode()
-        collateral = replace(bench.collateral(), **{name: changed})
+        collateral = bench.altered(bench.collateral(), **{name: changed})
         assert bench.code_of(bench.quote(), collateral) == "signature"
 
 
@@ -68,7 +66,7 @@ def test_flip_of_a_bit_in_a_signed_text_is_refused(name: str) -> None:
 def test_flip_of_a_bit_in_a_list_or_signature_is_refused(name: str) -> None:
     data = getattr(bench.collateral(), name)
     for position in range(len(data)):
-        collateral = replace(bench.collateral(), **{name: bench.flipped(data, position)})
+        collateral = bench.altered(bench.collateral(), **{name: bench.flipped(data, position)})
         assert bench.code_of(bench.quote(), collateral) != "genuine", position
 
 
@@ -82,5 +80,5 @@ def test_changed_letter_in_an_issuer_chain_is_refused(name: str) -> None:
         # A line break is no part of a certificate; the digest of the set covers those.
         if letter != "\n":
             changed = pem[:position] + ("B" if letter == "A" else "A") + pem[position + 1 :]
-            collateral = replace(bench.collateral(), **{name: changed})
+            collateral = bench.altered(bench.collateral(), **{name: changed})
             assert bench.code_of(bench.quote(), collateral) != "genuine", position

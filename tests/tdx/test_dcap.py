@@ -59,7 +59,7 @@ def raising(error: BaseException) -> Callable[[], str]:
 
 
 def code_with(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], str]) -> str:
-    monkeypatch.setattr(dcap.dcap_qvl, "QuoteVerifier", Answering(answer))
+    monkeypatch.setattr(dcap_qvl, "QuoteVerifier", Answering(answer))
     return bench.code_of(bench.quote(), bench.collateral())
 
 
@@ -95,7 +95,7 @@ def test_quote_without_an_embedded_certificate_is_refused(inner_type: int) -> No
     ],
 )
 def test_unusable_collateral_is_refused(name: str, value: object, code: str) -> None:
-    broken = replace(bench.collateral(), **{name: value})
+    broken = bench.altered(bench.collateral(), **{name: value})
     assert bench.code_of(bench.quote(), broken) == code
 
 

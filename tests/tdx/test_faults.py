@@ -37,7 +37,8 @@ def raised(svns: bytes, index: int, by: int = 1) -> bytes:
 
 
 # name: (version, what differs from the healthy platform, seconds from now, code)
-FAULTS: dict[str, tuple[int, dict[str, Any], int, str]] = {
+Fault = tuple[int, dict[str, Any], int, str]
+NAMED_FAULTS: dict[str, Fault] = {
     "debug domain": (4, {"domain": {"td_attributes": SEPT_VE_DISABLE | 1}}, 0, "debug"),
     "SEPT_VE_DISABLE off": (4, {"domain": {"td_attributes": 0}}, 0, "sept_ve"),
     "migratable domain": (
@@ -151,7 +152,8 @@ FAULTS: dict[str, tuple[int, dict[str, Any], int, str]] = {
     "no authentication data": (4, {"writing": {"auth_data": b""}}, 0, "qe"),
     "short authentication data": (4, {"writing": {"auth_data": bytes(31)}}, 0, "qe"),
     "long authentication data": (4, {"writing": {"auth_data": bytes(33)}}, 0, "qe"),
-} | {
+}
+ATTRIBUTE_FAULTS: dict[str, Fault] = {
     f"reserved attribute bit {bit}": (
         4,
         {"domain": {"td_attributes": SEPT_VE_DISABLE | 1 << bit}},
@@ -159,7 +161,8 @@ FAULTS: dict[str, tuple[int, dict[str, Any], int, str]] = {
         "reserved_bits",
     )
     for bit in RESERVED_BITS
-} | {
+}
+SGX_FAULTS: dict[str, Fault] = {
     f"SGX component {index} below every level": (
         4,
         {"endorsements": {"levels": (TcbLevel(sgx=raised(CPU_SVN, index)),)}},
@@ -167,7 +170,8 @@ FAULTS: dict[str, tuple[int, dict[str, Any], int, str]] = {
         "no_tcb_level",
     )
     for index in range(16)
-} | {
+}
+TDX_FAULTS: dict[str, Fault] = {
     f"TDX component {index} below every level": (
         4,
         {"endorsements": {"levels": (TcbLevel(tdx=raised(TDX_COMPONENTS, index)),)}},
@@ -175,7 +179,8 @@ FAULTS: dict[str, tuple[int, dict[str, Any], int, str]] = {
         "no_tcb_level",
     )
     for index in range(2, 16)
-}  # fmt: skip
+}
+FAULTS = NAMED_FAULTS | ATTRIBUTE_FAULTS | SGX_FAULTS | TDX_FAULTS
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -191,7 +192,8 @@ def test_arbitrary_bytes_are_no_extension(data: bytes) -> None:
 def test_dynamic_flags_do_not_depend_on_each_other() -> None:
     for name in ("dynamic_platform", "cached_keys", "smt_enabled"):
         off = Machine(dynamic_platform=False, cached_keys=False, smt_enabled=False)
-        machine = replace(off, **{name: True})
+        changes: dict[str, Any] = {name: True}
+        machine = replace(off, **changes)
         read = parse_pck_extension_value(writer.sgx_extension(machine, PPID, PIID))
         flags = {
             "dynamic_platform": read.dynamic_platform,
