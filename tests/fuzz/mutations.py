@@ -116,8 +116,9 @@ def _varied(rng: Random, value: object) -> object:
     if isinstance(value, int):
         return value + rng.choice((-1, 1, 256))
     if isinstance(value, str):
-        token = _jws(rng, value.encode()) if value.count(".") == 2 else None
-        changed = token or _bytes(rng, value.encode("utf-8", "replace"), [b"x"])
+        encoded = value.encode("utf-8", "replace")
+        token = _jws(rng, encoded) if value.count(".") == 2 else None
+        changed = token or _bytes(rng, encoded, [b"x"])
         return changed.decode("utf-8", "replace")
     return [value]
 
