@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from attestation.bundle import BundledReceipt
 from attestation.receipt.signing import parse_receipt
 from gateway.api.attestation import bundle_response, keyset_header
-from gateway.api.errors import ApiError, not_found
+from gateway.api.errors import not_found
 from gateway.api.parts import require_principal
 from gateway.notary.interface import ReceiptState
 
@@ -38,8 +38,8 @@ def receipt_routes(parts: ControlParts) -> APIRouter:
         found = await parts.notary.find(receipt_id, principal.sub, wait_seconds=seconds)
         if found is None:
             raise not_found()
-        if form == "bundle":
-            return _bundle(parts, found)
+        if form == "bundle" and found.token is not None:
+            return _bundle(parts, found, found.token)
         return _document(parts, found)
 
     return router
@@ -63,15 +63,6 @@ def _document(parts: ControlParts, found: Found) -> Response:
     return JSONResponse(content, status_code=202 if running else 200, headers=headers)
 
 
-def _bundle(parts: ControlParts, found: Found) -> Response:
-    if found.token is None:
-        raise ApiError(
-            409,
-            "running",
-            "the request still runs and has no receipt to bundle; try again when it has ended",
-            headers={"retry-after": _RETRY_AFTER},
-        )
-    item = BundledReceipt(
-        receipt=parse_receipt(found.token), openings=found.openings, proof=found.proof
-    )
+def _bundle(parts: ControlParts, found: Found, token: str) -> Response:
+    item = BundledReceipt(receipt=parse_receipt(token), openings=found.openings, proof=found.proof)
     return bundle_response(parts.notary.boot, item)
