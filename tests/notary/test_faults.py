@@ -124,8 +124,7 @@ async def test_failed_commit_ends_the_boot_and_releases_nothing(
 
 async def test_failed_commit_wakes_its_waiters_whatever_else_fails(tmp_path: Path) -> None:
     layer = FaultyLayer()
-    tmp_path.chmod(0o700)
-    journal = Journal.create(layer, tmp_path, "a.journal")
+    journal = Journal.create(layer, tmp_path / "data", "a.journal")
 
     def report() -> None:
         raise LookupError("the report fails too")
