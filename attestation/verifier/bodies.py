@@ -6,6 +6,7 @@ opened is skipped; it counts where the verifier asked for it (`Contents.must_che
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
@@ -16,6 +17,8 @@ from attestation.receipt.splices import apply_splices
 
 if TYPE_CHECKING:
     from attestation.bundle import BundledReceipt
+    from attestation.receipt.claims import ReceiptClaims
+    from attestation.receipt.commitments import Openings
     from attestation.verifier.contents import Contents
     from attestation.verifier.ledger import Page
 
@@ -25,15 +28,27 @@ _LABELS = {
     "ENGINE-BODY": "eng",
     "RESPONSE-BODY": "res",
 }
+_SOURCES = {
+    "REQUEST-BODY": "give it with --request or --contents",
+    "ENGINE-BODY": "put it beside the answer as <id>.engine, or withhold the opening eng",
+    "RESPONSE-BODY": "give it with --response or --contents",
+}
 
 
 def check_bodies(item: BundledReceipt, contents: Contents, page: Page) -> None:
     """REQUEST-BODY, FORWARDED-BODY, ENGINE-BODY and RESPONSE-BODY of one receipt."""
     desk = _Desk(item, contents, page)
-    request_bound = _check_request(desk)
-    _check_forwarded(desk, request_bound=request_bound)
-    response_bound = _check_response(desk)
-    _check_engine(desk, response_bound=response_bound)
+    _check_forwarded(desk, bound=_check_request(desk))
+    _check_engine(desk, bound=_check_response(desk))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opening:
+    """All it takes to check one commitment."""
+
+    commitment: bytes
+    key: bytes = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class _Desk:
@@ -45,148 +60,165 @@ class _Desk:
         self.contents = contents
         self.page = page
 
-    def skip(self, id_: str, reason: str, hint: str = "") -> bool:
+    @property
+    def inserted(self) -> tuple[bytes, ...]:
+        return self.item.openings.inserted if self.item.openings else ()
+
+    def skip(self, id_: str, reason: str, hint: str = "") -> None:
         if id_ in self.contents.must_check:
             self.page.lacking(id_, reason, hint=hint)
         else:
             self.page.skipped(id_, reason, hint=hint)
-        return False
 
     def key_for(self, id_: str) -> bytes | None:
         openings = self.item.openings
         return openings.keys.get(_LABELS[id_]) if openings else None
 
-    def opened(self, id_: str, commitment: bytes, body: bytes, note: str) -> bool:
-        """Open `commitment` with the disclosed key, or say why that is not possible."""
+    def opening(self, id_: str, commitment: bytes | None, body: bytes | None) -> _Opening | None:
+        """Return commitment, key and body, or write down which of them there is not."""
         key = self.key_for(id_)
-        if key is None:
-            return self.skip(
+        if commitment is None:
+            self.without_commitment(id_, "the receipt does not commit to this body")
+        elif body is None:
+            self.skip(id_, "the body was not given", _SOURCES[id_])
+        elif key is None:
+            hint = f'put "{_LABELS[id_]}" into the receipt\'s openings'
+            self.skip(id_, "the opening of this commitment was not disclosed", hint)
+        else:
+            return _Opening(commitment=commitment, key=key, body=body)
+        return None
+
+    def without_commitment(self, id_: str, reason: str) -> None:
+        """Skip, unless the openings pretend that there were something to open."""
+        if self.key_for(id_) is None:
+            self.skip(id_, reason)
+        else:
+            self.page.rejected(
                 id_,
-                "the opening of this commitment was not disclosed",
-                f'put "{_LABELS[id_]}" into the receipt\'s openings',
+                "the openings name something that the receipt makes no commitment to",
+                expected=f'no "{_LABELS[id_]}" among the openings',
+                observed="one",
             )
+
+    def verify(self, id_: str, opening: _Opening, body: bytes, note: str) -> bool:
+        """Open the commitment to `body`; say whether it does."""
         try:
-            verify_commitment(commitment, key, Digest.of(body), what="the body")
+            verify_commitment(opening.commitment, opening.key, Digest.of(body), what="the body")
         except EvidenceError as error:
             self.page.refused(id_, error)
             return False
         self.page.passed(id_, note, observed=f"{len(body)} bytes")
         return True
 
-    def refuse_stray_key(self, id_: str) -> bool:
-        """Refuse an opening for a commitment that the receipt does not make."""
-        if self.key_for(id_) is None:
-            return False
+    def as_long_as(self, id_: str, length: int | None, body: bytes) -> bool:
+        """Compare the length that the receipt states; an in-band block does not count."""
+        if len(body) == length:
+            return True
         self.page.rejected(
             id_,
-            "the openings name something that the receipt makes no commitment to",
-            expected=f'no "{_LABELS[id_]}" among the openings',
-            observed="one",
-        )
-        return True
-
-
-def _check_request(desk: _Desk) -> bool:
-    id_, claims, body = "REQUEST-BODY", desk.claims.request, desk.contents.request
-    if claims.commitment is None or claims.length is None:
-        if desk.refuse_stray_key(id_):
-            return False
-        return desk.skip(id_, "the receipt does not commit to the request")
-    if body is None:
-        return desk.skip(id_, "no request body was given", "give it with --request or --contents")
-    read = body[: claims.length] if claims.partial else body
-    if len(read) != claims.length:
-        desk.page.rejected(
-            id_,
-            "the request is not as long as the receipt says",
-            expected=f"{claims.length} bytes",
-            observed=f"{len(read)} bytes",
-        )
-        return False
-    note = "the receipt commits to these bytes"
-    if claims.partial:
-        note = f"the receipt commits to the first {claims.length} bytes: no more was read"
-    return desk.opened(id_, claims.commitment, read, note)
-
-
-def _check_forwarded(desk: _Desk, *, request_bound: bool) -> None:
-    id_, claims = "FORWARDED-BODY", desk.claims.request
-    inserted = desk.item.openings.inserted if desk.item.openings else ()
-    if claims.forwarded is None:
-        if inserted or desk.key_for(id_) is not None:
-            desk.page.rejected(
-                id_, "the openings name a rewrite that the receipt does not", expected="no rewrite"
-            )
-        elif request_bound:
-            desk.page.passed(id_, "forwarded as received, not a byte changed")
-        else:
-            desk.skip(id_, "the request is not bound")
-        return
-    if not request_bound or desk.contents.request is None:
-        desk.skip(id_, "the request is not bound")
-        return
-    if not inserted:
-        desk.skip(id_, "the inserted bytes were not disclosed", 'put "ins" into the openings')
-        return
-    try:
-        forwarded = apply_splices(desk.contents.request, claims.splices, inserted)
-    except EvidenceError as error:
-        desk.page.refused(id_, error)
-        return
-    codes = ", ".join(splice.code for splice in claims.splices)
-    desk.opened(id_, claims.forwarded, forwarded, f"forwarded with these rewrites only: {codes}")
-
-
-def _check_response(desk: _Desk) -> bool:
-    id_, claims, body = "RESPONSE-BODY", desk.claims.response, desk.contents.response
-    if claims.commitment is None:
-        if desk.refuse_stray_key(id_):
-            return False
-        return desk.skip(id_, "the receipt does not commit to the answer")
-    if body is None:
-        return desk.skip(id_, "no answer was given", "give it with --response or --contents")
-    body, note = _without_block(desk, body)
-    if len(body) != claims.length:
-        desk.page.rejected(
-            id_,
-            "the answer is not as long as the receipt says",
-            expected=f"{claims.length} bytes without the in-band block",
+            "the body is not as long as the receipt says",
+            expected=f"{length} bytes, without an in-band block",
             observed=f"{len(body)} bytes",
         )
         return False
-    return desk.opened(id_, claims.commitment, body, f"the receipt commits to these bytes{note}")
 
 
-def _check_engine(desk: _Desk, *, response_bound: bool) -> None:
-    id_, claims, body = "ENGINE-BODY", desk.claims.response, desk.contents.engine
+def _check_request(desk: _Desk) -> bool:
+    id_, claims = "REQUEST-BODY", desk.claims.request
+    opening = desk.opening(id_, claims.commitment, desk.contents.request)
+    if opening is None:
+        return False
+    body, note = opening.body, "the receipt commits to these bytes"
+    if claims.partial:
+        body = body[: claims.length]
+        note = f"the receipt commits to the first {claims.length} bytes: no more was read"
+    return desk.as_long_as(id_, claims.length, body) and desk.verify(id_, opening, body, note)
+
+
+def _check_forwarded(desk: _Desk, *, bound: bool) -> None:
+    id_, claims, request = "FORWARDED-BODY", desk.claims.request, desk.contents.request
+    if claims.forwarded is None:
+        _check_not_rewritten(desk, bound=bound)
+    elif not bound or request is None:
+        desk.skip(id_, "the request is not bound")
+    elif not desk.inserted:
+        desk.skip(id_, "the inserted bytes were not disclosed", 'put "ins" into the openings')
+    else:
+        _check_rewrites(desk, claims.forwarded, request)
+
+
+def _check_not_rewritten(desk: _Desk, *, bound: bool) -> None:
+    id_ = "FORWARDED-BODY"
+    if desk.inserted:
+        desk.page.rejected(
+            id_, "the openings name a rewrite that the receipt does not", expected="no rewrite"
+        )
+    elif bound and desk.key_for(id_) is None:
+        desk.page.passed(id_, "forwarded as received, not a byte changed")
+    else:
+        desk.without_commitment(id_, "the request is not bound")
+
+
+def _check_rewrites(desk: _Desk, commitment: bytes, request: bytes) -> None:
+    id_, splices = "FORWARDED-BODY", desk.claims.request.splices
+    try:
+        forwarded = apply_splices(request, splices, desk.inserted)
+    except EvidenceError as error:
+        desk.page.refused(id_, error)
+        return
+    opening = desk.opening(id_, commitment, forwarded)
+    if opening is not None:
+        codes = ", ".join(splice.code for splice in splices)
+        desk.verify(id_, opening, forwarded, f"forwarded with these rewrites only: {codes}")
+
+
+def _check_response(desk: _Desk) -> bool:
+    id_, claims = "RESPONSE-BODY", desk.claims.response
+    opening = desk.opening(id_, claims.commitment, desk.contents.response)
+    if opening is None:
+        return False
+    try:
+        body = _without_block(desk, opening.body)
+    except EvidenceError as error:
+        desk.page.refused(id_, error)
+        return False
+    note = "the receipt commits to these bytes"
+    if body != opening.body:
+        note += f" around the in-band block at {claims.block_offset}"
+    return desk.as_long_as(id_, claims.length, body) and desk.verify(id_, opening, body, note)
+
+
+def _check_engine(desk: _Desk, *, bound: bool) -> None:
+    id_, claims = "ENGINE-BODY", desk.claims.response
     if claims.engine is None:
-        if desk.refuse_stray_key(id_):
-            return
-        if response_bound:
+        if bound and desk.key_for(id_) is None:
             desk.page.passed(id_, "the engine's answer was delivered, not a byte changed")
         else:
-            desk.skip(id_, "the answer is not bound")
-    elif body is None:
-        desk.skip(
-            id_,
-            "the engine's own bytes differ from the answer and were not given",
-            'put them beside the answer as <id>.engine, or leave "eng" out of the openings',
-        )
-    else:
-        desk.opened(id_, claims.engine, body, "the receipt commits to the engine's bytes")
+            desk.without_commitment(id_, "the answer is not bound")
+        return
+    opening = desk.opening(id_, claims.engine, desk.contents.engine)
+    if opening is not None:
+        desk.verify(id_, opening, opening.body, "the receipt commits to the engine's bytes")
 
 
-def _without_block(desk: _Desk, body: bytes) -> tuple[bytes, str]:
-    """Take the in-band block out of `body` where it stands exactly as it must.
+def _without_block(desk: _Desk, body: bytes) -> bytes:
+    """Take the in-band block out of `body`: exactly it, exactly where the receipt says it is.
 
-    Elsewhere `body` stays as it is: the commitment, which covers the bytes without the block,
-    then decides.
+    The block holds all openings, so it can be rebuilt from all of them only.  Where some were
+    withheld, `body` has to come without the block.
     """
     offset, openings = desk.claims.response.block_offset, desk.item.openings
-    if offset is None or openings is None:
-        return body, ""
-    block = render_block(desk.item.receipt.token, openings)
-    try:
-        return remove_block(body, offset, block), f" around the in-band block at {offset}"
-    except EvidenceError:
-        return body, "; the in-band block was already taken out"
+    if offset is None or openings is None or not _all_disclosed(openings, desk.claims):
+        return body
+    return remove_block(body, offset, render_block(desk.item.receipt.token, openings))
+
+
+def _all_disclosed(openings: Openings, claims: ReceiptClaims) -> bool:
+    commitments = {
+        "req": claims.request.commitment,
+        "fwd": claims.request.forwarded,
+        "eng": claims.response.engine,
+        "res": claims.response.commitment,
+    }
+    made = {label for label, commitment in commitments.items() if commitment is not None}
+    return openings.keys.keys() >= made and len(openings.inserted) == len(claims.request.splices)

@@ -15,10 +15,11 @@ BODY_CHECKS = frozenset({"REQUEST-BODY", "FORWARDED-BODY", "ENGINE-BODY", "RESPO
 class Contents:
     """What is known of one exchange besides its receipt; None: not known.
 
-    `request` and `response` are the bodies exactly as sent and received, the response with or
-    without the in-band block; `engine` is what the engine sent, where that differs.  `nonce`
-    is what the caller sent.  `peer_spki` is the SHA-256 of the SubjectPublicKeyInfo that the
-    connection ended at.  `demanded` are ids of body checks that must not stay open.
+    `request` and `response` are the bodies exactly as sent and received, the response with its
+    in-band block (without it only where some openings are withheld); `engine` is what the
+    engine sent, where that differs.  `nonce` is what the caller sent.  `peer_spki` is the
+    SHA-256 of the SubjectPublicKeyInfo that the connection ended at.  `demanded` are ids of body
+    checks that must not stay open.
     """
 
     request: bytes | None = field(default=None, repr=False)
