@@ -34,7 +34,11 @@ _TABLE = (
     ),
     ("EVENT-LOG", "The event log replays and names this boot's keys last", "policy.md#event-log"),
     ("PLATFORM", "The machine is on the platform list", "policy.md#platform"),
-    ("BOOT-STATEMENT", "The quote speaks for this boot statement", "statements.md#boot"),
+    (
+        "BOOT-STATEMENT",
+        "The quote speaks for this boot statement",
+        "statements.md#attested-gatewaybootv1",
+    ),
     (
         "BOOT-CHAIN",
         "The boot names its predecessor, and no other boot names the same",
@@ -45,7 +49,7 @@ _TABLE = (
     ("GPU-GENUINE", "The GPU evidence is signed by a certified device", "policy.md#gpu"),
     ("GPU-MEASUREMENTS", "The GPU firmware is as published", "policy.md#gpu"),
     ("GPU-BINDING", "The GPU evidence belongs to this boot", "policy.md#gpu"),
-    ("RECEIPT-FORMAT", "The receipt has the one form of its profile", "receipt.md#format"),
+    ("RECEIPT-FORMAT", "The receipt has the one form of its profile", "receipt.md#the-token"),
     (
         "RECEIPT-SIGNATURE",
         "The receipt is signed by the boot's receipt key",
@@ -53,12 +57,20 @@ _TABLE = (
     ),
     ("RECEIPT-BINDING", "The receipt's claims all name this one boot", "receipt.md#verifying"),
     ("NONCE", "The receipt repeats the caller's nonce", "receipt.md#verifying"),
-    ("REQUEST-BODY", "The receipt commits to this request", "receipt.md#commitments"),
-    ("FORWARDED-BODY", "The engine was given what the receipt says", "receipt.md#commitments"),
-    ("ENGINE-BODY", "The engine answered what the receipt says", "receipt.md#commitments"),
-    ("RESPONSE-BODY", "The receipt commits to this answer", "receipt.md#commitments"),
-    ("ENGINE-LOCAL", "The engine ran inside this trust domain", "receipt.md#claims"),
-    ("MODEL", "The model is the one that was measured", "receipt.md#claims"),
+    ("REQUEST-BODY", "The receipt commits to this request", "receipt.md#commitments-and-openings"),
+    (
+        "FORWARDED-BODY",
+        "The engine was given what the receipt says",
+        "receipt.md#commitments-and-openings",
+    ),
+    (
+        "ENGINE-BODY",
+        "The engine answered what the receipt says",
+        "receipt.md#commitments-and-openings",
+    ),
+    ("RESPONSE-BODY", "The receipt commits to this answer", "receipt.md#commitments-and-openings"),
+    ("ENGINE-LOCAL", "The engine ran inside this trust domain", "receipt.md#model-use-att"),
+    ("MODEL", "The model is the one that was measured", "receipt.md#model-use-att"),
     ("LOG-INCLUSION", "The receipt is in the log at its own index", "bundle.md#anchoring"),
     ("LOG-CHECKPOINT", "The log key signed the checkpoint", "bundle.md#anchoring"),
     ("EPOCH-QUOTE", "A quote of the same boot covers the checkpoint", "bundle.md#anchoring"),
@@ -69,8 +81,8 @@ _TABLE = (
         "bundle.md#equivocation",
     ),
     ("WITNESS", "Independent witnesses signed the checkpoint", "bundle.md#anchoring"),
-    ("LINEAGE-EDGES", "Declared parents exist and precede the call", "receipt.md#lineage"),
-    ("LINEAGE-COMPLETE", "No call of the task is missing", "receipt.md#lineage"),
+    ("LINEAGE-EDGES", "Declared parents exist and precede the call", "receipt.md#lin"),
+    ("LINEAGE-COMPLETE", "No call of the task is missing", "receipt.md#lin"),
 )
 
 CHECKS: dict[str, CheckSpec] = {
