@@ -10,6 +10,8 @@ from gateway.edge.protocol import CONNECTION_EXTENSION
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from gateway.edge.errors import Refusal
+
     Scope = dict[str, Any]
     Message = dict[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -22,6 +24,7 @@ class CallerGoneError(Exception):
 
 class _Connection(Protocol):
     lost: bool
+    refused: Refusal | None
 
 
 class Caller:
@@ -43,6 +46,11 @@ class Caller:
     def gone(self) -> bool:
         """Whether what is sent now reaches nobody."""
         return self._left or (self._connection is not None and self._connection.lost)
+
+    @property
+    def refused(self) -> Refusal | None:
+        """What the connection itself answered this request, whose body broke HTTP."""
+        return self._connection.refused if self._connection is not None else None
 
     async def body_part(self) -> tuple[bytes, bool]:
         """Return the next piece of the request body and whether more follow.

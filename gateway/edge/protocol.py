@@ -47,6 +47,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     `lost` turns true in the same instant in which uvicorn would begin to drop what is sent, so a
     sender that looks at it right after `send` knows whether the transport took the bytes.
+    `refused` is what the running request was answered here, because its body broke HTTP.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class EdgeProtocol(HttpToolsProtocol):
         limits = getattr(config, "connection_limits", None)
         self._limits = limits if isinstance(limits, ConnectionLimits) else ConnectionLimits()
         self.lost = False
+        self.refused: Refusal | None = None
         self._running: RequestResponseCycle | None = None
         self._in_head = False
         self._head_bytes = 0
@@ -199,6 +201,7 @@ class EdgeProtocol(HttpToolsProtocol):
                 f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + body)
+            self.refused = self._refusal
         if running is not None:
             self.lost = True
             running.disconnected = True

@@ -13,7 +13,7 @@ from gateway.access.slots import RefusalBudget
 from gateway.edge.routes import CHAT, MESSAGES, PATHS, RESPONSES
 from gateway.engine.scripted import Close, Script
 from gateway.upstream import UpstreamLimits
-from tests.outcomes.bench import PLAIN, QUESTION, Bench, Reply
+from tests.outcomes.bench import PLAIN, QUESTION, Bench, Reply, opened
 from tests.outcomes.conftest import Start
 
 SECRET = "canary-5f1d"
@@ -146,6 +146,29 @@ async def test_body_that_cannot_be_admitted_is_refused(
     assert (reply.status, reply.error()["code"]) == (400, code)
     assert reply.error()["type"] == "invalid_request_error"
     await refused(bench, reply, body, code)
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nx-trailer: 1\r\n\r\n"])
+async def test_body_that_breaks_http_is_receipted_as_the_refusal_it_got(
+    start: Start, rest: bytes
+) -> None:
+    bench = await start(PLAIN)
+    client = await bench.connect()
+    head = bench.request(b"", headers=("transfer-encoding: chunked",), drop=("content-length",))
+    client.send(head + b"2\r\n{}\r\n" + rest)
+    reply = await client.reply()
+    assert (reply.status, reply.error()["code"]) == (400, "malformed_request")
+    assert await client.closed()
+    async with asyncio.timeout(10):
+        while not bench.receipts:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    (jti,) = bench.notary._ledger._index._entries
+    sealed = await bench.sealed(jti.hex())
+    claims = sealed.claims
+    assert (claims.response.end, claims.response.status) == (End.REFUSED, 400)
+    assert (claims.decision.code, claims.request.partial) == ("malformed_request", True)
+    opened(claims.response.commitment, sealed.openings, "res", reply.body)
+    assert bench.engine.requests == []
 
 
 async def test_model_that_cannot_be_recorded_stands_as_null(start: Start) -> None:
