@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 import threading
@@ -17,9 +18,8 @@ from attestation.errors import EvidenceError, UnavailableError
 from gateway.attester.simulated.provider import RealDevices
 from gateway.cli.local.gateway import LocalGateway, LocalPlan
 from gateway.cli.local.loop import LoopThread
-from gateway.client.export import write_private
 from gateway.demo import report
-from gateway.demo.folder import README_NAME, prepare
+from gateway.demo.folder import prepare
 from gateway.demo.story import tell
 from gateway.engine.standin import DEFAULT_MODEL, StandInEngine
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
     from gateway.client.session import Session
+    from gateway.demo.folder import DemoFolder
+    from gateway.demo.story import Story
 
 HELP = "show the whole story: gateway, receipts, verifier, tampering"
 DEFAULT_FOLDER = "attested-demo"
@@ -65,17 +67,17 @@ def run(args: argparse.Namespace) -> int:
     """Tell the story; `EvidenceError` if it did not go as told."""
     _require_openai()
     _require_simulation()
-    folder = prepare(Path(args.out))
     with ExitStack() as stack:
         upstream, engine = args.upstream or _stand_in(stack), None
         if args.upstream is None:
             engine = f"stand-in/{DEFAULT_MODEL}"
         model = args.model or _first_model(upstream)
+        folder = prepare(Path(args.out))
         _say("starting a gateway and its engine …")
         plan = LocalPlan(upstream=upstream, engine=engine, tls="self-signed")
         gateway = stack.enter_context(LocalGateway(plan))
-        story = tell(gateway, model, folder, _openai)
-        write_private(folder.path / README_NAME, report.readme(story).encode())
+        story = _told(gateway, model, folder)
+        folder.explain(report.readme(story))
         if args.json:
             print(json.dumps(report.document(story, str(folder.path))))
         else:
@@ -89,8 +91,25 @@ def run(args: argparse.Namespace) -> int:
                 hint="this is a bug in the gateway or the verifier",
             )
         if args.keep:
-            _keep(gateway)
+            _keep(gateway, model)
     return 0
+
+
+def _told(gateway: LocalGateway, model: str, folder: DemoFolder) -> Story:
+    from openai import APIStatusError, OpenAIError  # noqa: PLC0415 - an extra of the demo's own
+
+    try:
+        return tell(gateway, model, folder, _openai)
+    except OpenAIError as error:
+        # The SDK's own text quotes what the engine answered; only the status is passed on.
+        status = f"status {error.status_code}" if isinstance(error, APIStatusError) else ""
+        raise UnavailableError(
+            "the engine did not answer the demo's questions",
+            code="upstream",
+            expected="chat completions, plain and streaming",
+            observed=status or type(error).__name__,
+            hint="does it serve the model named with --model?",
+        ) from error
 
 
 def _stand_in(stack: ExitStack) -> str:
@@ -150,14 +169,15 @@ def _require_simulation() -> None:
         )
 
 
-def _keep(gateway: LocalGateway) -> None:
+def _keep(gateway: LocalGateway, model: str) -> None:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]})
     _say(
         f"the gateway stays at {gateway.url} until Ctrl-C; its only API key:\n"
         f"  {gateway.key}\n"
         "  curl --insecure "
         f'{gateway.url}/v1/chat/completions -H "authorization: Bearer {gateway.key}" \\\n'
         "    -H 'content-type: application/json' -H 'x-receipt: inline' -i \\\n"
-        '    -d \'{"messages":[{"role":"user","content":"hello"}],"model":"MODEL"}\''
+        f"    -d {shlex.quote(body)}"
     )
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 
+from attestation.errors import UsageError
 from gateway.engine.standin import DEFAULT_MODEL, StandInEngine
 
 HELP = "run a stand-in engine that speaks vLLM's wire format (no model inside)"
@@ -49,7 +50,20 @@ async def _serve(engine: StandInEngine, port: int, uds: str | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    print(await engine.start(port=port, uds=uds), flush=True)
+    print(await _start(engine, port, uds), flush=True)
     print("stand-in engine: answers are made up, nothing is attested here", file=sys.stderr)
     await stop.wait()
     await engine.close()
+
+
+async def _start(engine: StandInEngine, port: int, uds: str | None) -> str:
+    try:
+        return await engine.start(port=port, uds=uds)
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"the engine cannot listen on {uds or f'port {port}'}",
+            code="listen",
+            expected="a free port from 0 to 65535, or the path of a socket that can be made",
+            observed=(error.strerror if isinstance(error, OSError) else None) or "no such port",
+            hint="is another process listening there? choose another --port or --uds",
+        ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.errors import UsageError
-from gateway.client.export import BODIES_NAME, BUNDLE_NAME
+from gateway.client.export import BODIES_NAME, BUNDLE_NAME, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,20 +37,41 @@ class DemoFolder:
         """Where the exact requests and answers are."""
         return self.path / BODIES_NAME
 
+    def explain(self, text: str) -> None:
+        """Put the README in the place of the mark that `prepare` left."""
+        (self.path / README_NAME).unlink()
+        write_private(self.path / README_NAME, text.encode())
+
 
 def prepare(path: Path) -> DemoFolder:
-    """An empty folder: new, or one that an earlier demo left.
+    """An empty folder but for its mark: new, or one that an earlier demo left.
 
-    Raises `UsageError` for a folder that holds anything else: nothing of it is touched.
+    The mark comes first, so that a demo that fails half-way leaves a folder that the next one
+    takes.  Raises `UsageError` for a folder that holds anything else (nothing of it is touched)
+    and for one that cannot be written.
     """
-    if path.exists():
-        _require_ours(path)
-        for name in _FILES:
-            (path / name).unlink(missing_ok=True)
-        for name in _FOLDERS:
-            shutil.rmtree(path / name, ignore_errors=True)
-    (path / TAMPERED_NAME).mkdir(mode=0o700, parents=True)
+    try:
+        if path.exists():
+            _require_ours(path)
+            _clear(path)
+        (path / TAMPERED_NAME).mkdir(mode=0o700, parents=True)
+        write_private(path / README_NAME, f"{MARK}\n\nThe demo did not get to its end.\n".encode())
+    except OSError as error:
+        raise UsageError(
+            f"the folder {path} cannot be made or emptied",
+            code="folder",
+            expected="a folder that this user may write to",
+            observed=error.strerror or "an I/O error",
+            hint="name another one with --out",
+        ) from error
     return DemoFolder(path=path)
+
+
+def _clear(path: Path) -> None:
+    for name in _FILES:
+        (path / name).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        shutil.rmtree(path / name, ignore_errors=True)
 
 
 def _require_ours(path: Path) -> None:

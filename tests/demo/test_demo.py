@@ -19,6 +19,7 @@ from gateway.cli import demo
 from gateway.cli.local.loop import LoopThread
 from gateway.demo.folder import MARK
 from gateway.engine.scripted import JSON, Close, Script, ScriptedEngine
+from gateway.engine.standin import DEFAULT_MODEL
 
 ATTESTED = [sys.executable, "-m", "gateway.cli.main"]
 
@@ -113,6 +114,38 @@ def test_the_text_names_every_step(tmp_path: Path) -> None:
     assert (tmp_path / "attested-demo" / "bundle.json").exists()
 
 
+def test_a_demo_that_failed_is_in_nobodys_way(tmp_path: Path) -> None:
+    with LoopThread() as loop:
+        engine = ScriptedEngine(Script(status=404, writes=(b"{}",), content_type=JSON))
+        address = loop.call(engine.start())
+        failed = attested("demo", "--upstream", address, "--model", "none", cwd=tmp_path)
+        loop.call(engine.close())
+    assert failed.returncode == 14
+    assert "status 404" in failed.stderr
+    assert (tmp_path / "attested-demo" / "README.txt").read_text().startswith(MARK)
+    assert attested("demo", cwd=tmp_path).returncode == 0
+
+
+def test_an_engine_that_is_away_leaves_no_folder(tmp_path: Path) -> None:
+    done = attested("demo", "--upstream", f"unix:{tmp_path}/nowhere.sock", cwd=tmp_path)
+    assert done.returncode == 14
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = attested("demo", "--out", "file/left", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Not a directory" in done.stderr
+
+
+@pytest.mark.parametrize("where", [("--uds", "nowhere/engine.sock"), ("--port", "65536")])
+def test_an_engine_that_cannot_listen_says_where(where: tuple[str, str], tmp_path: Path) -> None:
+    done = attested("demo-engine", *where, cwd=tmp_path)
+    assert done.returncode == 2
+    assert where[1] in done.stderr
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -165,6 +198,9 @@ def test_a_kept_gateway_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     try:
         lines = iter(process.stderr.readline, "")
         url = next(line.split()[4] for line in lines if "stays at" in line)
+        command = "".join(line for line in (next(lines), next(lines), next(lines), next(lines)))
+        body = shlex.split(command.replace("\\\n", " "))[-1]
+        assert json.loads(body)["model"] == DEFAULT_MODEL
         with httpx2.Client(verify=False) as client:
             assert client.get(f"{url}/healthz").status_code == 200
     finally:
