@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from attestation.encoding.digest import Digest
 from attestation.errors import EvidenceError
 from attestation.receipt.block import remove_block, render_block
+from attestation.receipt.claims import ALLOWED, End
 from attestation.receipt.commitments import verify_commitment
 from attestation.receipt.splices import apply_splices
 
@@ -28,6 +29,7 @@ _LABELS = {
     "ENGINE-BODY": "eng",
     "RESPONSE-BODY": "res",
 }
+_ENGINES_WORD = (End.COMPLETE, End.CLIENT_ABORT)
 _SOURCES = {
     "REQUEST-BODY": "give it with --request or --contents",
     "ENGINE-BODY": "put it beside the answer as <id>.engine, or withhold the opening eng",
@@ -154,9 +156,17 @@ def _check_not_rewritten(desk: _Desk, *, bound: bool) -> None:
             id_, "the openings name a rewrite that the receipt does not", expected="no rewrite"
         )
     elif bound and desk.key_for(id_) is None:
-        desk.page.passed(id_, "forwarded as received, not a byte changed")
+        _say_forwarded(desk)
     else:
         desk.without_commitment(id_, "the request is not bound")
+
+
+def _say_forwarded(desk: _Desk) -> None:
+    code = desk.claims.decision.code
+    if code == ALLOWED:
+        desk.page.passed("FORWARDED-BODY", "forwarded as received, not a byte changed")
+    else:
+        desk.page.info("FORWARDED-BODY", f"nothing was forwarded: the decision was {code}")
 
 
 def _check_rewrites(desk: _Desk, commitment: bytes, request: bytes) -> None:
@@ -192,13 +202,21 @@ def _check_engine(desk: _Desk, *, bound: bool) -> None:
     id_, claims = "ENGINE-BODY", desk.claims.response
     if claims.engine is None:
         if bound and desk.key_for(id_) is None:
-            desk.page.passed(id_, "the engine's answer was delivered, not a byte changed")
+            _say_delivered(desk)
         else:
             desk.without_commitment(id_, "the answer is not bound")
         return
     opening = desk.opening(id_, claims.engine, desk.contents.engine)
     if opening is not None:
         desk.verify(id_, opening, opening.body, "the receipt commits to the engine's bytes")
+
+
+def _say_delivered(desk: _Desk) -> None:
+    """Say whose the answer is: with any other end, equal bytes can only be the gateway's own."""
+    if desk.claims.response.end in _ENGINES_WORD:
+        desk.page.passed("ENGINE-BODY", "the engine's answer was delivered, not a byte changed")
+    else:
+        desk.page.info("ENGINE-BODY", "the answer is the gateway's own: the engine sent nothing")
 
 
 def _without_block(desk: _Desk, body: bytes) -> bytes:

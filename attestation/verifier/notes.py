@@ -28,6 +28,7 @@ _NO_CONTENT = (
 )
 _SOME_CONTENT = "content of {open} of {all} receipts: their request or answer was not checked"
 _NO_NONCE = "freshness not proved: no nonce was compared (--nonce)"
+_SOME_NONCE = "freshness not proved for {open} of {all} receipts: their nonce was not compared"
 _NOT_ANCHORED = (
     "order and completeness: {open} of {all} receipts are not anchored in a quoted log; "
     "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
@@ -49,10 +50,10 @@ def not_proved(
     notes += [] if "BOOT-STATEMENT" in passed else [_NO_STATEMENT]
     if receipts:
         notes += _content(checks, receipts)
-        notes += [] if "NONCE" in passed else [_NO_NONCE]
+        notes += _freshness(checks, receipts)
         notes += _anchoring(checks, receipts)
-        notes += [] if "MODEL" in passed else [_NO_MODEL]
-        notes += [] if "CHANNEL" in passed else [_NO_CHANNEL]
+        notes += [] if receipts <= _subjects(checks, "MODEL", Status.PASS) else [_NO_MODEL]
+        notes += [] if receipts <= _subjects(checks, "CHANNEL", Status.PASS) else [_NO_CHANNEL]
         notes += [_NO_CLOCK]
     notes += [_UNBOUND] if policy.tdx.unbound_keys else []
     notes += [] if "PLATFORM" in passed else [_NO_PLATFORM]
@@ -66,6 +67,13 @@ def _content(checks: Iterable[Check], receipts: set[str]) -> list[str]:
         return [_NO_CONTENT]
     missing = len(receipts - bound)
     return [_SOME_CONTENT.format(open=missing, all=len(receipts))] if missing else []
+
+
+def _freshness(checks: Iterable[Check], receipts: set[str]) -> list[str]:
+    missing = len(receipts - _subjects(checks, "NONCE", Status.PASS))
+    if missing == len(receipts):
+        return [_NO_NONCE]
+    return [_SOME_NONCE.format(open=missing, all=len(receipts))] if missing else []
 
 
 def _anchoring(checks: Iterable[Check], receipts: set[str]) -> list[str]:

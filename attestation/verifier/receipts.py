@@ -150,8 +150,9 @@ def _named(value: object) -> str:
 def _engine_word(claims: ReceiptClaims) -> str:
     if not claims.attempts:
         return "no engine was asked"
-    place = "its own trust domain" if claims.attempts[-1].local else "another machine"
-    return f"the gateway says that it asked an engine in {place}; nothing measured shows it"
+    if claims.attempts[-1].local:
+        return "the gateway says that its engine is in this trust domain; nothing measured shows it"
+    return "the gateway does not say that its engine is in this trust domain"
 
 
 def receipt_facts(receipt: Receipt) -> dict[str, object]:

@@ -160,6 +160,16 @@ def test_receipt_without_nonce_does_not_answer_one() -> None:
     assert the_check(result, "NONCE").observed == "no nonce"
 
 
+def test_nonce_of_one_receipt_says_nothing_about_another() -> None:
+    made = Gateway()
+    made.plain(nonce="abcdefgh")
+    made.plain(nonce="ijklmnop")
+    first = made.exchanged[0]
+    result = made.verify(contents={first.jti: first.contents(peer_spki=TLS_SPKI)})
+    assert any("freshness not proved for 1 of 2 receipts" in note for note in result.not_proved)
+    assert any("channel" in note for note in result.not_proved)
+
+
 def test_missing_nonce_is_open_only_if_the_policy_asks() -> None:
     assert any("freshness not proved" in note for note in HEALTHY.verify().not_proved)
     policy = HEALTHY.policy(more='[require]\nchecks = ["NONCE"]')
@@ -195,7 +205,9 @@ def test_model_digest_must_be_the_statements() -> None:
         refused(made.verify(), Verdict.REJECTED, "MODEL")
 
 
-@pytest.mark.parametrize(("attempts", "said"), [((), "no engine was asked"), (None, "another")])
+@pytest.mark.parametrize(
+    ("attempts", "said"), [((), "no engine was asked"), (None, "does not say")]
+)
 def test_place_of_the_engine_is_the_gateways_word(attempts: Any, said: str) -> None:
     made = Gateway()
     if attempts is None:
@@ -344,6 +356,28 @@ def test_forwarded_body_needs_its_opening_the_inserted_bytes_and_the_request() -
     assert open_checks(opened(made, replace(openings, inserted=()))) == {"FORWARDED-BODY"}
     assert open_checks(known(made, request=None)) == {"REQUEST-BODY", "FORWARDED-BODY"}
     refused(opened(made, replace(openings, inserted=(b"x",))), Verdict.REJECTED, "FORWARDED-BODY")
+
+
+@pytest.mark.parametrize(
+    ("end", "decision", "forwarded", "delivered"),
+    [
+        (End.COMPLETE, "allow", Status.PASS, Status.PASS),
+        (End.CLIENT_ABORT, "allow", Status.PASS, Status.PASS),
+        (End.UPSTREAM_ERROR, "allow", Status.PASS, Status.INFO),
+        (End.TIMEOUT, "allow", Status.PASS, Status.INFO),
+        (End.REFUSED, "refused_store", Status.INFO, Status.INFO),
+        (End.GATEWAY_FAILURE, "undecided", Status.INFO, Status.INFO),
+    ],
+)
+def test_gateways_own_answer_never_passes_for_the_engines(
+    end: End, decision: str, forwarded: Status, delivered: Status
+) -> None:
+    made = Gateway()
+    made.plain(end=end, decision=decision)
+    result = known(made, demanded=frozenset({"FORWARDED-BODY", "ENGINE-BODY"}))
+    assert result.verdict is Verdict.SIMULATED
+    assert the_check(result, "FORWARDED-BODY").status is forwarded
+    assert the_check(result, "ENGINE-BODY").status is delivered
 
 
 def test_engines_own_bytes_are_checked_where_they_are_known() -> None:
