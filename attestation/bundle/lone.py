@@ -13,6 +13,7 @@ from attestation.receipt.signing import parse_receipt
 _LONE_LIMITS = JsonLimits(max_bytes=1 << 20, max_depth=8, max_members=64)
 # Names that a gateway's answer has no place for, not even inside its base64 texts.
 _BUNDLE_MARKS = (b'"boots"', b'"schema"')
+_ATTESTATION_MARK = b'"attested-gateway/attestation/v1"'
 _STATES = ("sealed", "anchored", "unanchored-final")
 
 
@@ -23,21 +24,36 @@ def parse_evidence(data: bytes) -> Bundle:
     answer of `GET /v1/receipts/{id}`.  Raises `MalformedError`.
     """
     head = data.lstrip(b" \t\r\n")
+    if not head:
+        raise _unknown("the file is empty")
     if head.startswith(b"{"):
+        if _ATTESTATION_MARK in data and _BUNDLE_MARKS[0] not in data:
+            raise _unknown(
+                "the file is a gateway's answer about its boot, not a bundle",
+                hint="get the bundle with GET /v1/attestation?format=bundle",
+            )
         is_bundle = any(mark in data for mark in _BUNDLE_MARKS)
         return parse_bundle(data) if is_bundle else _answer(data)
-    if len(data) > MAX_BUNDLE_BYTES or head.count(b".") != 2:
-        raise MalformedError(
-            "the file is neither a bundle nor a receipt",
-            code="unknown_file",
-            expected="an audit bundle (JSON), a receipt (compact JWS) or a gateway's answer",
-            hint="for a quote use `attested quote FILE`",
-        )
+    if len(data) > MAX_BUNDLE_BYTES or not head.isascii() or head.count(b".") != 2:
+        raise _unknown(hint="for a quote use `attested quote FILE`")
     return Bundle(receipts=(BundledReceipt(receipt=parse_receipt(data.strip(b" \t\r\n"))),))
+
+
+def _unknown(
+    message: str = "the file is neither a bundle nor a receipt", *, hint: str = ""
+) -> MalformedError:
+    return MalformedError(
+        message,
+        code="unknown_file",
+        expected="an audit bundle (JSON), a receipt (compact JWS) or a gateway's answer",
+        hint=hint,
+    )
 
 
 def _answer(data: bytes) -> Bundle:
     members = Members(parse_json_object(data, _LONE_LIMITS), "the file")
+    if not members.has("receipt"):
+        raise _unknown()
     receipt = parse_receipt(members.text("receipt", max_chars=4096))
     openings = proof = None
     if members.has("openings") and not members.is_null("openings"):

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.bundle import make_bundle, merge_bundles, parse_evidence, with_endorsements
-from attestation.cli.files import STDIN, load_bytes, load_collateral, print_json, require_one_stdin
+from attestation.cli.files import (
+    STDIN,
+    load_collateral,
+    load_parsed,
+    print_json,
+    require_one_stdin,
+)
 from attestation.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +25,8 @@ HELP = "merge bundles and receipts into one audit bundle"
 _EPILOG = """\
 Nothing is verified: a merged bundle proves what its parts prove.  Files that contradict each
 other about one boot or one receipt are refused; receipts that contradict each other's place in
-the log are kept, because `attested verify` must see them.
+the log are kept, because `attested verify` must see them.  A boot's evidence by itself is what
+GET /v1/attestation?format=bundle answers.
 
 examples:
   attested bundle attestation.json receipt-*.json -o bundle.json
@@ -41,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge, write, say what was written."""
     require_one_stdin(args.files)
-    merged = merge_bundles(*(parse_evidence(load_bytes(name)) for name in args.files))
+    merged = merge_bundles(*(load_parsed(name, parse_evidence) for name in args.files))
     sets = [load_collateral(name) for name in args.endorsements or ()]
     bundle = _only_used(with_endorsements(merged, sets))
     data = bundle.encode()

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attestation.bundle import MAX_BUNDLE_BYTES
 from attestation.encoding.strict_json import parse_json
@@ -17,11 +17,13 @@ from attestation.tdx.anchor import INTEL_ANCHOR, parse_anchor
 from attestation.tdx.collateral import parse_collateral, parse_dcap_collateral
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from attestation.policy import Policy
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
+
+T = TypeVar("T")
 
 STDIN = "-"
 _PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x", "·": ".", "…": "..."})
@@ -39,6 +41,21 @@ def load_bytes(name: str, *, limit: int = MAX_BUNDLE_BYTES) -> bytes:
 def load_body(name: str) -> bytes:
     """Return all of a file or of standard input: a body cut short would look forged."""
     return _read(name, -1)
+
+
+def load_parsed(name: str, parse: Callable[[bytes], T]) -> T:
+    """Return what `parse` makes of a file; its `MalformedError` then names the file."""
+    data = load_bytes(name)
+    try:
+        return parse(data)
+    except MalformedError as error:
+        raise MalformedError(
+            f"{'standard input' if name == STDIN else ascii(name)}: {error.message}",
+            code=error.code,
+            expected=error.expected,
+            observed=error.observed,
+            hint=error.hint,
+        ) from error
 
 
 def _read(name: str, count: int) -> bytes:
@@ -64,14 +81,14 @@ def require_one_stdin(names: Sequence[str | None]) -> None:
 
 def load_policy(name: str | None) -> Policy | None:
     """Return the policy in a file; None stays None."""
-    return None if name is None else parse_policy(load_bytes(name))
+    return None if name is None else load_parsed(name, parse_policy)
 
 
 def load_anchors(names: Sequence[str] | None) -> tuple[Anchor, ...]:
     """Return the roots in files, or Intel's if none is named."""
     if not names:
         return (INTEL_ANCHOR,)
-    return tuple(parse_anchor(load_bytes(name)) for name in names)
+    return tuple(load_parsed(name, parse_anchor) for name in names)
 
 
 def load_collateral(name: str) -> Collateral:
@@ -79,7 +96,10 @@ def load_collateral(name: str) -> Collateral:
 
     Raises `MalformedError`.
     """
-    data = load_bytes(name)
+    return load_parsed(name, _parse_endorsements)
+
+
+def _parse_endorsements(data: bytes) -> Collateral:
     try:
         return parse_collateral(parse_json(data))
     except MalformedError:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from attestation.bundle import parse_evidence
-from attestation.cli.files import load_bytes, print_json, print_text
+from attestation.cli.files import load_parsed, print_json, print_text
 from attestation.cli.quote import decode_quote
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import MalformedError
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the contents."""
-    kind, content = recognise(load_bytes(args.file))
+    kind, content = load_parsed(args.file, recognise)
     if args.json:
         print_json({"kind": kind, "verified": False, "content": content})
     else:

@@ -99,7 +99,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         for name, result in results:
             print_text(render_text(result, name=name))
+        _say_worst(results)
     return worst(result.verdict for _, result in results).exit_code
+
+
+def _say_worst(results: list[tuple[str, AttestationResult]]) -> None:
+    """Let the last line be the exit code's, not that of the file that happened to be last."""
+    if len(results) > 1:
+        verdict = worst(result.verdict for _, result in results)
+        print_text(f"\nthe worst of {len(results)} files: {verdict} (exit {verdict.exit_code})\n")
 
 
 def _parsed(name: str) -> Bundle | MalformedError:

@@ -99,7 +99,9 @@ def _decode(text: str, limits: JsonLimits) -> JsonValue:
         value: JsonValue = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise MalformedError(
-            "the document is not JSON", code="syntax", observed=f"{error.msg} at {error.pos}"
+            "the document is not JSON",
+            code="syntax",
+            observed=f"{error.msg.removesuffix(' at')} at character {error.pos}",
         ) from None
     except RecursionError:
         raise _too_deep(limits.max_depth) from None

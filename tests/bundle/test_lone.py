@@ -63,18 +63,18 @@ def test_bundle_with_a_damaged_schema_is_judged_as_a_bundle() -> None:
     [
         (answer(state="lost"), "member_value"),
         (answer(extra=1), "unknown_member"),
-        (answer(receipt="absent"), "missing_member"),
+        (answer(receipt="absent"), "unknown_file"),
         (answer(receipt=1), "member_type"),
         (answer(openings=1), "member_type"),
         (answer(proof="x"), "tlog_proof"),
         (answer().replace(b'"state"', b'"receipt"'), "duplicate_member"),
-        (b"{}", "missing_member"),
+        (b"{}", "unknown_file"),
         (b"", "unknown_file"),
         (b"\x04\x00\x02\x00", "unknown_file"),
         (b"a.b", "unknown_file"),
         (b"a.b.c.d", "unknown_file"),
         (b"..", "syntax"),
-        (b"\xff.a.b", "jws"),
+        (b"\xff.a.b", "unknown_file"),
         (ITEM.receipt.token.encode() + b" x", "jws"),
     ],
 )
@@ -86,5 +86,17 @@ def test_anything_else_is_malformed(data: bytes, code: str) -> None:
 
 
 def test_hint_for_a_quote_names_the_right_command() -> None:
-    with pytest.raises(MalformedError, match="attested quote"):
-        parse_evidence(GATEWAY.evidence.quote)
+    for quote in (GATEWAY.evidence.quote, GATEWAY.evidence.quote + b".."):
+        with pytest.raises(MalformedError, match="attested quote"):
+            parse_evidence(quote)
+
+
+def test_empty_file_is_called_empty() -> None:
+    with pytest.raises(MalformedError, match="the file is empty"):
+        parse_evidence(b" \n")
+
+
+def test_gateways_answer_about_its_boot_names_the_bundle_to_ask_for() -> None:
+    data = b'{"boot":{},"schema":"attested-gateway/attestation/v1"}'
+    with pytest.raises(MalformedError, match=r"attestation\?format=bundle"):
+        parse_evidence(data)

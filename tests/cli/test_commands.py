@@ -210,6 +210,10 @@ def test_worst_of_several_files_decides(folder: Folder, capsys: pytest.CaptureFi
     lone = folder.write("lone.jws", folder.first.item.receipt.token.encode())
     bundle = folder["bundle.json"]
     assert folder.verify_all([lone, bundle]) == 12
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "the worst of 2 files: INCOMPLETE (exit 12)"
+    assert folder.verify_all([bundle]) == 15
+    assert capsys.readouterr().out.splitlines()[-1].startswith("SIMULATED (exit 15)")
     broken = folder.write("broken.json", b"{")
     capsys.readouterr()
     assert folder.verify_all([bundle, lone, broken], "--json") == 13
@@ -306,7 +310,7 @@ def test_policy_and_root_that_are_none_are_malformed(
 ) -> None:
     bad = folder.write("bad", b"bad")
     assert main(["verify", folder["bundle.json"], "--policy", bad]) == 13
-    assert "the policy" in capsys.readouterr().err
+    assert f"attested: '{bad}': the policy" in capsys.readouterr().err
     assert main(["verify", folder["bundle.json"], "--root", bad]) == 13
     assert folder.verify("--contents", bad) == 2
 
@@ -474,6 +478,17 @@ def test_bundle_merges_files_and_verifies_afterwards(
     capsys.readouterr()
     assert main(["bundle", boots, "-o", out, "--json"]) == 0
     assert printed(capsys)["receipts"] == 0
+
+
+def test_file_that_cannot_be_merged_is_named(
+    folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = folder.write("bad", b"bad")
+    assert main(["bundle", folder["bundle.json"], bad]) == 13
+    assert f"attested: '{bad}': the file is neither" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", Stdin(b""))
+    assert main(["bundle", folder["bundle.json"], "-"]) == 13
+    assert "attested: standard input: the file is empty" in capsys.readouterr().err
 
 
 def test_bundle_goes_to_standard_output(

@@ -191,3 +191,9 @@ def test_message_never_quotes_the_document() -> None:
             parse_json(data)
         assert "canary" not in str(caught.value)
         assert "canary" not in repr(vars(caught.value))
+
+
+def test_syntax_error_says_what_and_where() -> None:
+    with pytest.raises(MalformedError) as caught:
+        parse_json(b'{"a')
+    assert caught.value.observed == "Unterminated string starting at character 1"
