@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
@@ -17,7 +18,13 @@ from attestation.errors import UsageError
 from gateway.settings.model import Settings
 from gateway.settings.tree import declared, leaves
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 _ENV_PREFIX = "ATTESTED_"
+# Variables of the program that are no settings.
+_OTHER_VARIABLES = frozenset({"ATTESTED_DEBUG", "ATTESTED_VECTORS"})
+_POSITION = re.compile(r"\(at (line \d+, column \d+|end of document)\)$")
 _LOCAL_PATHS = (
     ("access", "keys_file"),
     ("notary", "data_dir"),
@@ -101,8 +108,10 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 
 def _position(error: Exception) -> str:
-    line = getattr(error, "lineno", None)
-    return f"a syntax error in line {line}" if line else "a syntax error"
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are not UTF-8, at byte {error.start}"
+    found = _POSITION.search(str(error))
+    return f"a syntax error at {found[1]}" if found else "a syntax error"
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
@@ -127,8 +136,7 @@ def _from_environment() -> dict[str, Any]:
 def _require_known_variables() -> None:
     known = {_ENV_PREFIX + path.replace(".", "__").upper() for path, _ in declared(Settings)}
     for name in os.environ:
-        nested = name.upper().startswith(_ENV_PREFIX) and "__" in name
-        if nested and name.upper() not in known:
+        if name.upper().startswith(_ENV_PREFIX) and name.upper() not in known | _OTHER_VARIABLES:
             raise UsageError(
                 f"the environment variable {name} names no setting",
                 code="config",
@@ -194,12 +202,13 @@ def _named(source: str, path: str) -> str:
 
 def _refusal(error: ValidationError, layers: tuple[tuple[str, dict[str, Any]], ...]) -> UsageError:
     known = {path for path, _ in declared(Settings)}
+    known |= {path.partition(".")[0] for path in known}
     lines, hints = [], []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        path = ".".join(str(part)[:64] for part in problem["loc"]) or "settings"
+        path = ".".join(str(part)[:64] for part in problem["loc"])
         source = _source_of(path, layers)
         where = "" if source == "default" else f" (from {source})"
-        lines.append(f"{path}{where}: {problem['msg']}")
+        lines.append(f"{path}{where}: {_words(problem)}" if path else _words(problem))
         if problem["type"] == "extra_forbidden":
             hints.append(_close(path, known))
     return UsageError(
@@ -207,6 +216,19 @@ def _refusal(error: ValidationError, layers: tuple[tuple[str, dict[str, Any]], .
         code="config",
         hint="; ".join(filter(None, hints)) or "see docs/operating.md and examples/gateway.toml",
     )
+
+
+def _words(problem: ErrorDetails) -> str:
+    """Say in an operator's words what pydantic says in Python's."""
+    kind = problem["type"]
+    if kind == "missing":
+        return "missing"
+    if kind == "extra_forbidden":
+        return "no such setting"
+    if kind == "tuple_type":
+        return "expected a list"
+    text = problem["msg"].removeprefix("Value error, ")
+    return text.replace("Input should be", "expected").replace("String should", "expected text to")
 
 
 def _close(name: str, known: set[str]) -> str:

@@ -119,7 +119,8 @@ def test_refused_setting_is_named_without_its_value(
 
 def test_unknown_table_and_member_are_refused(file: Path) -> None:
     file.write_text(FILE + "[listne]\nport = 1\n")
-    assert "listne" in refusal(file)
+    assert "listne (from" in refusal(file)
+    assert "did you mean listen?" in refusal(file)
     file.write_text(FILE + "[listen]\nportt = 1\n")
     assert "did you mean listen.port?" in refusal(file)
 
@@ -129,8 +130,35 @@ def test_unknown_variable_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch
     assert "ATTESTED_LISTN__PORT names no setting" in refusal(file)
 
 
+def test_variable_with_one_underscore_is_not_silently_without_effect(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTESTED_LISTEN_PORT", "1")
+    assert "did you mean ATTESTED_LISTEN__PORT?" in refusal(file)
+
+
+def test_variables_that_are_no_settings_are_left_alone(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTESTED_DEBUG", "1")
+    monkeypatch.setenv("ATTESTED_VECTORS", "/nowhere")
+    load_settings(file)
+
+
 def test_missing_required_setting_is_named() -> None:
-    assert "upstream" in refusal(None)
+    assert "upstream: missing" in refusal(None)
+
+
+def test_refusals_are_in_an_operators_words(file: Path) -> None:
+    for flags, words in (
+        ({"tls.names": "localhost"}, "expected a list"),
+        ({"listen.port": "x"}, "expected a valid integer"),
+        ({"listen.host": "192.0.2.1", "tls.mode": "off"}, "refused: plain HTTP"),
+    ):
+        message = refusal(file, flags)
+        assert words in message
+        assert "Input should" not in message
+        assert "Value error" not in message
 
 
 def test_file_that_is_absent_or_no_toml_is_refused_without_quoting_it(tmp_path: Path) -> None:
@@ -138,8 +166,12 @@ def test_file_that_is_absent_or_no_toml_is_refused_without_quoting_it(tmp_path: 
     broken = tmp_path / "broken.toml"
     broken.write_text("canary = = 1")
     assert "canary" not in refusal(broken)
+    assert "a syntax error at line 1, column 10" in refusal(broken)
+    broken.write_text("[unfinished")
+    assert "a syntax error at end of document" in refusal(broken)
     broken.write_bytes(b"\xff\xfe")
     assert "not TOML" in refusal(broken)
+    assert "not UTF-8, at byte 0" in refusal(broken)
 
 
 def test_loopback_takes_plain_http_and_sockets_too(file: Path) -> None:
