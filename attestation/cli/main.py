@@ -10,6 +10,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Protocol, cast
 
+from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def describe(error: AttestationError) -> str:
     ):
         if text:
             lines.append(f"  {label:<9}{text}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _dispatch(

@@ -77,6 +77,8 @@ def parse_policy(data: bytes) -> Policy:
         require=_require(top.table("require")),
     )
     top.close()
+    if "PLATFORM" in policy.require and policy.platform == PlatformRules():
+        raise refuse("require.checks", "a [platform] table with a list beside PLATFORM")
     return policy
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from attestation.checks import CHECKS
+from attestation.encoding.printable import printable
 from attestation.result import AttestationResult, Check, Status, Verdict
 from attestation.verifier.words import instant
 
@@ -50,7 +51,7 @@ def render_text(result: AttestationResult, *, name: str) -> str:
         f"{result.verdict} (exit {result.exit_code}): {_MEANINGS[result.verdict]}",
     ]
     lines += _decisive_lines(result)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _grouped(checks: Sequence[Check]) -> Iterable[tuple[str, list[Check]]]:

@@ -603,8 +603,8 @@ def test_refusal_prints_message_expected_seen_and_hint(
     assert capsys.readouterr().err == (
         "attested: it is wrong\n  expected a\n  seen     b\n  hint     do c\n"
     )
-    assert run_fake(UnavailableError("not there")) == 14
-    assert capsys.readouterr().err == "attested: not there\n"
+    assert run_fake(UnavailableError("not there\x1b[2J")) == 14
+    assert capsys.readouterr().err == "attested: not there\\x1b[2J\n"
 
 
 def test_internal_error_shows_its_type_and_no_content(

@@ -154,6 +154,13 @@ def test_anchoring_can_be_required_again_by_name() -> None:
     assert "EPOCH-QUOTE" not in policy.required
 
 
+def test_platform_check_cannot_be_required_without_a_list() -> None:
+    required = "[require]\nchecks = ['PLATFORM']\n"
+    assert refusal(parse_policy, policy_text(required)) == "policy_value"
+    listed = f"{required}[platform]\nfmspc = ['{'00' * 6}']"
+    assert "PLATFORM" in parse_policy(policy_text(listed)).require
+
+
 def test_empty_tables_are_defaults() -> None:
     tables = "".join(
         f"[{name}]\n"

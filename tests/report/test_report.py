@@ -146,6 +146,25 @@ def test_result_that_no_single_check_explains_has_no_because() -> None:
     assert "because" not in text
 
 
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\r", "\n", "\u202e", "\x00", "\u2028"])
+def test_control_characters_in_evidence_never_reach_the_terminal(evil: str) -> None:
+    check = Check(
+        id="KEYSET",
+        subject=f"boot {evil}",
+        status=Status.FAIL,
+        required=True,
+        fault=Verdict.REJECTED,
+        reason=f"a{evil}",
+        expected=f"b{evil}",
+        observed=f"c{evil}",
+        hint=f"d{evil}",
+    )
+    text = render_text(plain_result(check), name=f"x{evil}")
+    assert all(line.isprintable() for line in text.split("\n"))
+    if evil != "\n":
+        assert evil not in text
+
+
 def test_failure_without_details_takes_one_line() -> None:
     check = Check(
         id="KEYSET", subject="boot", status=Status.FAIL, required=True, fault=Verdict.REJECTED
