@@ -101,21 +101,44 @@ def load_keys(path: Path) -> tuple[KeyRecord, ...]:
         raise MalformedError(
             "the keys file is too large", code="size", expected=f"at most {_MAX_FILE_BYTES} bytes"
         )
-    return parse_keys(data)
+    try:
+        return parse_keys(data)
+    except MalformedError as error:
+        raise MalformedError(
+            f"the keys file {path} cannot be used: {error.message}",
+            code=error.code,
+            expected=error.expected,
+            observed=error.observed,
+            hint="it is written by `attested keys` alone; take it from a backup or start a new one",
+        ) from error
 
 
 def add_key(path: Path, *, label: str, grant: Grant, now: int) -> str:
     """Add a key with this grant to the file (made if absent) and return the key.
 
-    The key itself is stored nowhere: this is the only time it can be seen.
+    The key itself is stored nowhere: this is the only time it can be seen.  Raises `UsageError`
+    for a label or grant that the file has no form for, and what `load_keys` raises.
     """
     key = new_key()
     record = KeyRecord(sub=subject_of(key.encode("ascii")), label=label, created=now, grant=grant)
-    _parse_record(record.to_json())
+    _require_readable(record)
     with _locked(path):
         records = load_keys(path) if path.exists() else ()
         _rewrite(path, (*records, record))
     return key
+
+
+def _require_readable(record: KeyRecord) -> None:
+    try:
+        _parse_record(record.to_json())
+    except MalformedError as error:
+        raise UsageError(
+            f"no such key can be made: {error.message}",
+            code=error.code,
+            expected=error.expected,
+            observed=error.observed,
+            hint="several routes or models are separated by spaces",
+        ) from error
 
 
 def revoke_key(path: Path, *, name: str, now: int) -> KeyRecord:
@@ -181,7 +204,7 @@ def _names(members: Members, name: str, pattern: str) -> tuple[str, ...]:
     listed = members.array(name, max_items=_MAX_NAMES)
     # One reader for one rule: each entry is read as a member of its own.
     return tuple(
-        Members({name: item}, "a grant").text(name, pattern=pattern, max_chars=128)
+        Members({name: item}, "the grant").text(name, pattern=pattern, max_chars=128)
         for item in listed
     )
 

@@ -55,17 +55,23 @@ def open_provider(uri: str, *, clock: Callable[[], float] = time.time) -> QuoteP
     Raises `UsageError` for an unknown scheme or option, `UnavailableError` for a source that
     this version, or this machine, cannot use.
     """
-    scheme, colon, rest = uri.partition(":")
-    opener = _SCHEMES.get(scheme)
-    if not colon or opener is None:
+    require_known(uri)
+    scheme, _, rest = uri.partition(":")
+    address, _, query = rest.partition("?")
+    return _SCHEMES[scheme](address, _options(query), clock)
+
+
+def require_known(uri: str) -> None:
+    """Refuse a URI whose scheme names no provider (`UsageError`); nothing is opened."""
+    scheme, colon, _ = uri.partition(":")
+    if not colon or scheme not in _SCHEMES:
         raise UsageError(
             "no quote provider has this name",
             code="provider",
             expected="one of " + ", ".join(f"{name}:" for name in sorted(_SCHEMES)),
             observed=uri[:80],
+            hint="evidence.provider names it with its colon, for example simulated:",
         )
-    address, _, query = rest.partition("?")
-    return opener(address, _options(query), clock)
 
 
 def require_report_data(report_data: bytes) -> None:

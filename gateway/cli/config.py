@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from attestation.errors import UsageError
+from gateway.attester.base import require_known
 from gateway.settings import Loaded, load_settings
 
 HELP = "check settings, or show them with where each came from"
@@ -60,6 +61,8 @@ def load_from_arguments(args: argparse.Namespace) -> Loaded:
 def run(args: argparse.Namespace) -> int:
     """Check or show; refused settings are raised as `UsageError`."""
     loaded = load_from_arguments(args)
+    if args.action == "check":
+        require_known(loaded.settings.evidence.provider)
     if args.json:
         print(json.dumps(_document(loaded)))
     elif args.action == "check":

@@ -64,10 +64,12 @@ def bind(listen: Listen, tls: BootTls | None) -> socket.socket:
         return _bind_unix(listen.uds) if listen.uds is not None else _bind_tcp(listen)
     except OSError as error:
         raise UsageError(
-            "the gateway cannot listen there",
+            f"the gateway cannot listen on {listen.uds or f'{listen.host} port {listen.port}'}",
             code="listen",
-            observed=os.strerror(error.errno) if error.errno else "an unusable address",
-            hint="is another process listening? choose another port or path in [listen]",
+            expected="a free port of an address of this machine, or a socket that can be made",
+            # A name that does not resolve has a number of its own kind, which errno cannot explain.
+            observed=error.strerror or "an unusable address",
+            hint="is another process listening there? see [listen] and [admin] in the settings",
         ) from None
 
 

@@ -183,6 +183,13 @@ def _uncreatable(path: Path, error: OSError) -> UnavailableError:
 def _require_private_folder(layer: FileLayer, folder: Path) -> None:
     if not folder.exists():
         layer.make_folder(folder)
+    if not folder.is_dir():
+        raise UnavailableError(
+            f"the data folder {folder} is no folder",
+            code="data_dir",
+            expected="a folder of mode 700, or nothing there yet",
+            hint="check notary.data_dir",
+        )
     mode = folder.stat().st_mode & 0o777
     if mode & ~FOLDER_MODE:
         raise UnavailableError(

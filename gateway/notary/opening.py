@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from attestation.errors import UnavailableError
+from attestation.errors import MalformedError, UnavailableError
 from attestation.tdx.collateral import parse_dcap_collateral
 from gateway.attester.base import open_provider
 from gateway.notary.boot import BootPlan
@@ -76,4 +76,13 @@ def _load_collateral(path: Path | None) -> Collateral | None:
             observed=error.strerror or "an I/O error",
             hint="unset evidence.collateral_file, or fetch the file anew",
         ) from error
-    return parse_dcap_collateral(data)
+    try:
+        return parse_dcap_collateral(data)
+    except MalformedError as error:
+        raise MalformedError(
+            f"the collateral file {path} cannot be used: {error.message}",
+            code=error.code,
+            expected=error.expected or "collateral as dcap-qvl writes it (JSON)",
+            observed=error.observed,
+            hint="unset evidence.collateral_file, or fetch the file anew",
+        ) from error

@@ -135,15 +135,24 @@ def test_key_cannot_be_revoked_twice(tmp_path: Path) -> None:
 )
 def test_grant_that_could_not_be_read_back_is_not_written(tmp_path: Path, grant: Grant) -> None:
     path = tmp_path / "keys.json"
-    with pytest.raises(MalformedError):
+    with pytest.raises(UsageError):
         add(path, grant=grant)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("label", ["a" * 65, "line\nbreak", "ünïcode", "quote'"])
 def test_label_outside_the_alphabet_is_refused(tmp_path: Path, label: str) -> None:
-    with pytest.raises(MalformedError):
+    with pytest.raises(UsageError):
         add(tmp_path / "keys.json", label)
+
+
+def test_damaged_file_is_named_and_nothing_is_added_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text("garbage")
+    path.chmod(0o600)
+    with pytest.raises(MalformedError, match=r"keys\.json cannot be used"):
+        add(path)
+    assert path.read_text() == "garbage"
 
 
 @pytest.mark.parametrize(

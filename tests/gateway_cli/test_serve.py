@@ -193,7 +193,7 @@ def test_taken_port_is_one_message_and_no_boot(config: Path, key: str) -> None:
             timeout=60,
         )
     assert done.returncode == 2
-    assert "cannot listen" in done.stderr
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (config.parent / "data").exists()
 
@@ -205,7 +205,9 @@ def test_taken_port_is_one_message_and_no_boot(config: Path, key: str) -> None:
         ("evidence.provider=configfs-tsm:", 14, "simulated:"),
         ("evidence.collateral_file=/nonexistent", 14, "collateral file"),
         ("access.keys_file=/nonexistent", 14, "attested keys add"),
+        ("evidence.collateral_file=/dev/null", 13, "the collateral file /dev/null cannot be used"),
         ("notary.data_dir=/nonexistent/data", 14, "notary.data_dir"),
+        ("notary.data_dir=/dev/null", 14, "is no folder"),
         ("listen.host=192.0.2.1", 2, "plain HTTP is refused"),
     ],
 )
