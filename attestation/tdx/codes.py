@@ -6,6 +6,7 @@ into codes; a text it does not know is "other", which is a refusal like any othe
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 from attestation.errors import EvidenceError
@@ -62,6 +63,8 @@ _PATTERNS = tuple((re.compile(pattern), code) for pattern, code in _TABLE)
 
 _PREFIX = "Verification failed: "
 _MAX_TEXT = 400
+# Up to ten digits: any such number is within the years that dates can write.
+_UNIX_TIME = re.compile(r"UnixTime\((\d{1,10})\)")
 
 
 def classify(text: str) -> str:
@@ -75,10 +78,17 @@ def classify(text: str) -> str:
 def refusal(text: str) -> EvidenceError:
     """Turn a refusal text of dcap-qvl into an error with its stable code."""
     plain = " ".join(text.removeprefix(_PREFIX).split())[:_MAX_TEXT]
+    plain = _UNIX_TIME.sub(_as_date, plain)
     code = classify(text)
     return EvidenceError(
         "the quote does not verify", code=code, observed=plain, hint=_HINTS.get(code, "")
     )
+
+
+def _as_date(found: re.Match[str]) -> str:
+    """Write a time of the library's debug output as people write it."""
+    moment = dt.datetime.fromtimestamp(int(found[1]), dt.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 _HINTS = {
@@ -87,5 +97,6 @@ _HINTS = {
     "no_tcb_level": "the platform's firmware is older than every level Intel lists",
     "debug": "a debug domain's memory is open to the host: no policy should accept it",
     "sept_ve": "configure the guest with SEPT_VE_DISABLE",
+    "fmspc": "these endorsements are for another kind of platform: bring those of the quote's own",
     "root": "the evidence hangs under another root than the one asked for",
 }

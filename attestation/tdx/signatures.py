@@ -6,6 +6,7 @@ or "expired" is about genuine evidence, so forged evidence must be refused befor
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -153,9 +154,24 @@ def _verify_crl(data: bytes, issuer: x509.Certificate, what: str) -> None:
 def _require_current(chain: list[x509.Certificate], at: int) -> None:
     for certificate in chain:
         if certificate.not_valid_before_utc.timestamp() > at:
-            raise EvidenceError("the PCK CRL issuer chain does not hold yet", code="not_yet_valid")
+            raise _out_of_date(certificate, at, "does not hold yet", "not_yet_valid")
         if certificate.not_valid_after_utc.timestamp() < at:
-            raise EvidenceError("the PCK CRL issuer chain has expired", code="expired")
+            raise _out_of_date(certificate, at, "has expired", "expired")
+
+
+def _out_of_date(certificate: x509.Certificate, at: int, what: str, code: str) -> EvidenceError:
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return EvidenceError(
+        f"the PCK CRL issuer chain {what}",
+        code=code,
+        expected=f"an instant from {_shown(first)} to {_shown(last)}",
+        observed=_shown(dt.datetime.fromtimestamp(at, dt.UTC)),
+        hint="verify at the time the evidence was held, or bring the endorsements of this time",
+    )
+
+
+def _shown(moment: dt.datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _load_chain(pem: str, what: str) -> list[x509.Certificate]:

@@ -72,6 +72,9 @@ def test_time_that_is_no_instant_is_a_usage_error(at: int) -> None:
 @pytest.mark.parametrize(("at", "code"), [(0, "not_yet_valid"), (LAST_INSTANT, "expired")])
 def test_first_and_last_instant_are_taken(at: int, code: str) -> None:
     assert bench.code_of(bench.quote(), bench.collateral(), at=at) == code
+    with pytest.raises(EvidenceError, match=r"an instant from \d{4}-.* to \d{4}-.*; saw") as caught:
+        verify_quote(bench.quote(), bench.collateral(), at, ROOT)
+    assert caught.value.hint
 
 
 def test_other_certification_type_is_refused() -> None:
@@ -313,7 +316,16 @@ def test_refusal_is_one_line_of_bounded_length() -> None:
     assert len(error.observed) == 400
 
 
-@pytest.mark.parametrize("code", ["expired", "not_yet_valid", "no_tcb_level", "debug", "root"])
+def test_times_of_the_library_are_written_as_dates() -> None:
+    error = as_refusal("CrlExpired { time: UnixTime(1795295528), next_update: UnixTime(0) }")
+    dates = "time: 2026-11-21T21:12:08Z, next_update: 1970-01-01T00:00:00Z"
+    assert error.observed == f"CrlExpired {{ {dates} }}"
+    assert "UnixTime(12345678901)" in as_refusal("UnixTime(12345678901)").observed
+
+
+@pytest.mark.parametrize(
+    "code", ["expired", "not_yet_valid", "no_tcb_level", "debug", "root", "fmspc"]
+)
 def test_frequent_refusals_say_what_to_do(code: str) -> None:
     (text, *_) = [text for text, known in TEXTS.items() if known == code]
     assert as_refusal(text).hint
