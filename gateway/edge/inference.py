@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from attestation.receipt.claims import End
+from attestation.receipt.claims import ALLOWED, UNDECIDED
 from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import Exchange
 from gateway.edge import failures
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Headers = tuple[tuple[bytes, bytes], ...]
 
 _METHOD = "POST"
+_FREE = (ALLOWED, UNDECIDED)
 
 
 def _ignore(_error: BaseException) -> None:
@@ -153,7 +154,8 @@ class InferenceRoutes:
             if has_slot:
                 self._keys.slots.release(principal)
         outcome = conversation.outcome
-        if self._refusals is not None and outcome is not None and outcome.end is End.REFUSED:
+        # Too large or too slow a body is a refusal too, whatever `end` calls it.
+        if self._refusals is not None and outcome is not None and outcome.decision not in _FREE:
             self._refusals.charge(principal.sub)
 
     def _common_headers(self, jti: str) -> Headers:

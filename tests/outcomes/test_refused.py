@@ -10,6 +10,7 @@ import pytest
 from attestation.receipt.claims import End
 from gateway.access.principal import subject_of
 from gateway.access.slots import RefusalBudget
+from gateway.edge.limits import EdgeLimits
 from gateway.edge.routes import CHAT, MESSAGES, PATHS, RESPONSES
 from gateway.engine.scripted import Close, Script
 from gateway.upstream import UpstreamLimits
@@ -250,6 +251,17 @@ async def test_key_that_is_refused_endlessly_is_counted_instead_of_receipted(
     assert await bench.notary.find(reply.jti, bench.sub) is None
     now = 10.0
     assert (await bench.ask()).status == 200
+
+
+async def test_body_that_is_too_large_spends_the_refusal_budget(start: Start) -> None:
+    bench = await start(
+        PLAIN,
+        limits=EdgeLimits(body_bytes=100),
+        refusals=RefusalBudget(per_second=0.5, clock=lambda: 0.0),
+    )
+    first, second = await bench.ask(b"x" * 101), await bench.ask(b"x" * 101)
+    assert (first.status, second.status) == (413, 429)
+    assert bench.receipts == 1
 
 
 async def test_answer_of_the_engine_does_not_spend_the_refusal_budget(start: Start) -> None:
