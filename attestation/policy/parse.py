@@ -53,6 +53,7 @@ _NAME = r"[\x21-\x7e][\x20-\x7e]{0,127}"
 T = TypeVar("T")
 
 _read_register = hex_reader(48)
+_read_rtmr3 = hex_reader(48, instead=f', or "{REPLAY}"')
 _read_sha256 = hex_reader(32)
 
 
@@ -183,7 +184,8 @@ def _reference(value: object, path: str) -> ReferenceValues:
     def register(key: str) -> bytes:
         return _read_register(table.raw(key), f"{path}.{key}")
 
-    rtmr3 = None if table.raw("rtmr3") == REPLAY else register("rtmr3")
+    told = table.raw("rtmr3")
+    rtmr3 = None if told == REPLAY else _read_rtmr3(told, f"{path}.rtmr3")
     values = ReferenceValues(
         name=table.text("name", pattern=_NAME),
         mrtd=register("mrtd"),

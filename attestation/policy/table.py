@@ -108,13 +108,18 @@ def read_text(value: object, path: str, pattern: str) -> str:
     return text
 
 
-def hex_reader(size: int) -> Callable[[object, str], bytes]:
-    """Return a reader of `size` bytes written in hexadecimal."""
+def hex_reader(size: int, *, instead: str = "") -> Callable[[object, str], bytes]:
+    """Return a reader of `size` bytes written in hexadecimal.
+
+    `instead` says in the refusal what else the caller would have taken.
+    """
 
     def read(value: object, path: str) -> bytes:
         text = _typed(value, str, path)
         if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", text):
-            raise refuse(path, f"{2 * size} hexadecimal characters")
+            error = refuse(path, f"{2 * size} hexadecimal characters{instead}")
+            error.observed = f"{len(text)} characters"
+            raise error
         return bytes.fromhex(text)
 
     return read

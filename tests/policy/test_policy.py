@@ -293,6 +293,13 @@ def test_tuples_are_as_strict(change: tuple[str, str | None], code: str, said: s
     assert said in str(caught.value)
 
 
+def test_register_of_the_wrong_length_says_how_long_and_what_else_is_taken() -> None:
+    with pytest.raises(MalformedError) as caught:
+        parse_policy(policy_text(tuples=TUPLE.replace('"replay"', '"any"')))
+    assert caught.value.expected == '96 hexadecimal characters, or "replay"'
+    assert caught.value.observed == "3 characters"
+
+
 def test_event_with_an_unknown_key_is_refused() -> None:
     event = f"events = [{{ name = 'x', digest = {ZERO}, content = 'y' }}]"
     assert refusal(parse_policy, policy_text(tuples=TUPLE + event)) == "policy_unknown"
