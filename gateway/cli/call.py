@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         if not seen or seen[-1].verdict in _USABLE:
             raise
         print(render_text(seen[-1], name=args.url), file=sys.stderr, end="")
+        if len(seen) == 1:
+            print("the gateway was not accepted: neither key nor request was sent", file=sys.stderr)
         if args.json:
             print_json(document(seen[-1], name=args.url))
         return seen[-1].exit_code

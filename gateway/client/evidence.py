@@ -101,9 +101,16 @@ def _get(client: httpx2.Client, url: str) -> bytes:
         raise UnavailableError(
             "the gateway cannot be reached",
             code="unreachable",
-            observed=type(error).__name__,
-            hint="is it running, and is the address right?",
+            observed=_seen(error),
+            hint="is it running, and is the address right (https:// unless its TLS is off)?",
         ) from error
+
+
+def _seen(error: httpx2.HTTPError) -> str:
+    # Only while connecting are the words the system's own, and not what a peer may have sent.
+    if isinstance(error, httpx2.ConnectError):
+        return f"ConnectError: {error}"
+    return type(error).__name__
 
 
 def _bounded(answer: httpx2.Response) -> bytes:

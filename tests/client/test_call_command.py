@@ -95,6 +95,7 @@ def test_what_is_not_accepted_gets_nothing_and_the_verdicts_code(
     assert main(arguments) == code
     seen = capsys.readouterr()
     assert json.loads(seen.out)["exit_code"] == code
+    assert seen.err.endswith("neither key nor request was sent\n")
     assert not list(desk.glob("attested-call-*"))
 
 
@@ -106,6 +107,7 @@ def test_an_answer_changed_on_the_way_is_not_printed(
     seen = capsysbinary.readouterr()
     assert seen.out == b""
     assert b"RESPONSE-BODY" in seen.err
+    assert b"was sent" not in seen.err
 
 
 def test_a_refusal_is_kept_with_its_receipt_and_is_not_a_success(
@@ -152,8 +154,9 @@ def test_arguments_that_make_no_sense_are_refused(
     assert call(url or plain_stack.gateway.url, *arguments) == code
 
 
-def test_nobody_listening_is_unavailable(desk: Path) -> None:
+def test_nobody_listening_is_unavailable(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(f"http://127.0.0.1:{closed_port()}", "--prompt", "a") == 14
+    assert "refused" in capsys.readouterr().err
 
 
 def test_a_stream_that_breaks_off_is_kept_and_is_reported_by_its_receipt(
