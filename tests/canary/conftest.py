@@ -1,0 +1,144 @@
+"""One gateway, driven once through everything; the tests then look at what it left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.access.keyfile import add_key
+from gateway.access.principal import Grant
+from gateway.cli.local.loop import LoopThread
+from tests.canary import provoke
+from tests.canary.engine import CanaryEngine, scripts
+from tests.canary.provoke import Run
+from tests.canary.search import Canary, files_below
+from tests.canary.wire import Door
+from tests.support.serving import Served, serving
+
+FAULTS = Path(__file__).parent / "faults"
+GRANTS = {
+    "one-model": Grant(routes=(provoke.CHAT,), models=("another",)),
+    "one-slot": Grant(concurrency=1),
+}
+KEYS = (
+    "main", "rules", "members", "media", "json", "heads", "bodies", "slow", "engine", "flood",
+    "inside", "stranger", "gone", *GRANTS,
+)  # fmt: skip
+TABLES: Mapping[str, Mapping[str, object]] = {
+    "tls": {"mode": "self-signed"},
+    "upstream": {
+        "connect_timeout": 1.0,
+        "first_byte_timeout": 3.0,
+        "idle_timeout": 3.0,
+        "total_timeout": 5.0,
+    },
+    "limits": {
+        "body_bytes": provoke.BODY_BYTES,
+        "response_bytes": provoke.RESPONSE_BYTES,
+        "frame_bytes": provoke.FRAME_BYTES,
+        "header_bytes": provoke.HEADER_BYTES,
+        "header_seconds": 3.0,
+        "body_seconds": 3.0,
+        "drain_seconds": 1.0,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a driven gateway left, by place."""
+
+    run: Run
+    places: Mapping[str, bytes]
+    metrics: str
+    exit_code: int
+    elsewhere: list[str]
+
+    def outside_the_data_folder(self) -> dict[str, bytes]:
+        return {name: data for name, data in self.places.items() if not name.startswith("data/")}
+
+
+def loud(canary: Canary, **more: str) -> dict[str, str]:
+    """The environment of the loudest gateway: development mode, debug logs, tracebacks."""
+    return {
+        "PYTHONPATH": str(FAULTS),
+        "PYTHONDEVMODE": "1",
+        "PYTHONASYNCIODEBUG": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "ATTESTED_DEBUG": "1",
+        "CANARY_TOKEN": canary.hidden,
+        **more,
+    }
+
+
+@contextmanager
+def driven(folder: Path, canary: Canary, **more: str) -> Iterator[tuple[Run, LoopThread]]:
+    """A gateway in front of an engine that is full of the token."""
+    played = scripts(canary, frame_bytes=provoke.FRAME_BYTES, response_bytes=provoke.RESPONSE_BYTES)
+    keys = {
+        name: add_key(
+            folder / "keys.json", label=name, grant=GRANTS.get(name, Grant()), now=int(time.time())
+        )
+        for name in KEYS
+    }
+    with LoopThread() as loop:
+        engine = CanaryEngine(played)
+        address = loop.call(engine.start())
+        try:
+            with serving(folder, address, variables=loud(canary, **more), **TABLES) as served:
+                door = Door(port=served.port, host_name=f"{canary.hidden}.example")
+                run = Run(served=served, engine=engine, canary=canary, door=door, keys=keys)
+                run.keys["first"] = served.key
+                yield run, loop
+        finally:
+            loop.call(engine.close())
+
+
+def everything(served: Served, metrics: str) -> dict[str, bytes]:
+    """All that the gateway wrote: files, both outputs, metrics; not the files it was given."""
+    given = {served.folder / name for name in ("gateway.toml",)}
+    return {
+        **files_below(served.folder, leave_out=given),
+        "metrics": metrics.encode(),
+        "command line": Path(f"/proc/{served.process.pid}/cmdline").read_bytes()
+        if served.process.poll() is None
+        else b"",
+    }
+
+
+@pytest.fixture(scope="package")
+def canary() -> Canary:
+    return Canary()
+
+
+@pytest.fixture(scope="package")
+def left(canary: Canary, tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """The gateway after everything in `provoke`, stopped."""
+    folder = tmp_path_factory.mktemp("canary")
+    with driven(folder, canary) as (run, loop):
+        for group in provoke.ALL:
+            group(run)
+
+        def close_engine() -> int:
+            port = int(run.engine.address.rpartition(":")[2])
+            loop.call(run.engine.close())
+            return port
+
+        def reopen_engine(port: int) -> None:
+            loop.call(run.engine.start(port=port))
+
+        port = int(run.engine.address.rpartition(":")[2])
+        provoke.unreachable_engine(run, close_engine)
+        reopen_engine(port)
+        metrics = run.served.metrics_text()
+        elsewhere = provoke.left_behind(run, folder)
+        provoke.stopping(run, lambda: run.served.process.send_signal(signal.SIGTERM))
+        exit_code = run.served.process.wait(60)
+        places = everything(run.served, metrics)
+    return Left(run=run, places=places, metrics=metrics, exit_code=exit_code, elsewhere=elsewhere)
