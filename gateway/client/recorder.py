@@ -19,7 +19,7 @@ from attestation.encoding import base64url
 from attestation.errors import AttestationError, EvidenceError, MalformedError, UsageError
 from attestation.receipt.commitments import parse_openings_header
 from attestation.receipt.dialect import dialect_of
-from attestation.receipt.text import NONCE
+from attestation.receipt.text import NONCE, RECEIPT_ID, fitting
 from gateway.client.call import Call, Ended
 from gateway.client.endpoint import INFERENCE_PATHS
 from gateway.client.hold import StreamHold
@@ -173,15 +173,16 @@ class Pending:
     def answer(self, status: int, headers: Fields, peer: Digest | None = None) -> Tap:
         """The answer's head came over a connection to `peer`; its bytes go through the tap.
 
-        Raises `EvidenceError` for an answer in a content-coding, `MalformedError` for openings
-        that are none.
+        Raises `EvidenceError` for an answer in a content-coding, `MalformedError` for a receipt
+        id or openings that are none.
         """
         coding = headers.get("content-encoding", "identity")
+        receipt_id = headers.get("x-receipt-id", "") or None
         call = dataclasses.replace(
             self._call,
             status=status,
             content_type=headers.get("content-type", "") or None,
-            receipt_id=headers.get("x-receipt-id", "") or None,
+            receipt_id=fitting(RECEIPT_ID, receipt_id),
             receipt=headers.get("x-receipt", "") or None,
             peer=peer,
         )
@@ -193,6 +194,17 @@ class Pending:
                     code="content_encoding",
                     expected="content-encoding identity: a receipt covers the bytes as sent",
                     observed="another content-encoding",
+                ),
+            )
+        if call.receipt_id != receipt_id:
+            # It will stand in messages and addresses, so it has to be an id and nothing else.
+            raise self._refused(
+                call,
+                MalformedError(
+                    "the answer's receipt id is none",
+                    code="receipt_id",
+                    expected="32 hexadecimal digits in x-receipt-id",
+                    observed="another text",
                 ),
             )
         text = headers.get("x-receipt-openings", "")
