@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 MAX_BUNDLE_BYTES = 64 << 20
 MAX_ITEMS = 1_000_000
+# Values take 20 times the memory of their text and more, so that size alone is no bound.  A
+# bundle full of receipts has one comma in 300 bytes; this allows ten times as many.
+MAX_COMMAS = 2_000_000
 MAX_GPU_ITEMS = 64
 MAX_PROOF_CHARS = 2 * MAX_NOTE_BYTES
 MAX_RECEIPT_CHARS = 4096
@@ -47,7 +50,7 @@ T = TypeVar("T")
 def parse_bundle(data: bytes) -> Bundle:
     """Return the bundle in `data` (at most 64 MiB).
 
-    1. strict JSON whose bytes are the RFC 8785 form of its value
+    1. strict JSON whose bytes are the RFC 8785 form of its value, of two million values at most
     2. closed members, the schema of this version
     3. every collateral set stands under its own digest
     4. statements, keysets, event logs, receipts, openings and proofs parse
@@ -57,6 +60,7 @@ def parse_bundle(data: bytes) -> Bundle:
     Quotes are only decoded: whether they parse is the check QUOTE-FORMAT.  Raises
     `MalformedError`; the message says where.
     """
+    _require_bounded(data)
     top = Members(parse_canonical(data, _LIMITS, what="the bundle"), "bundle")
     top.text("schema", choices=(SCHEMA,))
     bundle = Bundle(
@@ -83,6 +87,16 @@ def parse_proof(text: str, *, what: str) -> str:
             expected="a proof without one: no signature covers it",
         )
     return text
+
+
+def _require_bounded(data: bytes) -> None:
+    if data.count(b",") > MAX_COMMAS:
+        raise MalformedError(
+            "the bundle has too many values",
+            code="members",
+            expected=f"at most {MAX_COMMAS} commas",
+            hint="split it: a receipt verifies in any bundle that holds its boot",
+        )
 
 
 def _items(top: Members, name: str, read: Callable[[JsonValue, str], T]) -> tuple[T, ...]:

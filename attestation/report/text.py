@@ -133,8 +133,9 @@ def _indented(label: str, text: str) -> list[str]:
 
 def _decisive_lines(result: AttestationResult) -> list[str]:
     """Name the checks that the verdict follows from, so that nobody has to search for them."""
-    if result.verdict in (Verdict.ACCEPTED, Verdict.SIMULATED):
+    verdict = result.verdict
+    if verdict in (Verdict.ACCEPTED, Verdict.SIMULATED):
         return []
-    decisive = Counter(check.id for check in result.checks if check.verdict is result.verdict)
+    decisive = Counter(check.id for check in result.checks if check.verdict is verdict)
     names = [f"{id_} ({n} times)" if n > 1 else id_ for id_, n in decisive.items()]
     return ["because of " + ", ".join(names)] if names else []

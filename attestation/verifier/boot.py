@@ -55,18 +55,26 @@ def check_keyset(boot: BootEvidence, page: Page) -> None:
         page.passed("KEYSET", f"named by the statement: {keyset.digest}")
 
 
+def count_successors(boots: Sequence[BootEvidence]) -> Mapping[Digest, int]:
+    """Return by how many of `boots` each predecessor, named by its quote digest, is named."""
+    return Counter(boot.statement.prev.quote_digest for boot in boots if boot.statement.prev)
+
+
 def check_chain(
     boot: BootEvidence,
-    boots: Sequence[BootEvidence],
+    successors: Mapping[Digest, int],
     by_quote: Mapping[Digest, BootEvidence],
     page: Page,
 ) -> None:
-    """BOOT-CHAIN: the named predecessor signed that checkpoint, and no second boot names it."""
+    """BOOT-CHAIN: the named predecessor signed that checkpoint, and no second boot names it.
+
+    `successors` is what `count_successors` says of all boots in the file.
+    """
     previous = boot.statement.prev
     if previous is None:
         page.info("BOOT-CHAIN", "the statement names no boot before it")
         return
-    if _named_by_several(previous, boots):
+    if successors[previous.quote_digest] > 1:
         page.rejected(
             "BOOT-CHAIN",
             "two boots name the same predecessor: one history was continued twice",
@@ -100,8 +108,3 @@ def _verify_last_checkpoint(previous: PreviousBoot, before: BootEvidence) -> Non
             expected=before.statement.log_origin,
             observed=origin,
         )
-
-
-def _named_by_several(previous: PreviousBoot, boots: Sequence[BootEvidence]) -> bool:
-    named = Counter(boot.statement.prev.quote_digest for boot in boots if boot.statement.prev)
-    return named[previous.quote_digest] > 1

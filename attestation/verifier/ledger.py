@@ -40,13 +40,14 @@ class Ledger:
 
 
 class Page:
-    """What is written about one subject."""
+    """What is written about one subject; `made` are the ids written on this very page."""
 
-    __slots__ = ("_ledger", "subject")
+    __slots__ = ("_ledger", "made", "subject")
 
     def __init__(self, ledger: Ledger, subject: str) -> None:
         self._ledger = ledger
         self.subject = subject
+        self.made: set[str] = set()
 
     def passed(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
         """The check was made and holds."""
@@ -62,7 +63,7 @@ class Page:
 
     def lacking(self, id_: str, reason: str, *, hint: str = "") -> None:
         """The check could not be made on material that must not go unchecked."""
-        self._ledger.write(
+        self._put(
             Check(
                 id=id_,
                 subject=self.subject,
@@ -97,7 +98,7 @@ class Page:
     def _fail(
         self, id_: str, fault: Verdict, reason: str, expected: str, observed: str, hint: str
     ) -> None:
-        self._ledger.write(
+        self._put(
             Check(
                 id=id_,
                 subject=self.subject,
@@ -121,7 +122,7 @@ class Page:
         observed: str = "",
         hint: str = "",
     ) -> None:
-        self._ledger.write(
+        self._put(
             Check(
                 id=id_,
                 subject=self.subject,
@@ -133,3 +134,7 @@ class Page:
                 hint=hint,
             )
         )
+
+    def _put(self, check: Check) -> None:
+        self.made.add(check.id)
+        self._ledger.write(check)

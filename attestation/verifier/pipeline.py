@@ -121,7 +121,7 @@ def verify_raw_quote(
         agreeing = _appraise(genuine, None, grounds, page)
         events.check_lone_quote(agreeing, page)
     else:
-        platform.skip_dependents(page, _made(ledger, page))
+        platform.skip_dependents(page)
     ledger.close("quote")
     domains = frozenset({genuine.trust_domain}) if genuine else frozenset[str]()
     return AttestationResult(
@@ -149,21 +149,19 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
 
 def _boots(bundle: Bundle, grounds: Grounds, ledger: Ledger) -> dict[bytes, _Appraised]:
     appraised = [
-        _boot(boot, bundle, grounds, ledger.about(_boot_name(boot)), ledger)
-        for boot in bundle.boots
+        _boot(boot, bundle, grounds, ledger.about(_boot_name(boot))) for boot in bundle.boots
     ]
     by_quote: dict[Digest, BootEvidence] = {
         one.quote.digest: one.boot for one in appraised if one.quote
     }
+    successors = boot_checks.count_successors(bundle.boots)
     for one in appraised:
         page = ledger.about(_boot_name(one.boot))
-        boot_checks.check_chain(one.boot, bundle.boots, by_quote, page)
+        boot_checks.check_chain(one.boot, successors, by_quote, page)
     return {one.boot.statement.bootseed: one for one in appraised}
 
 
-def _boot(
-    boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page, ledger: Ledger
-) -> _Appraised:
+def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> _Appraised:
     genuine = None
     quote = platform.parse_bundled_quote(boot.quote, page)
     if quote is not None:
@@ -180,7 +178,7 @@ def _boot(
         agreeing = _appraise(genuine, boot.statement, grounds, page)
         events.check_event_log(boot, genuine.quote.body, agreeing, grounds.policy, page)
     else:
-        platform.skip_dependents(page, _made(ledger, page))
+        platform.skip_dependents(page)
     return _Appraised(boot=boot, quote=quote, genuine=genuine)
 
 
@@ -290,10 +288,6 @@ def _quote_facts(quote: Quote, genuine: GenuineQuote | None) -> dict[str, object
         "ppid": genuine.ppid.hex(),
         "piid": genuine.piid.hex() if genuine.piid else None,
     }
-
-
-def _made(ledger: Ledger, page: Page) -> frozenset[str]:
-    return frozenset(check.id for check in ledger.checks if check.subject == page.subject)
 
 
 def _boot_name(boot: BootEvidence) -> str:

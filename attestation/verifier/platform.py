@@ -139,10 +139,10 @@ def verify_genuine(
     return genuine
 
 
-def skip_dependents(page: Page, seen: frozenset[str]) -> None:
-    """Write down the checks that only a genuine quote allows."""
+def skip_dependents(page: Page) -> None:
+    """Write down the checks that only a genuine quote allows, where the page has none yet."""
     for id_ in _DEPENDENTS:
-        if id_ not in seen:
+        if id_ not in page.made:
             page.skipped(id_, "not made: it needs a genuine quote with endorsements in date")
 
 
