@@ -129,8 +129,7 @@ class LocalNotary:
 
     def announce(self, announcement: Announcement) -> None:
         """Number the request, or raise `NotaryUnavailable`; see the interface."""
-        if self._parts.wall() >= self._started.evidence.keyset.not_after:
-            self._end("keyset_expired")
+        self._notice_expiry()
         self._require_running()
         if self._closing:
             raise NotaryUnavailable("the notary takes no new requests")
@@ -143,6 +142,7 @@ class LocalNotary:
         An outcome that makes no receipt is sealed as `gateway_failure`, and `NotaryUnavailable`
         says so: its answer must not leave.
         """
+        self._notice_expiry()
         self._require_running()
         try:
             sequenced, durable = self._sequence(lambda: self._ledger.seal(outcome))
@@ -209,6 +209,7 @@ class LocalNotary:
             return
         self._closing = True
         self._desk.close()
+        self._notice_expiry()
         if not self._reason:
             left = [self._abandon(jti) for jti in self._ledger.running()]
             await asyncio.gather(*left, return_exceptions=True)
@@ -303,6 +304,11 @@ class LocalNotary:
             raise UnavailableError(
                 "a receipt cannot be read back from the journal", code="journal_unreadable"
             ) from error
+
+    def _notice_expiry(self) -> None:
+        """End the boot with its keyset: verifiers refuse receipts that were issued later."""
+        if self._parts.wall() >= self._started.evidence.keyset.not_after:
+            self._end("keyset_expired")
 
     def _require_running(self) -> None:
         if self._reason:

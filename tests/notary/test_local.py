@@ -505,6 +505,31 @@ async def test_boot_ends_when_its_keyset_does(tmp_path: Path) -> None:
     await notary.close()
 
 
+async def test_no_receipt_is_issued_after_the_keyset_ended(tmp_path: Path) -> None:
+    now = [float(int(time.time()))]
+    parts = notary_parts(tmp_path, wall=lambda: now[0])
+    notary = await LocalNotary.start(parts)
+    jtis = [new_jti(), new_jti()]
+    for jti in jtis:
+        notary.announce(announcement(jti))
+    now[0] = parts.plan.not_after
+    with pytest.raises(NotaryUnavailable):
+        await notary.seal(outcome(jtis[0]))
+    assert notary.reason == "keyset_expired"
+    await notary.close()
+    assert len(list(parse_records(journal_of(tmp_path).read_bytes()))) == 1
+
+
+async def test_notary_that_closes_after_its_keyset_ended_issues_nothing(tmp_path: Path) -> None:
+    now = [float(int(time.time()))]
+    parts = notary_parts(tmp_path, wall=lambda: now[0])
+    notary = await LocalNotary.start(parts)
+    notary.announce(announcement(new_jti()))
+    now[0] = parts.plan.not_after
+    await notary.close()
+    assert len(list(parse_records(journal_of(tmp_path).read_bytes()))) == 1
+
+
 async def test_restart_is_a_new_boot_and_leaves_old_files_as_they_were(tmp_path: Path) -> None:
     async with running_notary(tmp_path) as notary:
         receipt = await sealed(notary)
