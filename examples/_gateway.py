@@ -45,8 +45,13 @@ def open_target(args: argparse.Namespace, stack: ExitStack) -> Target:
 def _running(args: argparse.Namespace) -> Target:
     if args.policy is None or args.model is None:
         raise UsageError("a gateway of yours needs --policy and --model")
-    key = Path(args.key_file).read_text() if args.key_file else os.environ.get(KEY_VARIABLE, "")
-    trust = load_trust(args.policy, simulated_root=args.root)
+    try:
+        key = Path(args.key_file).read_text() if args.key_file else os.environ.get(KEY_VARIABLE, "")
+        trust = load_trust(args.policy, simulated_root=args.root)
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+    if not key.strip():
+        raise UsageError(f"a gateway of yours needs an API key: --key-file, or {KEY_VARIABLE}")
     return Target(session=Session.connect(args.base_url, trust), key=key.strip(), model=args.model)
 
 

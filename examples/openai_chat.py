@@ -19,7 +19,7 @@ import openai
 # Run from a checkout, the examples' own folder is on the path; they share one helper.
 from _gateway import add_arguments, open_target
 
-from attestation.errors import AttestationError
+from attestation.errors import AttestationError, UnavailableError
 
 
 def main() -> int:
@@ -55,6 +55,9 @@ def main() -> int:
         except AttestationError as error:
             print(f"not usable: {error}", file=sys.stderr)
             return error.exit_code
+        except openai.APIStatusError as error:
+            print(f"the gateway answered {error.status_code}: {error.message}", file=sys.stderr)
+            return UnavailableError.exit_code
         for call in session.calls:
             print(f"receipt {call.receipt_id}: {call.verdict}", file=sys.stderr)
         if args.out:

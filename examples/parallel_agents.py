@@ -23,7 +23,7 @@ from typing import Any
 import openai
 from _gateway import Target, add_arguments, open_target
 
-from attestation.errors import AttestationError
+from attestation.errors import AttestationError, UnavailableError
 from attestation.receipt.signing import Receipt
 
 FEATURE = "a function that says whether a year is a leap year"
@@ -148,6 +148,9 @@ def main() -> int:
         except AttestationError as error:
             print(f"not usable: {error}", file=sys.stderr)
             return error.exit_code
+        except openai.APIStatusError as error:
+            print(f"the gateway answered {error.status_code}: {error.message}", file=sys.stderr)
+            return UnavailableError.exit_code
         rows = graph(target, names)
         print(json.dumps(rows) if args.json else show(rows))
         if args.out:

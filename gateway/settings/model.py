@@ -35,12 +35,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _require_absolute(path: Path | None) -> Path | None:
+    if path is not None and not path.is_absolute():
+        raise ValueError("expected an absolute path")
+    return path
+
+
 class ListenSettings(Section):
     """Where inference and control requests come in: a TCP address or a Unix socket."""
 
     host: str = unmeasured("127.0.0.1", "address to listen on", min_length=1)
     port: int = unmeasured(8443, "TCP port; 0 takes a free one", ge=0, le=65535)
     uds: Path | None = unmeasured(None, "Unix socket to listen on instead of host and port")
+
+    @field_validator("uds")
+    @classmethod
+    def _absolute(cls, uds: Path | None) -> Path | None:
+        return _require_absolute(uds)
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
@@ -93,9 +104,7 @@ class UpstreamSettings(Section):
     @classmethod
     def _absolute(cls, uds: Path | None) -> Path | None:
         # A measured path that depended on the working directory would measure nothing.
-        if uds is not None and not uds.is_absolute():
-            raise ValueError("expected an absolute path")
-        return uds
+        return _require_absolute(uds)
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

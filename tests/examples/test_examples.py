@@ -101,6 +101,29 @@ def test_an_example_asks_for_the_policy_it_needs(run: Run, name: str) -> None:
     assert "--policy" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["openai_chat.py", "parallel_agents.py"])
+@pytest.mark.parametrize(
+    ("file", "content", "code", "said"),
+    [
+        ("policy.toml", None, 2, "cannot read policy.toml"),
+        ("key", "\n", 2, "--key-file"),
+        ("key", "ag-wrong", 14, "answered 401"),
+    ],
+)
+def test_an_example_says_what_is_wrong_with_what_it_was_given(
+    run: Run, stack: Stack, tmp_path: Path, name: str, file: str, content: str | None, code: int,
+    said: str,
+) -> None:  # fmt: skip
+    arguments = grounds(stack, tmp_path)
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_text(content)
+    done = run(name, *arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("policy*.toml")), ids=lambda path: path.name)
 def test_sample_policies_parse(path: Path) -> None:
     assert parse_policy(path.read_bytes()).reference_values

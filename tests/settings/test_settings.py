@@ -96,6 +96,7 @@ def test_building_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch)
         ({"tls.names": "[]"}, "tls.names"),
         ({"upstream.uds": "/run/engine.sock"}, "exactly one of url and uds"),
         ({"upstream.uds": "engine.sock"}, "expected an absolute path"),
+        ({"listen.uds": "gateway.sock"}, "expected an absolute path"),
         ({"upstream.url": "https://engine"}, "expected http://host:port"),
         ({"upstream.url": "http://engine/path"}, "without path"),
         ({"upstream.url": "http://canary@engine"}, "without path, query or user"),
