@@ -56,6 +56,11 @@ class Anchor:
         """
         return "intel" if _key_bytes(self) == _key_bytes(INTEL_ANCHOR) else "simulated"
 
+    @property
+    def title(self) -> str:
+        """Name the root for people: Intel's, or the one that a caller gave."""
+        return "Intel's root" if self.trust_domain == "intel" else "the simulated root given"
+
 
 def parse_anchor(data: bytes) -> Anchor:
     """Read one root certificate, PEM or DER, or raise `MalformedError`."""

@@ -109,7 +109,7 @@ def require_canonical_collateral(collateral: Collateral, anchor: Anchor) -> None
             raise EvidenceError(
                 f"collateral.{name} is not an issuer under the root that was asked for",
                 code="root",
-                expected=f"two certificates: the issuer, then the {anchor.trust_domain} root",
+                expected=f"two certificates: the issuer, then {anchor.title}",
                 observed=f"another chain, of {len(chain)}",
             )
 

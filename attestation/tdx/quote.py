@@ -190,7 +190,7 @@ def require_canonical_quote(quote: Quote, anchor: Anchor) -> None:
         raise EvidenceError(
             "the quote does not embed the root certificate that was asked for",
             code="root",
-            expected=f"three certificates, the {anchor.trust_domain} root last",
+            expected=f"three certificates, the last of them {anchor.title}",
             observed=f"another chain, of {len(chain)}",
         )
 

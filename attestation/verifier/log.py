@@ -74,8 +74,8 @@ def skip_inclusion(page: Page) -> None:
     page.skipped(
         "LOG-INCLUSION",
         f"no inclusion proof could be checked; {_OPEN}",
-        hint="ask the gateway again with ?wait=anchored, or accept this openly in the policy: "
-        "[log] require_anchored = false",
+        hint="accept it openly in the policy, [log] require_anchored = false (gateways of this "
+        "version offer no proofs), or ask the gateway again with ?wait=anchored",
     )
     page.skipped("LOG-CHECKPOINT", "no checkpoint was checked")
 

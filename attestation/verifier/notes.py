@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.policy import PlatformRules
 from attestation.result import Check, Status
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _NOT_ANCHORED = (
     "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
 )
 _NO_PLATFORM = "which machine: no platform list was applied, any certified machine would do"
+_NO_MACHINE = "which machine: the policy's platform list was not met, or could not be applied"
 _UNBOUND = "key binding: the policy accepts keys that RTMR3 does not bind"
 _NO_CHANNEL = "confidentiality of the channel: only a live client can check whom it talks to"
 _NO_MODEL = "which model: names are the engine's word, no measured digest stands behind them"
@@ -56,7 +58,8 @@ def not_proved(
         notes += [] if receipts <= _subjects(checks, "CHANNEL", Status.PASS) else [_NO_CHANNEL]
         notes += [_NO_CLOCK]
     notes += [_UNBOUND] if policy.tdx.unbound_keys else []
-    notes += [] if "PLATFORM" in passed else [_NO_PLATFORM]
+    if "PLATFORM" not in passed:
+        notes += [_NO_PLATFORM if policy.platform == PlatformRules() else _NO_MACHINE]
     return (*notes, *_ALWAYS)
 
 

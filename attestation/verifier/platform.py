@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 _DAY = 86_400
 _TIME_CODES = frozenset({"expired", "not_yet_valid"})
 _TD_CODES = frozenset({"debug", "sept_ve", "service_td", "migratable", "reserved_bits"})
-_ROOT_HINT = (
+_NO_ROOT_HINT = (
     "if this evidence is simulated, give its root with --root FILE; "
     "the verdict is then at best SIMULATED"
+)
+_OTHER_ROOT_HINT = (
+    "another root than the one given with --root: simulated boots have one each, and Intel's is "
+    "asked for by leaving --root out"
 )
 _DEPENDENTS = (
     "COLLATERAL-FRESH",
@@ -93,7 +97,7 @@ def check_canonical(quote: Quote, anchor: Anchor, page: Page) -> bool:
         return False
     except EvidenceError as error:
         page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
-        page.refused("QUOTE-GENUINE", error, hint=_ROOT_HINT)
+        page.refused("QUOTE-GENUINE", error, hint=_root_hint(anchor))
         return False
     page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
     return True
@@ -123,13 +127,13 @@ def verify_genuine(
         page.skipped(
             "QUOTE-GENUINE",
             "the endorsements (Intel's signed data about the platform) are not in the file",
-            hint="give them with --endorsements FILE",
+            hint="give them with --endorsements FILE (`attested quote`: --collateral FILE)",
         )
         return None
     try:
         genuine = verify_quote(quote, collateral, grounds.at, anchor)
     except EvidenceError as error:
-        _file_refusal(error, page)
+        _file_refusal(error, anchor, page)
         return None
     page.passed(
         "QUOTE-GENUINE",
@@ -178,7 +182,10 @@ def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> N
 def check_status(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
     """TCB-STATUS: the merged status is listed, and its entry has not run out."""
     rules = [r for r in grounds.policy.tdx.tcb_status if r.status == genuine.tcb_status]
-    expected = ", ".join(rule.status for rule in grounds.policy.tdx.tcb_status)
+    expected = ", ".join(
+        rule.status if rule.until is None else f"{rule.status} before {instant(rule.until)}"
+        for rule in grounds.policy.tdx.tcb_status
+    )
     if any(rule.until is None or grounds.at < rule.until for rule in rules):
         page.passed("TCB-STATUS", genuine.tcb_status, expected=expected)
         return
@@ -231,7 +238,11 @@ def check_platform(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
     page.passed("PLATFORM", f"on the list by {' and '.join(given)}", observed=shown)
 
 
-def _file_refusal(error: EvidenceError, page: Page) -> None:
+def _root_hint(anchor: Anchor) -> str:
+    return _NO_ROOT_HINT if anchor.trust_domain == "intel" else _OTHER_ROOT_HINT
+
+
+def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
     if error.code in _TIME_CODES:
         id_ = "COLLATERAL-FRESH"
     elif error.code in _TD_CODES:
@@ -239,9 +250,8 @@ def _file_refusal(error: EvidenceError, page: Page) -> None:
     elif error.code == "no_tcb_level":
         id_ = "TCB-STATUS"
     else:
-        page.refused(
-            "QUOTE-GENUINE", error, hint=_ROOT_HINT if error.code == "root" else error.hint
-        )
+        hint = _root_hint(anchor) if error.code == "root" else error.hint
+        page.refused("QUOTE-GENUINE", error, hint=hint)
         return
     page.skipped(
         "QUOTE-GENUINE",

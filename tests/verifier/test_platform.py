@@ -10,6 +10,7 @@ import pytest
 from attestation.errors import UsageError
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
+from attestation.verifier.words import instant
 from gateway.attester.simulated.facts import (
     DAY,
     Domain,
@@ -132,7 +133,9 @@ def test_status_is_accepted_until_the_instant_it_ends() -> None:
     assert made.verify(policy=policy, at=NOW + 59).verdict is Verdict.SIMULATED
     result = made.verify(policy=policy, at=NOW + 60)
     refused(result, Verdict.NOT_ACCEPTED, "TCB-STATUS")
-    assert "run out" in the_check(result, "TCB-STATUS").reason
+    check = the_check(result, "TCB-STATUS")
+    assert "run out" in check.reason
+    assert check.expected == f"OutOfDate before {instant(NOW + 60)}"
 
 
 def test_current_platform_is_refused_by_a_policy_that_wants_another_status() -> None:
@@ -240,6 +243,20 @@ def test_simulated_evidence_without_its_root_is_rejected_with_a_hint() -> None:
     refused(result, Verdict.REJECTED, "QUOTE-GENUINE")
     assert "--root" in the_check(result, "QUOTE-GENUINE").hint
     assert result.trust_domains == frozenset()
+
+
+def test_another_root_than_the_evidences_own_is_called_that() -> None:
+    other = SimulatedPlatform(now=NOW, seed=b"another platform").anchor
+    check = the_check(HEALTHY.verify(anchors=[other]), "QUOTE-GENUINE")
+    assert check.expected == "three certificates, the last of them the simulated root given"
+    assert check.hint.startswith("another root than the one given")
+
+
+def test_list_that_could_not_be_applied_is_not_called_absent() -> None:
+    policy = HEALTHY.policy(more='[platform]\nfmspc = ["fffefd000000"]')
+    notes = HEALTHY.verify(policy=policy, anchors=[INTEL_ANCHOR]).not_proved
+    (note,) = [note for note in notes if note.startswith("which machine")]
+    assert "could not be applied" in note
 
 
 def test_the_right_root_is_found_among_several() -> None:
