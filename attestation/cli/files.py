@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STDIN = "-"
+MAX_BODY_BYTES = 1 << 28
 _PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x", "·": ".", "…": "..."})
 
 
@@ -39,8 +40,40 @@ def load_bytes(name: str, *, limit: int = MAX_BUNDLE_BYTES) -> bytes:
 
 
 def load_body(name: str) -> bytes:
-    """Return all of a file or of standard input: a body cut short would look forged."""
-    return _read(name, -1)
+    """Return all of a file or of standard input.
+
+    A body cut short would look forged, so `UsageError` for more than 256 MiB.
+    """
+    body = _read(name, MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise UsageError(
+            f"{name!a} is too large for a body",
+            code="file",
+            expected=f"at most {MAX_BODY_BYTES} bytes",
+        )
+    return body
+
+
+def load_regular(path: Path) -> bytes:
+    """Return a body out of a folder that somebody else may have filled.
+
+    Raises `UsageError` for anything but a regular file: reading a pipe or a device need not end.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"{str(path)!a} is not a regular file", code="file", hint="take it out of the folder"
+        )
+    return load_body(str(path))
+
+
+def list_folder(name: str) -> list[Path]:
+    """Return what is in a folder, in order.  Raises `UsageError` if that cannot be told."""
+    try:
+        return sorted(Path(name).iterdir())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{name!a} is not a folder that can be read", code="file", hint="see --contents"
+        ) from error
 
 
 def load_parsed(name: str, parse: Callable[[bytes], T]) -> T:

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from typing import TYPE_CHECKING, Protocol, cast
 
 from attestation.encoding.printable import printable
@@ -66,6 +67,7 @@ def main(
     ATTESTED_DEBUG=1 shows the traceback instead.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _silence_libraries()
     try:
         return _dispatch(arguments, commands, load)
     except AttestationError as error:
@@ -83,6 +85,12 @@ def main(
         # quote prompts or keys.
         _report_internal(error)
         return INTERNAL_ERROR
+
+
+def _silence_libraries() -> None:
+    """Keep remarks of libraries about odd certificates, refused anyway, out of the output."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", UserWarning)
 
 
 def describe(error: AttestationError) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence, with_endorsements
 from attestation.checks import CHECKS
 from attestation.cli.files import (
+    list_folder,
     load_anchors,
     load_body,
     load_bytes,
     load_collateral,
     load_policy,
+    load_regular,
     parse_instant,
     print_json,
     print_text,
@@ -79,19 +80,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify every file, print the report, return the worst verdict's exit code."""
-    require_one_stdin([*args.files, args.request, args.response])
+    own_files = (args.policy, args.request, args.response)
+    require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
     at = parse_instant(args.at)
     sets = [load_collateral(name) for name in args.endorsements or ()]
     parsed = [(name, _parsed(name)) for name in args.files]
     bundles = [item for _, item in parsed if not isinstance(item, MalformedError)]
     asked = _asked_about(args, bundles)
+    somewhere = {item.jti for bundle in bundles for item in bundle.receipts}
     results: list[tuple[str, AttestationResult]] = []
     for name, item in parsed:
         if isinstance(item, MalformedError):
             results.append((name, malformed_result(item, policy, at)))
             continue
-        own = {jti: known for jti, known in asked.items() if _belongs(jti, item, bundles)}
+        here = {one.jti for one in item.receipts}
+        # A receipt is asked about where it is; one that is nowhere, everywhere.
+        own = {jti: known for jti, known in asked.items() if jti in here or jti not in somewhere}
         bundle = with_endorsements(item, sets)
         results.append((name, verify(bundle, policy, at, anchors, own)))
     if args.json:
@@ -116,12 +121,6 @@ def _parsed(name: str) -> Bundle | MalformedError:
         return parse_evidence(data)
     except MalformedError as error:
         return error
-
-
-def _belongs(jti: str, bundle: Bundle, bundles: list[Bundle]) -> bool:
-    """Say whether a receipt is asked about in this file: where it is, or nowhere at all."""
-    own = any(item.jti == jti for item in bundle.receipts)
-    return own or not any(item.jti == jti for other in bundles for item in other.receipts)
 
 
 def _asked_about(args: argparse.Namespace, bundles: list[Bundle]) -> dict[str, Contents]:
@@ -165,17 +164,13 @@ def _named_receipt(args: argparse.Namespace, bundles: list[Bundle]) -> str | Non
 
 def _from_folder(name: str, bundles: list[Bundle]) -> dict[str, Contents]:
     """Read ID.request, ID.response and ID.engine files; every body check is then demanded."""
-    folder = Path(name)
-    if not folder.is_dir():
-        raise UsageError(f"{name!a} is not a folder", code="file", hint="see --contents")
     receipts = {item.jti for bundle in bundles for item in bundle.receipts}
     bodies = {jti: Contents(demanded=BODY_CHECKS) for jti in receipts}
-    for path in sorted(folder.iterdir()):
+    for path in list_folder(name):
         match = _BODY_FILE.fullmatch(path.name)
         if match:
             known = bodies.get(match[1], Contents(demanded=BODY_CHECKS))
-            body = load_body(str(path))
-            bodies[match[1]] = _with_body(known, match[2], body)
+            bodies[match[1]] = _with_body(known, match[2], load_regular(path))
     return bodies
 
 
