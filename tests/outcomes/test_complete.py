@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from attestation.errors import UnavailableError
 from attestation.receipt.claims import End
 from gateway.edge.routes import PATHS
 from gateway.engine.scripted import EVENT_STREAM, JSON, Close, Script
 from tests.outcomes.bench import ANSWER, CHAT, DONE, EVENTS, PLAIN, QUESTION, STREAM
 from tests.outcomes.conftest import Start
+
+if TYPE_CHECKING:
+    from gateway.attester.base import QuoteProvider
 
 
 async def test_plain_answer_comes_back_byte_for_byte_with_its_receipt(start: Start) -> None:
@@ -59,6 +65,61 @@ async def test_only_status_and_content_type_are_taken_from_the_engine(
     reply = await bench.ask()
     assert {name for name, _ in leaky}.isdisjoint(reply.headers)
     assert reply.headers["content-type"] == script.content_type
+
+
+async def test_nothing_of_the_callers_head_reaches_the_engine_but_what_it_accepts(
+    start: Start,
+) -> None:
+    bench = await start(PLAIN)
+    await bench.ask(
+        headers=(
+            "accept: application/json",
+            "cookie: a=b",
+            "x-api-key: " + bench.key,
+            "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "x-request-id: chosen",
+            "x-receipt-nonce: abcdefgh",
+            "x-forwarded-for: 192.0.2.1",
+        )
+    )
+    (request,) = bench.engine.requests
+    sent = dict(request.headers)
+    assert sent.keys() == {"host", "content-type", "accept", "content-length", "x-request-id"}
+    assert (sent["content-type"], sent["accept"]) == ("application/json", "application/json")
+    assert sent["x-request-id"] != "chosen"
+
+
+async def test_request_is_announced_before_a_byte_of_its_body_is_there(start: Start) -> None:
+    bench = await start(PLAIN)
+    client = await bench.connect()
+    client.send(bench.request()[: -len(QUESTION)])
+    async with asyncio.timeout(10):
+        while not bench.metric("attested_in_flight"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    client.send(QUESTION)
+    await bench.checked(await client.reply(), QUESTION)
+
+
+async def test_no_request_waits_for_a_quote(start: Start) -> None:
+    bench = await start(PLAIN)
+    asked, release = threading.Event(), threading.Event()
+
+    class Hanging:
+        def quote(self, _report_data: bytes) -> bytes:
+            asked.set()
+            release.wait(30)
+            raise UnavailableError("no quote", code="test")
+
+    bench.notary._desk._quoter._provider = cast("QuoteProvider", Hanging())
+    challenge = asyncio.ensure_future(bench.notary.challenge(bytes(32)))
+    try:
+        assert await asyncio.to_thread(asked.wait, 10)
+        await bench.checked(await bench.ask(), QUESTION)
+        assert not challenge.done()
+    finally:
+        release.set()
+    with pytest.raises(UnavailableError):
+        await challenge
 
 
 @pytest.mark.parametrize("status", [204, 304])
