@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attestation.bundle import MAX_BUNDLE_BYTES
-from attestation.encoding.strict_json import parse_json
+from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError, UsageError
 from attestation.policy import parse_policy
 from attestation.tdx.anchor import INTEL_ANCHOR, parse_anchor
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 STDIN = "-"
 MAX_BODY_BYTES = 1 << 28
+_ENDORSEMENTS = JsonLimits(max_bytes=2 << 20, max_depth=4, max_members=64)
 _PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x", "·": ".", "…": "..."})
 
 
@@ -134,7 +135,7 @@ def load_collateral(name: str) -> Collateral:
 
 def _parse_endorsements(data: bytes) -> Collateral:
     try:
-        return parse_collateral(parse_json(data))
+        return parse_collateral(parse_json(data, _ENDORSEMENTS))
     except MalformedError:
         return parse_dcap_collateral(data)
 

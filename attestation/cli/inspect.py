@@ -9,7 +9,7 @@ from typing import Any
 from attestation.bundle import parse_evidence
 from attestation.cli.files import load_parsed, print_json, print_text
 from attestation.cli.quote import decode_quote
-from attestation.encoding.strict_json import parse_json_object
+from attestation.encoding.strict_json import JsonLimits, parse_json_object
 from attestation.errors import MalformedError
 from attestation.receipt.commitments import parse_openings, parse_openings_header
 from attestation.report import show_bundle, show_openings, show_quote
@@ -25,6 +25,7 @@ examples:
   attested inspect quote.bin --json | jq -r .content.mrtd
 """
 _WARNING = "Nothing below was verified; `attested verify` and `attested quote` judge."
+_SMALL = JsonLimits(max_bytes=1 << 16, max_depth=4, max_members=16)
 _OPENING_LABELS = frozenset({"req", "fwd", "eng", "res", "ins"})
 
 
@@ -72,10 +73,11 @@ def recognise(data: bytes) -> tuple[str, dict[str, Any]]:
 
 def _json_file(data: bytes) -> tuple[str, dict[str, Any]]:
     try:
-        members = parse_json_object(data)
+        members = parse_json_object(data, _SMALL)
     except MalformedError:
         members = {}
     if members and members.keys() <= _OPENING_LABELS:
         return "openings", show_openings(parse_openings(members))
     bundle = parse_evidence(data)
-    return "bundle" if "schema" in members else "receipt", show_bundle(bundle)
+    # No other file that was just read has a place for this name, not even inside its texts.
+    return "bundle" if b'"schema"' in data else "receipt", show_bundle(bundle)

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from attestation.cli import files
+from attestation.cli.inspect import recognise
 from attestation.cli.main import main
 from attestation.errors import UsageError
 from tests.support.bundles import NOW
@@ -158,3 +160,30 @@ def _with_root_crl(crl: bytes) -> bytes:
     collateral = replace(OWN.machine.collateral(), root_ca_crl=crl)
     boot = replace(OWN.evidence, collateral=collateral.digest)
     return OWN.bundle(boots=[boot], collateral=[collateral]).encode()
+
+
+def test_warnings_that_were_asked_for_are_left_alone(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warnings.catch_warnings():
+        monkeypatch.setattr(sys, "warnoptions", ["error"])
+        before = list(warnings.filters)
+        assert main(["version"]) == 0
+        assert warnings.filters == before
+
+
+def test_bundle_larger_than_other_json_is_still_a_bundle(there: Path) -> None:
+    made = gateway("many")
+    for _ in range(40):
+        made.plain()
+    data = made.bundle().encode()
+    assert len(data) > 1 << 16
+    kind, content = recognise(data)
+    assert (kind, len(content["receipts"])) == ("bundle", 42)
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}"])
+def test_endorsements_full_of_tiny_values_are_malformed(there: Path, value: bytes) -> None:
+    (there / "many.json").write_bytes(b'{"a":[' + (value + b",") * (1 << 20) + b"0]}")
+    assert verify("--endorsements", "many.json") == 13
+    assert main(["inspect", "many.json"]) == 13
