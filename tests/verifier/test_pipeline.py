@@ -48,7 +48,7 @@ def test_empty_bundle_is_incomplete_in_every_required_check() -> None:
     result = verify(Bundle(), HEALTHY.policy(log=""), NOW, [HEALTHY.anchor], {})
     assert result.verdict is Verdict.INCOMPLETE
     assert open_checks(result) == FLOOR - {"BUNDLE"}
-    assert "empty" in the_check(result, "BUNDLE").reason
+    assert the_check(result, "BUNDLE").reason == "canonical, nothing unknown: empty"
 
 
 def test_boots_without_receipts_are_incomplete() -> None:
@@ -123,6 +123,12 @@ def test_bodies_of_a_receipt_that_is_not_in_the_file_are_open() -> None:
     assert result.verdict is Verdict.INCOMPLETE
     assert open_checks(result) == {"RECEIPT-FORMAT"}
     assert "inspect" in the_check(result, "RECEIPT-FORMAT", number=2).hint
+
+
+def test_contents_of_the_file_are_counted() -> None:
+    assert the_check(HEALTHY.verify(), "BUNDLE").reason == (
+        "canonical, nothing unknown: 1 boot, 1 collateral set, 2 receipts"
+    )
 
 
 def test_facts_are_plain_json() -> None:
