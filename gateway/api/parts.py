@@ -32,7 +32,7 @@ def require_principal(parts: ControlParts, request: Request) -> Principal:
         parts.notary.count_unauthenticated()
         raise ApiError(
             401,
-            "api_key",
+            "invalid_api_key",
             "no accepted API key: send one as Authorization: Bearer or x-api-key",
             headers={"www-authenticate": "Bearer"},
         )

@@ -143,7 +143,7 @@ async def test_running_request_is_202_with_retry_after(running: Any) -> None:
 @pytest.mark.parametrize("path", ["/v1/receipts/" + "0" * 32, "/v1/models"])
 async def test_control_route_without_a_key_is_401_and_counted(running: Any, path: str) -> None:
     response = await running.get(path, None)
-    assert (response.status_code, error_of(response)["code"]) == (401, "api_key")
+    assert (response.status_code, error_of(response)["code"]) == (401, "invalid_api_key")
     assert response.headers["www-authenticate"] == "Bearer"
     metrics = running.gateway.metrics.render().decode()
     assert "attested_unauthenticated_total 1.0" in metrics

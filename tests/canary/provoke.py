@@ -454,8 +454,8 @@ def control(run: Run) -> None:
     }.items():
         run.ask(path=path, expect=code, **get)
     assert run.ask(path=f"/v1/attestation?nonce={'ab' * 32}&{token}={token}", **get).status == 200
-    run.ask(path="/v1/models", key=token, expect="api_key", **get)
-    run.ask(path=f"/v1/receipts/{run.ids[0]}", key=token, expect="api_key", **get)
+    run.ask(path="/v1/models", key=token, expect="invalid_api_key", **get)
+    run.ask(path=f"/v1/receipts/{run.ids[0]}", key=token, expect="invalid_api_key", **get)
     run.ask(path=f"/v1/receipts/{run.ids[0]}", key="stranger", expect="not_found", **get)
     for path in ("/v1/models", "/v1/attestation", "/healthz", "/readyz", f"/v1/receipts/{token}"):
         run.ask(path=path, expect="method_not_allowed")
