@@ -118,10 +118,10 @@ def test_policy_and_root_decide(folder: Folder, arguments: list[str], code: int)
 
 
 def test_default_instant_is_now(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.time, "time", lambda: float(NOW + 60))
+    monkeypatch.setattr("attestation.cli.files.time.time", lambda: float(NOW + 60))
     grounds = ["--policy", folder["policy.toml"], "--root", folder["root.pem"]]
     assert main(["verify", folder["bundle.json"], *grounds]) == 15
-    monkeypatch.setattr(files.time, "time", lambda: float(NOW + 90 * 86_400))
+    monkeypatch.setattr("attestation.cli.files.time.time", lambda: float(NOW + 90 * 86_400))
     assert main(["verify", folder["bundle.json"], *grounds]) == 11
 
 

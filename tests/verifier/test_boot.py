@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -245,10 +245,10 @@ def dstack_gateway(*events: dict[str, Any]) -> Gateway:
     """A boot whose platform writes its log the way dstack does: all registers from one log."""
     made = Gateway()
     platform_events = [dstack_event(f"stage-{n}", b"", n) for n in range(3)]
-    registers = tuple(
+    first, second, third = (
         extend(bytes(48), bytes.fromhex(event["digest"])) for event in platform_events
     )
-    domain = Domain(rtmrs=(*registers, bytes(48)))
+    domain = Domain(rtmrs=(first, second, third, bytes(48)))
     made = Gateway(platform=made.machine.but(domain=domain))
     made.evidence = replace(
         made.evidence,
@@ -279,7 +279,7 @@ def test_log_of_all_registers_is_replayed_in_all_of_them() -> None:
 def test_log_that_keeps_a_digest_to_itself_is_rejected() -> None:
     made = dstack_gateway(dstack_key(HEALTHY))
     assert made.evidence.event_log is not None
-    first, *rest = made.evidence.event_log.data  # type: ignore[misc]
+    first, *rest = cast("list[dict[str, str]]", made.evidence.event_log.data)
     record = EventLogRecord(format="dstack", data=[first | {"digest": ""}, *rest])
     result = with_boot(made, event_log=record)
     refused(result, Verdict.REJECTED, "EVENT-LOG")

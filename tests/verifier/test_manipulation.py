@@ -195,7 +195,8 @@ def test_dropped_field_is_refused(path: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("path", PLACES, ids=lambda path: ".".join(map(str, path)))
 def test_emptied_field_is_refused(path: tuple[Any, ...]) -> None:
-    for empty in (None, "", 0, [], {}, False):
+    empties: tuple[object, ...] = (None, "", 0, [], {}, False)
+    for empty in empties:
         value = document()
         if at(value, path) != empty or type(at(value, path)) is not type(empty):
             at(value, path[:-1])[path[-1]] = empty

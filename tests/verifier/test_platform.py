@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -209,8 +209,9 @@ def test_module_of_another_signer_is_refused_even_if_endorsed(machine: Machine) 
 
 
 def ppid_of(made: Gateway) -> dict[str, str]:
-    (facts,) = made.verify().facts["quotes"]  # type: ignore[misc]
-    return facts  # type: ignore[no-any-return]
+    quotes = cast("list[dict[str, str]]", made.verify().facts["quotes"])
+    assert len(quotes) == 1
+    return quotes[0]
 
 
 @pytest.mark.parametrize("name", ["ppid", "piid", "fmspc"])

@@ -321,7 +321,7 @@ def spliced(**changes: Any) -> Gateway:
     made = Gateway()
     at = len(REQUEST) - 1
     forwarded = REQUEST[:at] + INSERTED + REQUEST[at:]
-    values = {
+    values: dict[str, Any] = {
         "forwarded": Body(digest=Digest.of(forwarded), length=len(forwarded)),
         "splices": (Splice(code="cache_salt", offset=at, deleted=0, inserted=len(INSERTED)),),
         "inserted": (INSERTED,),
@@ -450,8 +450,14 @@ def test_stream_without_openings_cannot_be_bound() -> None:
 
 def gateway_failure() -> tuple[Gateway, Exchanged]:
     made = Gateway()
-    changes = {"end": End.GATEWAY_FAILURE, "status": None, "response_type": None}
-    outcome = replace(made.outcome(), request=None, response=None, **changes)
+    outcome = replace(
+        made.outcome(),
+        request=None,
+        response=None,
+        end=End.GATEWAY_FAILURE,
+        status=None,
+        response_type=None,
+    )
     exchanged = Exchanged(item=made.seal(outcome), request=REQUEST, response=ANSWER)
     made.exchanged.append(exchanged)
     return made, exchanged

@@ -27,9 +27,8 @@ EXIT_CODES = {
 
 
 def check(status: Status = Status.PASS, **changes: Any) -> Check:
-    return Check(
-        **{"id": "KEYSET", "subject": "boot", "status": status, "required": False} | changes
-    )
+    members: dict[str, Any] = {"id": "KEYSET", "subject": "boot", "required": False}
+    return Check(status=status, **members | changes)
 
 
 def failing(fault: Verdict) -> Check:
