@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
 from attestation.encoding.strict_json import parse_json
 from attestation.errors import EvidenceError, UnavailableError, UsageError
@@ -546,14 +547,17 @@ async def test_restart_is_a_new_boot_and_leaves_old_files_as_they_were(tmp_path:
     assert len(list(data.iterdir())) == 2 * len(before)
 
 
-async def test_nothing_that_opens_a_commitment_is_in_the_data_folder(tmp_path: Path) -> None:
+async def test_no_secret_of_the_boot_is_in_the_data_folder(tmp_path: Path) -> None:
     async with running_notary(tmp_path) as notary:
         receipt = await sealed(notary)
-        secrets_drawn = [notary._secret, *receipt.openings.keys.values()]
+        drawn = notary._ledger._boot.drawn
+        keys = [key.private_bytes_raw() for key in (drawn.receipt_key, drawn.log_key)]
+        secrets_drawn = [*keys, notary._secret, *receipt.openings.keys.values()]
         data = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
         for secret in secrets_drawn:
             assert secret not in data
             assert secret.hex().encode() not in data
+            assert base64url.encode(secret).encode() not in data
         assert b"request" not in data.replace(b'"purpose"', b"")
 
 
