@@ -82,5 +82,7 @@ def _say(args: argparse.Namespace, bundle: Bundle, size: int) -> None:
     if args.json:
         print_json({"file": args.output} | counts)
     else:
-        words = ", ".join(f"{count} {name}" for name, count in counts.items())
+        words = ", ".join(
+            f"{count} {name[:-1] if count == 1 else name}" for name, count in counts.items()
+        )
         print(f"wrote {args.output}: {words}", file=sys.stderr)

@@ -152,7 +152,7 @@ def _require_openai() -> None:
         raise UnavailableError(
             "the demo speaks to the gateway with the openai package, which is not installed",
             code="extra",
-            hint="pip install 'attested-gateway[demo]'",
+            hint="pip install 'attested-gateway[demo]', or '.[demo]' in a checkout",
         ) from None
 
 

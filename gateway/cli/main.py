@@ -43,7 +43,7 @@ def load_command(path: str) -> Command:
         raise UsageError(
             f"this command needs the package {missing}, which is not installed",
             code="extra",
-            hint=f"pip install 'attested-gateway[{extra}]'",
+            hint=f"pip install 'attested-gateway[{extra}]', or '.[{extra}]' in a checkout",
         ) from error
 
 
