@@ -14,9 +14,10 @@ from gateway.client.call import Call, Ended
 from gateway.client.session import Session
 from tests.support.serving import Served
 
-# What has to be proved of every exchange that was read to its end.
-BOUND = ("RECEIPT-SIGNATURE", "RECEIPT-BINDING", "NONCE", "REQUEST-BODY", "FORWARDED-BODY")
-DELIVERED = ("ENGINE-BODY", "RESPONSE-BODY")
+# What has to be proved of every exchange, of what was forwarded, and of what was read to its end.
+BOUND = frozenset(("RECEIPT-SIGNATURE", "RECEIPT-BINDING", "NONCE", "REQUEST-BODY"))
+FORWARDED, ANSWERED = frozenset(("FORWARDED-BODY",)), frozenset(("RESPONSE-BODY",))
+FROM_ENGINE = frozenset(("ENGINE-BODY",))
 
 
 def audited(session: Session, gateway: Served) -> list[ReceiptClaims]:
@@ -35,9 +36,8 @@ def audited(session: Session, gateway: Served) -> list[ReceiptClaims]:
     assert result.verdict is Verdict.SIMULATED, [c for c in result.checks if c.fault]
     passed = {(check.subject, check.id) for check in result.checks if check.status is Status.PASS}
     for call in calls:
-        subject = f"receipt {_claims(call).jti}"
-        wanted = BOUND + (DELIVERED if call.ended is Ended.COMPLETE else ())
-        assert {(subject, id_) for id_ in wanted} <= passed
+        claims = _claims(call)
+        assert {(f"receipt {claims.jti}", id_) for id_ in _wanted(call, claims)} <= passed
     changed = {jti: replace(known, request=_flipped(known)) for jti, known in contents.items()}
     refused = verify(bundle, trust.policy, at, trust.anchors, changed)
     assert refused.verdict is Verdict.REJECTED
@@ -48,6 +48,14 @@ def audited_one(session: Session, gateway: Served) -> ReceiptClaims:
     """`audited`, for a session of one call."""
     (claims,) = audited(session, gateway)
     return claims
+
+
+def _wanted(call: Call, claims: ReceiptClaims) -> frozenset[str]:
+    forwarded = claims.decision.code == "allow"
+    wanted = BOUND | (FORWARDED if forwarded else frozenset())
+    if call.ended is Ended.COMPLETE:
+        wanted |= ANSWERED | (FROM_ENGINE if forwarded else frozenset())
+    return wanted
 
 
 def _contents(call: Call) -> Contents:
