@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "appraisal-policy/1"
 MAX_POLICY_BYTES = 1 << 20
+# A dotted key of n parts takes tomllib n * n steps, and a key stands on one line.
+MAX_DOTS_IN_LINE = 256
 REPLAY = "replay"
 
 # Intel's names.  "Revoked" is missing on purpose: no policy can accept it.
@@ -90,6 +92,12 @@ def _load(data: bytes) -> dict[str, object]:
             code="size",
             expected=f"at most {MAX_POLICY_BYTES} bytes",
             observed=f"{len(data)} bytes",
+        )
+    if any(line.count(b".") > MAX_DOTS_IN_LINE for line in data.splitlines()):
+        raise MalformedError(
+            "the policy has a line full of dots",
+            code="policy_toml",
+            expected=f"at most {MAX_DOTS_IN_LINE} dots in a line",
         )
     try:
         return tomllib.loads(data.decode("utf-8"))
