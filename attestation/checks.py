@@ -36,7 +36,7 @@ _TABLE = (
     ("PLATFORM", "The machine is on the platform list", "policy.md#platform"),
     (
         "BOOT-STATEMENT",
-        "The quote speaks for this boot statement",
+        "The quote speaks for this boot's statement",
         "statements.md#attested-gatewaybootv1",
     ),
     (
@@ -56,7 +56,7 @@ _TABLE = (
         "receipt.md#verifying",
     ),
     ("RECEIPT-BINDING", "The receipt's claims all name this one boot", "receipt.md#verifying"),
-    ("NONCE", "The receipt repeats the caller's nonce", "receipt.md#verifying"),
+    ("NONCE", "Receipt or challenge covers the caller's nonce", "receipt.md#verifying"),
     ("REQUEST-BODY", "The receipt commits to this request", "receipt.md#commitments-and-openings"),
     (
         "FORWARDED-BODY",

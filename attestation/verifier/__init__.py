@@ -1,5 +1,10 @@
 """The verifier: one pipeline for the command line, the client, the demo and the gateway's tests."""
 
+from attestation.verifier.challenge import (
+    ChallengeEvidence,
+    parse_challenge,
+    verify_challenge,
+)
 from attestation.verifier.contents import BODY_CHECKS, Contents
 from attestation.verifier.pipeline import (
     malformed_result,
@@ -10,9 +15,12 @@ from attestation.verifier.pipeline import (
 
 __all__ = [
     "BODY_CHECKS",
+    "ChallengeEvidence",
     "Contents",
     "malformed_result",
+    "parse_challenge",
     "verify",
     "verify_boots",
+    "verify_challenge",
     "verify_raw_quote",
 ]

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from attestation.bundle import BootEvidence
     from attestation.encoding.digest import Digest
-    from attestation.statement import PreviousBoot
+    from attestation.statement import PreviousBoot, Statement
     from attestation.tdx.quote import Quote
     from attestation.verifier.ledger import Page
 
 
-def check_statement(boot: BootEvidence, quote: Quote, page: Page) -> None:
+def check_statement(statement: Statement, quote: Quote, page: Page) -> None:
     """BOOT-STATEMENT: all 64 bytes of REPORTDATA are the statement's hash and zeroes."""
-    expected = boot.statement.report_data
+    expected = statement.report_data
     if quote.body.report_data != expected:
         page.rejected(
             "BOOT-STATEMENT",

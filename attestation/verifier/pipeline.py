@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.errors import MalformedError
 from attestation.policy import NO_POLICY, Policy
 from attestation.result import AttestationResult
-from attestation.verifier import boot as boot_checks
-from attestation.verifier import domain, events, platform, receipts
+from attestation.verifier import events, platform, receipts
+from attestation.verifier.appraisal import (
+    FILE,
+    Appraised,
+    appraise_boots,
+    appraise_quote,
+    boot_name,
+    conclude,
+    quote_facts,
+)
 from attestation.verifier.bodies import check_bodies
 from attestation.verifier.contents import NOTHING, Contents
 from attestation.verifier.ledger import Ledger
@@ -22,27 +29,11 @@ from attestation.verifier.words import short
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from attestation.bundle import BootEvidence, Bundle, BundledReceipt
-    from attestation.encoding.digest import Digest
-    from attestation.policy import ReferenceValues
-    from attestation.statement import BootStatement
+    from attestation.bundle import Bundle, BundledReceipt
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
-    from attestation.tdx.dcap import GenuineQuote
-    from attestation.tdx.quote import Quote
-    from attestation.verifier.ledger import Page
 
-FILE = "file"
 _LATER = "this version does not make this check"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Appraised:
-    """What is known of one boot after its checks; `quote` None: it did not parse."""
-
-    boot: BootEvidence
-    quote: Quote | None
-    genuine: GenuineQuote | None
 
 
 def verify(
@@ -70,8 +61,7 @@ def verify(
     """
     grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
     ledger = Ledger(grounds.policy.required)
-    ledger.about(FILE).passed("BUNDLE", _inventory(bundle))
-    appraised = _boots(bundle, grounds, ledger)
+    appraised = appraise_boots(bundle, grounds, ledger)
     sealed = [
         one
         for item in bundle.receipts
@@ -80,7 +70,8 @@ def verify(
     check_equivocation(sealed, ledger.about(FILE))
     _uncovered(bundle, contents, ledger)
     ledger.close(FILE)
-    return _result(ledger, grounds, appraised, bundle.receipts)
+    shown = [receipts.receipt_facts(item.receipt) for item in bundle.receipts]
+    return conclude(ledger, grounds, tuple(appraised.values()), receipts=shown)
 
 
 def verify_boots(
@@ -92,10 +83,9 @@ def verify_boots(
     """
     grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
     ledger = Ledger(grounds.policy.required & BOOT_SCOPE)
-    ledger.about(FILE).passed("BUNDLE", _inventory(bundle))
-    appraised = _boots(bundle, grounds, ledger)
+    appraised = appraise_boots(bundle, grounds, ledger)
     ledger.close(FILE)
-    return _result(ledger, grounds, appraised, ())
+    return conclude(ledger, grounds, tuple(appraised.values()), receipts=[])
 
 
 def verify_raw_quote(
@@ -118,7 +108,7 @@ def verify_raw_quote(
         anchor = platform.anchor_for(quote, grounds.anchors)
         genuine = platform.verify_genuine(quote, collateral, grounds, anchor, page)
     if quote is not None and genuine is not None:
-        agreeing = _appraise(genuine, None, grounds, page)
+        agreeing = appraise_quote(genuine, None, grounds, page)
         events.check_lone_quote(agreeing, page)
     else:
         platform.skip_dependents(page)
@@ -130,7 +120,7 @@ def verify_raw_quote(
         policy_digest=grounds.policy.digest,
         trust_domains=domains,
         not_proved=not_proved(ledger.checks, grounds.policy, domains),
-        facts={"quotes": [_quote_facts(quote, genuine)] if quote else []},
+        facts={"quotes": [quote_facts(quote, genuine)] if quote else []},
     )
 
 
@@ -147,57 +137,9 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
     )
 
 
-def _boots(bundle: Bundle, grounds: Grounds, ledger: Ledger) -> dict[bytes, _Appraised]:
-    appraised = [
-        _boot(boot, bundle, grounds, ledger.about(_boot_name(boot))) for boot in bundle.boots
-    ]
-    by_quote: dict[Digest, BootEvidence] = {
-        one.quote.digest: one.boot for one in appraised if one.quote
-    }
-    successors = boot_checks.count_successors(bundle.boots)
-    for one in appraised:
-        page = ledger.about(_boot_name(one.boot))
-        boot_checks.check_chain(one.boot, successors, by_quote, page)
-    return {one.boot.statement.bootseed: one for one in appraised}
-
-
-def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> _Appraised:
-    genuine = None
-    quote = platform.parse_bundled_quote(boot.quote, page)
-    if quote is not None:
-        anchor = platform.anchor_for(quote, grounds.anchors)
-        collateral = bundle.collateral.get(boot.collateral) if boot.collateral else None
-        if platform.check_canonical(quote, anchor, page) and platform.check_collateral_form(
-            collateral, anchor, page
-        ):
-            genuine = platform.verify_genuine(quote, collateral, grounds, anchor, page)
-        # What binds the boot's parts to each other does not wait for the platform's word.
-        boot_checks.check_statement(boot, quote, page)
-    boot_checks.check_keyset(boot, page)
-    if genuine is not None:
-        agreeing = _appraise(genuine, boot.statement, grounds, page)
-        events.check_event_log(boot, genuine.quote.body, agreeing, grounds.policy, page)
-    else:
-        platform.skip_dependents(page)
-    return _Appraised(boot=boot, quote=quote, genuine=genuine)
-
-
-def _appraise(
-    genuine: GenuineQuote, statement: BootStatement | None, grounds: Grounds, page: Page
-) -> tuple[ReferenceValues, ...]:
-    body, policy = genuine.quote.body, grounds.policy
-    platform.check_endorsements(genuine, grounds, page)
-    platform.check_status(genuine, grounds, page)
-    platform.check_advisories(genuine, grounds, page)
-    domain.check_attributes(body, policy, page)
-    domain.check_module(body, policy, page)
-    platform.check_platform(genuine, grounds, page)
-    return domain.check_measurements(body, statement, policy, page)
-
-
 def _receipt(
     item: BundledReceipt,
-    appraised: Mapping[bytes, _Appraised],
+    appraised: Mapping[bytes, Appraised],
     contents: Contents,
     ledger: Ledger,
 ) -> Sealed | None:
@@ -233,7 +175,7 @@ def _uncovered(bundle: Bundle, contents: Mapping[str, Contents], ledger: Ledger)
         ledger.about(FILE).lacking("LINEAGE-COMPLETE", f"task records: {_LATER}")
     for boot in bundle.boots:
         if boot.gpu or boot.statement.gpu_digest:
-            page = ledger.about(_boot_name(boot))
+            page = ledger.about(boot_name(boot))
             for id_ in ("GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"):
                 page.lacking(id_, f"GPU evidence: {_LATER}")
     known = {item.jti for item in bundle.receipts}
@@ -243,64 +185,3 @@ def _uncovered(bundle: Bundle, contents: Mapping[str, Contents], ledger: Ledger)
             "this receipt was asked about, but it is not in the file",
             hint="`attested inspect FILE` lists the receipts of a file",
         )
-
-
-def _result(
-    ledger: Ledger,
-    grounds: Grounds,
-    appraised: Mapping[bytes, _Appraised],
-    items: Sequence[BundledReceipt],
-) -> AttestationResult:
-    quotes = [one for one in appraised.values() if one.quote is not None]
-    domains = frozenset(one.genuine.trust_domain for one in quotes if one.genuine)
-    return AttestationResult(
-        checks=ledger.checks,
-        at=grounds.at,
-        policy_digest=grounds.policy.digest,
-        trust_domains=domains,
-        not_proved=not_proved(ledger.checks, grounds.policy, domains),
-        facts={
-            "quotes": [
-                {"bootseed": one.boot.statement.bootseed.hex()}
-                | _quote_facts(one.quote, one.genuine)
-                for one in quotes
-                if one.quote
-            ],
-            "receipts": [receipts.receipt_facts(item.receipt) for item in items],
-        },
-    )
-
-
-def _quote_facts(quote: Quote, genuine: GenuineQuote | None) -> dict[str, object]:
-    facts: dict[str, object] = {"quote_digest": quote.digest.hex, "version": quote.version}
-    if genuine is None:
-        return facts | {"genuine": False}
-    return facts | {
-        "genuine": True,
-        "trust_domain": genuine.trust_domain,
-        "tcb_status": genuine.tcb_status,
-        "advisory_ids": list(genuine.advisory_ids),
-        "tcb_evaluation_number": genuine.tcb_evaluation_number,
-        "tcb_date": genuine.tcb_date,
-        "endorsements_from": genuine.collateral_not_before,
-        "endorsements_until": genuine.collateral_not_after,
-        "fmspc": genuine.fmspc.hex(),
-        "ppid": genuine.ppid.hex(),
-        "piid": genuine.piid.hex() if genuine.piid else None,
-    }
-
-
-def _boot_name(boot: BootEvidence) -> str:
-    return f"boot {boot.statement.bootseed.hex()[:16]}"
-
-
-def _inventory(bundle: Bundle) -> str:
-    counts = {
-        "boot": len(bundle.boots),
-        "collateral set": len(bundle.collateral),
-        "epoch": len(bundle.epochs),
-        "receipt": len(bundle.receipts),
-        "task record": len(bundle.tasks),
-    }
-    words = [f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items() if n]
-    return "canonical, nothing unknown: " + (", ".join(words) or "empty")

@@ -13,6 +13,7 @@ from attestation.encoding.jwk import Jwk, thumbprint
 from attestation.errors import UnavailableError
 from attestation.merkle.note import vkey_for
 from attestation.statement import BootStatement, Keyset, log_origin
+from attestation.tdx.identity import identity_of
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
 from attestation.tdx.signatures import own_checks
 from gateway.notary.runtime_log import RuntimeLog
@@ -124,27 +125,13 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
 
 def require_same_domain(quote: Quote, boot_quote: Quote) -> None:
     """Raise `UnavailableError` unless both quotes show one TD on one platform (SPEC section 1)."""
-    if _identity(quote) != _identity(boot_quote):
+    if identity_of(quote) != identity_of(boot_quote):
         raise UnavailableError(
             "a quote shows another trust domain than the boot quote",
             code="td_changed",
             expected="the measurements, attributes and platform of the boot quote",
             hint="the notary ends this boot; look for what extended RTMR3",
         )
-
-
-def _identity(quote: Quote) -> tuple[object, ...]:
-    body, pck = quote.body, quote.pck
-    return (
-        body.mrtd,
-        body.rtmrs,
-        body.td_attributes,
-        body.xfam,
-        body.mr_config_id,
-        body.mr_owner,
-        body.mr_owner_config,
-        (pck.ppid, pck.piid) if pck is not None else None,
-    )
 
 
 def _extend(

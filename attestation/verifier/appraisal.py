@@ -1,0 +1,174 @@
+"""What every quote of a boot goes through, and what is known of a boot afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.result import AttestationResult
+from attestation.verifier import boot as boot_checks
+from attestation.verifier import domain, events, platform
+from attestation.verifier.notes import not_proved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.bundle import BootEvidence, Bundle
+    from attestation.encoding.digest import Digest
+    from attestation.policy import ReferenceValues
+    from attestation.statement import BootStatement
+    from attestation.tdx.collateral import Collateral
+    from attestation.tdx.dcap import GenuineQuote
+    from attestation.tdx.quote import Quote
+    from attestation.verifier.ledger import Ledger, Page
+    from attestation.verifier.platform import Grounds
+
+FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appraised:
+    """What is known of a boot and one of its quotes after the checks; `quote` None: it did not
+    parse.
+    """
+
+    boot: BootEvidence
+    quote: Quote | None
+    genuine: GenuineQuote | None
+
+
+def appraise_boots(bundle: Bundle, grounds: Grounds, ledger: Ledger) -> dict[bytes, Appraised]:
+    """Make every check on the boots of a parsed bundle, and on the boots among each other.
+
+    Returns them by bootseed.
+    """
+    ledger.about(FILE).passed("BUNDLE", _inventory(bundle))
+    appraised = [
+        _boot(boot, bundle, grounds, ledger.about(boot_name(boot))) for boot in bundle.boots
+    ]
+    by_quote: dict[Digest, BootEvidence] = {
+        one.quote.digest: one.boot for one in appraised if one.quote
+    }
+    successors = boot_checks.count_successors(bundle.boots)
+    for one in appraised:
+        page = ledger.about(boot_name(one.boot))
+        boot_checks.check_chain(one.boot, successors, by_quote, page)
+    return {one.boot.statement.bootseed: one for one in appraised}
+
+
+def read_quote(
+    raw: bytes, collateral: Collateral | None, grounds: Grounds, page: Page
+) -> tuple[Quote | None, GenuineQuote | None]:
+    """QUOTE-FORMAT and QUOTE-GENUINE for a quote that has to be in canonical form."""
+    quote = platform.parse_bundled_quote(raw, page)
+    if quote is None:
+        return None, None
+    anchor = platform.anchor_for(quote, grounds.anchors)
+    if not platform.check_canonical(quote, anchor, page):
+        return quote, None
+    if not platform.check_collateral_form(collateral, anchor, page):
+        return quote, None
+    return quote, platform.verify_genuine(quote, collateral, grounds, anchor, page)
+
+
+def appraise_domain(
+    genuine: GenuineQuote | None, boot: BootEvidence, grounds: Grounds, page: Page
+) -> None:
+    """Every check that a genuine quote of this boot allows; without one they stay open."""
+    if genuine is None:
+        platform.skip_dependents(page)
+        return
+    agreeing = appraise_quote(genuine, boot.statement, grounds, page)
+    events.check_event_log(boot, genuine.quote.body, agreeing, grounds.policy, page)
+
+
+def appraise_quote(
+    genuine: GenuineQuote, statement: BootStatement | None, grounds: Grounds, page: Page
+) -> tuple[ReferenceValues, ...]:
+    """Endorsements, TCB, attributes, module, platform and measurements of a genuine quote.
+
+    Returns the reference tuples that agree; `statement` None means a quote by itself.
+    """
+    body, policy = genuine.quote.body, grounds.policy
+    platform.check_endorsements(genuine, grounds, page)
+    platform.check_status(genuine, grounds, page)
+    platform.check_advisories(genuine, grounds, page)
+    domain.check_attributes(body, policy, page)
+    domain.check_module(body, policy, page)
+    platform.check_platform(genuine, grounds, page)
+    return domain.check_measurements(body, statement, policy, page)
+
+
+def conclude(
+    ledger: Ledger, grounds: Grounds, appraised: Sequence[Appraised], **facts: object
+) -> AttestationResult:
+    """Return the result of everything in the ledger; `facts` are added to those of the quotes."""
+    domains = frozenset(one.genuine.trust_domain for one in appraised if one.genuine)
+    return AttestationResult(
+        checks=ledger.checks,
+        at=grounds.at,
+        policy_digest=grounds.policy.digest,
+        trust_domains=domains,
+        not_proved=not_proved(ledger.checks, grounds.policy, domains),
+        facts={
+            "quotes": [
+                {"bootseed": one.boot.statement.bootseed.hex()}
+                | quote_facts(one.quote, one.genuine)
+                for one in appraised
+                if one.quote
+            ],
+            **facts,
+        },
+    )
+
+
+def quote_facts(quote: Quote, genuine: GenuineQuote | None) -> dict[str, object]:
+    """Return the plain facts of a quote that a result shows."""
+    facts: dict[str, object] = {"quote_digest": quote.digest.hex, "version": quote.version}
+    if genuine is None:
+        return facts | {"genuine": False}
+    return facts | {
+        "genuine": True,
+        "trust_domain": genuine.trust_domain,
+        "tcb_status": genuine.tcb_status,
+        "advisory_ids": list(genuine.advisory_ids),
+        "tcb_evaluation_number": genuine.tcb_evaluation_number,
+        "tcb_date": genuine.tcb_date,
+        "endorsements_from": genuine.collateral_not_before,
+        "endorsements_until": genuine.collateral_not_after,
+        "fmspc": genuine.fmspc.hex(),
+        "ppid": genuine.ppid.hex(),
+        "piid": genuine.piid.hex() if genuine.piid else None,
+    }
+
+
+def boot_name(boot: BootEvidence) -> str:
+    """Return the subject that a boot's checks are about."""
+    return f"boot {boot.statement.bootseed.hex()[:16]}"
+
+
+def collateral_of(boot: BootEvidence, bundle: Bundle) -> Collateral | None:
+    """Return the endorsements in the file that the boot names, None without any."""
+    return bundle.collateral.get(boot.collateral) if boot.collateral else None
+
+
+def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> Appraised:
+    quote, genuine = read_quote(boot.quote, collateral_of(boot, bundle), grounds, page)
+    if quote is not None:
+        # What binds the boot's parts to each other does not wait for the platform's word.
+        boot_checks.check_statement(boot.statement, quote, page)
+    boot_checks.check_keyset(boot, page)
+    appraise_domain(genuine, boot, grounds, page)
+    return Appraised(boot=boot, quote=quote, genuine=genuine)
+
+
+def _inventory(bundle: Bundle) -> str:
+    counts = {
+        "boot": len(bundle.boots),
+        "collateral set": len(bundle.collateral),
+        "epoch": len(bundle.epochs),
+        "receipt": len(bundle.receipts),
+        "task record": len(bundle.tasks),
+    }
+    words = [f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items() if n]
+    return "canonical, nothing unknown: " + (", ".join(words) or "empty")

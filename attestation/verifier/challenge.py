@@ -1,0 +1,226 @@
+"""Is the boot alive now: a fresh quote of its trust domain over a nonce of the caller's?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from attestation.encoding import base64url
+from attestation.encoding.members import Members
+from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.merkle.tree import leaf_hash, verify_inclusion
+from attestation.policy import NO_POLICY
+from attestation.statement import parse_challenge_statement
+from attestation.tdx.identity import identity_of
+from attestation.tdx.quote import MAX_QUOTE_BYTES
+from attestation.verifier.appraisal import (
+    FILE,
+    Appraised,
+    appraise_boots,
+    appraise_domain,
+    collateral_of,
+    conclude,
+    read_quote,
+)
+from attestation.verifier.boot import check_statement
+from attestation.verifier.ledger import Ledger
+from attestation.verifier.platform import Grounds, anchor_for
+from attestation.verifier.scopes import BOOT_SCOPE
+from attestation.verifier.words import short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.bundle import BootEvidence, Bundle
+    from attestation.encoding.strict_json import JsonValue
+    from attestation.policy import Policy
+    from attestation.result import AttestationResult
+    from attestation.statement import ChallengeStatement
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.quote import Quote
+    from attestation.verifier.ledger import Page
+
+SUBJECT = "challenge"
+NONCE_BYTES = 32
+_MAX_PATH = 53  # of a tree whose size is an integer that JSON carries exactly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeEvidence:
+    """What a gateway answers to a nonce: a quote over a tree of nonces, and the nonce's place.
+
+    The quote reports the statement; `path` is the RFC 6962 audit path (32-byte hashes, leaf
+    first) of leaf `index` among `count` to the statement's `nonce_root`.
+    """
+
+    statement: ChallengeStatement
+    quote: bytes
+    index: int
+    count: int
+    path: tuple[bytes, ...]
+
+
+def parse_challenge(value: JsonValue) -> ChallengeEvidence:
+    """Return the `challenge` of an answer to `GET /v1/attestation?nonce=…`: closed members.
+
+    What is hashed is the RFC 8785 form of the parsed statement.  The quote is only decoded.
+    Raises `MalformedError`.
+    """
+    members = Members(value, "the challenge")
+    challenge = ChallengeEvidence(
+        statement=parse_challenge_statement(members.raw("statement")),
+        quote=members.bytes_base64url("quote", max_bytes=MAX_QUOTE_BYTES),
+        index=members.integer("index"),
+        count=members.integer("count", minimum=1),
+        path=tuple(_node(item) for item in members.array("path", max_items=_MAX_PATH)),
+    )
+    members.close()
+    return challenge
+
+
+def verify_challenge(
+    bundle: Bundle,
+    challenge: ChallengeEvidence,
+    nonce: bytes,
+    policy: Policy | None,
+    at: int,
+    anchors: Sequence[Anchor],
+) -> AttestationResult:
+    """Return what the answer to `nonce` (32 bytes, drawn for this one question) proves.
+
+    1. the boot, as `verify_boots` does; `bundle` holds exactly that one
+    2. the challenge's quote, under the root of the boot's: format, genuine with the boot's
+       endorsements
+    3. it reports the challenge's statement, the statement names this boot, and the quote shows
+       the trust domain and platform of the boot's quote
+    4. the nonce is in the tree that the statement names
+    5. endorsements, TCB, attributes, module, platform, measurements and event log, by the checks
+       that the boot's quote goes through
+
+    A result that is accepted says that this boot ran after the nonce was drawn.  It does not say
+    who is at the other end of a connection.  Raises `UsageError` for another number of boots,
+    a nonce of another length, no anchor, or an instant outside 1970-9999.
+    """
+    boot = _only_boot(bundle)
+    _require_nonce(nonce)
+    grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
+    ledger = Ledger((grounds.policy.required & BOOT_SCOPE) | {"NONCE"})
+    (known,) = appraise_boots(bundle, grounds, ledger).values()
+    page = ledger.about(SUBJECT)
+    own = grounds
+    if known.quote is not None:
+        # One boot is certified under one root: a second one that the caller accepts as well
+        # could have made a quote with the same measurements and the same platform's name.
+        own = replace(grounds, anchors=(anchor_for(known.quote, grounds.anchors),))
+    quote, genuine = read_quote(challenge.quote, collateral_of(boot, bundle), own, page)
+    _check_statement(challenge.statement, quote, known, page)
+    _check_nonce(challenge, nonce, page)
+    appraise_domain(genuine, boot, own, page)
+    ledger.close(FILE)
+    return conclude(ledger, grounds, (known, Appraised(boot=boot, quote=quote, genuine=genuine)))
+
+
+def _check_statement(
+    statement: ChallengeStatement, quote: Quote | None, known: Appraised, page: Page
+) -> None:
+    """BOOT-STATEMENT: a quote of this very domain reports a statement about this very boot."""
+    if quote is None or known.quote is None:
+        page.skipped("BOOT-STATEMENT", "the challenge's or the boot's quote could not be read")
+        return
+    wrong = _unequal(_named_by(known.boot, known.quote), _named_in(statement))
+    if wrong:
+        _reject(wrong, "the challenge was answered by another boot", page)
+        return
+    wrong = _unequal(identity_of(known.quote), identity_of(quote))
+    if wrong:
+        _reject(wrong, "the challenge was answered in another trust domain or platform", page)
+        return
+    check_statement(statement, quote, page)
+
+
+def _check_nonce(challenge: ChallengeEvidence, nonce: bytes, page: Page) -> None:
+    """NONCE: it is a leaf of the tree that was quoted, so the quote was made after it."""
+    try:
+        verify_inclusion(
+            leaf_hash=leaf_hash(nonce),
+            index=challenge.index,
+            size=challenge.count,
+            path=challenge.path,
+            root=challenge.statement.nonce_root.value,
+        )
+    except EvidenceError as error:
+        page.refused("NONCE", error, hint="ask again with a new nonce")
+        return
+    page.passed("NONCE", f"nonce {challenge.index + 1} of {challenge.count} under the quoted root")
+
+
+def _named_by(boot: BootEvidence, quote: Quote) -> dict[str, bytes | int | None]:
+    return {
+        "bootseed": boot.statement.bootseed,
+        "keyset_digest": boot.statement.keyset_digest.value,
+        "boot_quote_digest": quote.digest.value,
+    }
+
+
+def _named_in(statement: ChallengeStatement) -> dict[str, bytes | int | None]:
+    return {
+        "bootseed": statement.bootseed,
+        "keyset_digest": statement.keyset_digest.value,
+        "boot_quote_digest": statement.boot_quote_digest.value,
+    }
+
+
+def _unequal(
+    expected: dict[str, bytes | int | None], seen: dict[str, bytes | int | None]
+) -> dict[str, tuple[str, str]]:
+    return {
+        name: (_shown(value), _shown(seen[name]))
+        for name, value in expected.items()
+        if value != seen[name]
+    }
+
+
+def _shown(value: bytes | int | None) -> str:
+    if isinstance(value, bytes):
+        return short(value)
+    return "none" if value is None else f"{value:#x}"
+
+
+def _reject(wrong: dict[str, tuple[str, str]], reason: str, page: Page) -> None:
+    page.rejected(
+        "BOOT-STATEMENT",
+        reason,
+        expected="; ".join(f"{name} {expected}" for name, (expected, _) in wrong.items()),
+        observed="; ".join(f"{name} {seen}" for name, (_, seen) in wrong.items()),
+    )
+
+
+def _node(item: object) -> bytes:
+    if not isinstance(item, str):
+        raise MalformedError(
+            "the challenge.path is malformed",
+            code="member_type",
+            expected="an array of strings",
+        )
+    return base64url.decode(item, what="the challenge.path", length=32)
+
+
+def _only_boot(bundle: Bundle) -> BootEvidence:
+    if len(bundle.boots) != 1:
+        raise UsageError(
+            "a challenge is the answer of one boot",
+            code="boots",
+            expected="a bundle with exactly one boot",
+            observed=f"{len(bundle.boots)} boots",
+        )
+    return bundle.boots[0]
+
+
+def _require_nonce(nonce: bytes) -> None:
+    if len(nonce) != NONCE_BYTES:
+        raise UsageError(
+            "a challenge nonce has the wrong length",
+            code="nonce",
+            expected=f"{NONCE_BYTES} bytes",
+            observed=f"{len(nonce)} bytes",
+        )
