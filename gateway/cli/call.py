@@ -45,6 +45,7 @@ examples:
   attested call https://gateway:8443 --policy policy.toml --key-file key --prompt "hello"
   attested call https://127.0.0.1:8443 --policy demo/policy.toml --root demo/root.pem \\
       --model my-model --prompt "hello" --stream --out run1
+  attested call https://gateway:8443 --policy policy.toml --key-file key --fresh --prompt "hello"
   attested call unix:/run/gateway.sock --policy policy.toml --route /v1/responses --body ask.json
 
 The API key is read from --key-file, or from the variable {KEY_VARIABLE} (--key-env).
@@ -69,6 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     key.add_argument("--key-env", metavar="NAME", default=KEY_VARIABLE, help="%(default)s")
     add("--policy", metavar="P", help="appraisal policy (TOML)")
     add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--fresh", action="store_true", help="have the boot quoted anew for this call first")
     add("--task-id", metavar="ID", help="sent as X-Task-Id")
     add("--parent", metavar="ID", action="append", help="receipt id this call follows from")
     add("--out", metavar="DIR", help="folder to leave (attested-call-RECEIPT)")
@@ -90,25 +92,33 @@ def run(args: argparse.Namespace) -> int:
         anchors=load_anchors(args.root),
         gate=lambda result: _gate(result, seen),
     )
+    session = challenged = None
     try:
-        session = Session.connect(args.url, trust)
+        connected = Session.connect(args.url, trust)
+        challenged = _challenge(connected) if args.fresh else None
+        session = connected
         _send(session, args, key)
     except AttestationError:
         if not seen or seen[-1].verdict in _USABLE:
             raise
         print(render_text(seen[-1], name=args.url), file=sys.stderr, end="")
-        if len(seen) == 1:
+        if session is None:
             print("the gateway was not accepted: neither key nor request was sent", file=sys.stderr)
         if args.json:
             print_json(document(seen[-1], name=args.url))
         return seen[-1].exit_code
-    call = session.calls[-1]
-    return _report(args, session, call)
+    return _report(args, session, challenged)
 
 
 def _gate(result: AttestationResult, seen: list[AttestationResult]) -> None:
     seen.append(result)
     result.require_accepted_or_unsafe_simulated()
+
+
+def _challenge(session: Session) -> AttestationResult:
+    result = session.challenge()
+    print("fresh: this boot answered a nonce drawn for this call", file=sys.stderr)
+    return result
 
 
 def _send(session: Session, args: argparse.Namespace, key: str) -> None:
@@ -153,7 +163,10 @@ def _first_model(client: httpx2.Client) -> str:
         ) from None
 
 
-def _report(args: argparse.Namespace, session: Session, call: Call) -> int:
+def _report(
+    args: argparse.Namespace, session: Session, challenged: AttestationResult | None
+) -> int:
+    call = session.calls[-1]
     if call.result is None:
         raise UnavailableError(
             "the gateway refused the request without a receipt",
@@ -167,7 +180,7 @@ def _report(args: argparse.Namespace, session: Session, call: Call) -> int:
     print(render_text(call.result, name=args.url), file=sys.stderr, end="")
     print(f"receipt {call.receipt_id}; everything is in {folder}", file=sys.stderr)
     if args.json:
-        print_json(_document(args.url, call, call.result, folder))
+        print_json(_document(args.url, call, call.result, folder, challenged))
     else:
         sys.stdout.buffer.write(call.response_body)
     if call.result.verdict in _USABLE:
@@ -195,7 +208,13 @@ def _write_alone(folder: Path, call: Call) -> None:
         write_private(folder / "openings.json", jcs.canonicalize(call.openings.to_json()))
 
 
-def _document(url: str, call: Call, result: AttestationResult, folder: Path) -> dict[str, Any]:
+def _document(
+    url: str,
+    call: Call,
+    result: AttestationResult,
+    folder: Path,
+    challenged: AttestationResult | None,
+) -> dict[str, Any]:
     return {
         "schema": "attested-gateway/call/v1",
         "status": call.status,
@@ -205,6 +224,7 @@ def _document(url: str, call: Call, result: AttestationResult, folder: Path) -> 
         "verdict": str(result.verdict),
         "exit_code": result.exit_code,
         "result": document(result, name=url),
+        "challenge": document(challenged, name=url) if challenged is not None else None,
     }
 
 

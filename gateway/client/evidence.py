@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from attestation.bundle import MAX_BUNDLE_BYTES, BootEvidence, Bundle, parse_bundle
+from attestation.encoding.members import Members
+from attestation.encoding.strict_json import parse_json
 from attestation.errors import EvidenceError, MalformedError, UnavailableError
 from attestation.result import Check, Status
+from attestation.verifier import ChallengeEvidence, parse_challenge
 from gateway.client.channel import checked_context, require_listed
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Collection
 
     from attestation.encoding.digest import Digest
@@ -61,6 +65,20 @@ def fetch_evidence(endpoint: Endpoint, *, timeout: float = 60.0) -> Evidence:
     return Evidence(bundle=bundle, peer=seen[-1] if seen else None)
 
 
+def fetch_challenge(
+    endpoint: Endpoint, nonce: bytes, tls: ssl.SSLContext, *, timeout: float = 60.0
+) -> ChallengeEvidence:
+    """`GET /v1/attestation?nonce=…` over `tls`, with no credential: the answer to this nonce.
+
+    Of the rest of the answer nothing is used.  Raises `UnavailableError` if the gateway does not
+    answer or its platform gives no quote now, `MalformedError` for an answer of another form.
+    """
+    transport = httpx2.HTTPTransport(verify=tls, uds=endpoint.uds)
+    with httpx2.Client(transport=transport, timeout=timeout, trust_env=False) as client:
+        data = _get(client, f"{endpoint.origin}/v1/attestation?nonce={nonce.hex()}")
+    return parse_challenge(Members(parse_json(data), "the gateway's evidence").raw("challenge"))
+
+
 def check_channel(endpoint: Endpoint, peer: Digest | None, listed: Collection[Digest]) -> Check:
     """CHANNEL: the connection ends at a key of the keyset, or the keyset says there is none.
 
@@ -94,7 +112,8 @@ def _get(client: httpx2.Client, url: str) -> bytes:
                     code="evidence",
                     expected="status 200 at /v1/attestation",
                     observed=f"status {answer.status_code}",
-                    hint="is this the address of an attested gateway?",
+                    hint="is this the address of an attested gateway? 503 means that its platform "
+                    "gives no quote now: try again later",
                 )
             return _bounded(answer)
     except httpx2.HTTPError as error:

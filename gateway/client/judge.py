@@ -12,7 +12,7 @@ from attestation.policy import Policy, parse_policy
 from attestation.receipt.signing import parse_receipt
 from attestation.result import AttestationResult, Status
 from attestation.tdx.anchor import INTEL_ANCHOR, Anchor, parse_anchor
-from attestation.verifier import Contents, verify, verify_boots
+from attestation.verifier import Contents, verify, verify_boots, verify_challenge
 from gateway.client.call import Call, Ended
 from gateway.client.evidence import CHANNEL_OPEN
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from attestation.receipt.signing import Receipt
     from attestation.result import Check
+    from attestation.verifier import ChallengeEvidence
     from gateway.client.evidence import Evidence
 
 
@@ -83,6 +84,20 @@ class EvidenceJudge:
         result = self._verified(call, receipt)
         self._trust.gate(result)
         _require_bound(call, result)
+        return result
+
+    def judge_challenge(self, challenge: ChallengeEvidence, nonce: bytes) -> AttestationResult:
+        """The verification of the boot's answer to `nonce`; raises unless it is accepted."""
+        result = verify_challenge(
+            self._evidence.bundle,
+            challenge,
+            nonce,
+            self._trust.policy,
+            int(self._clock()),
+            self._trust.anchors,
+        )
+        result = with_channel(result, self._channel)
+        self._trust.gate(result)
         return result
 
     def _verified(self, call: Call, receipt: Receipt) -> AttestationResult:

@@ -121,9 +121,14 @@ class Recorder:
 
     def refuse(self, call: Call, error: AttestationError) -> None:
         """Keep a call that failed before its receipt could be looked at, and end the session."""
+        self.end(error)
+        with self._lock:
+            self._calls.append(call)
+
+    def end(self, error: AttestationError) -> None:
+        """Let nothing be sent any more; only the first reason counts."""
         with self._lock:
             self._failure = self._failure or error
-            self._calls.append(call)
 
     def replace(self, old: Call, new: Call) -> None:
         """Put `new`, whose receipt was fetched later and checked, in the place of `old`."""

@@ -10,16 +10,18 @@ session.export(Path("run"))                                    # bundle and bodi
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from attestation.bundle import Bundle, BundledReceipt, make_bundle
+from attestation.errors import AttestationError, UnavailableError
 from gateway.client.channel import pinned_context
 from gateway.client.collect import collect
 from gateway.client.endpoint import Endpoint, parse_endpoint
-from gateway.client.evidence import Evidence, check_channel, fetch_evidence
+from gateway.client.evidence import Evidence, check_channel, fetch_challenge, fetch_evidence
 from gateway.client.export import receipt_of, write_record
 from gateway.client.judge import EvidenceJudge, Trust, accept_boot
 from gateway.client.recorder import Recorder
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from attestation.result import AttestationResult
     from gateway.client.call import Call
 
+_NONCE_BYTES = 32
 # A prompt may take minutes to read; SDKs wait this long between two bytes themselves.
 _TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 
@@ -45,11 +48,16 @@ class Session:
     """
 
     def __init__(
-        self, endpoint: Endpoint, evidence: Evidence, result: AttestationResult, recorder: Recorder
+        self,
+        endpoint: Endpoint,
+        evidence: Evidence,
+        result: AttestationResult,
+        judge: EvidenceJudge,
     ) -> None:
         self._endpoint = endpoint
         self._evidence = evidence
-        self._recorder = recorder
+        self._judge = judge
+        self._recorder = Recorder(judge, origin=endpoint.origin)
         self.result = result
 
     @classmethod
@@ -65,7 +73,25 @@ class Session:
         channel = check_channel(endpoint, evidence.peer, evidence.boot.keyset.tls_spki)
         result = accept_boot(evidence, channel, trust, at=int(clock()))
         judge = EvidenceJudge(evidence, channel, trust, clock)
-        return cls(endpoint, evidence, result, Recorder(judge, origin=endpoint.origin))
+        return cls(endpoint, evidence, result, judge)
+
+    def challenge(self) -> AttestationResult:
+        """Have the boot quoted afresh over a nonce drawn now, and accept the answer, or raise.
+
+        Evidence that was fetched may be as old as the boot; this shows that the boot still runs,
+        in the same trust domain.  No credential is sent.  Raises `UnavailableError` if no
+        quote is to be had now; any other `AttestationError` means that the answer is not
+        accepted, and ends the session: nothing is sent through it any more.
+        """
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        try:
+            challenge = fetch_challenge(self._endpoint, nonce, self.tls_context())
+            return self._judge.judge_challenge(challenge, nonce)
+        except UnavailableError:
+            raise
+        except AttestationError as error:
+            self._recorder.end(error)
+            raise
 
     @property
     def base_url(self) -> str:

@@ -58,6 +58,38 @@ def test_a_call_prints_the_body_and_leaves_what_an_auditor_verifies(
     assert main(["verify", "left/bundle.json", *grounds, "--contents", "left/bodies"]) == 15
 
 
+def test_a_fresh_call_has_the_boot_answer_a_nonce_before_anything_is_sent(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--prompt", "hello", "--out", "left", "--json")
+    assert call(plain_stack.gateway.url, *arguments, "--fresh") == 15
+    seen = capsys.readouterr()
+    challenge = json.loads(seen.out)["challenge"]
+    assert challenge["verdict"] == "SIMULATED"
+    assert "NONCE" in {c["id"] for c in challenge["checks"] if c["subject"] == "challenge"}
+    assert seen.err.startswith("fresh: ")
+    assert call(plain_stack.gateway.url, *arguments[:2], "--out", "again", "--json") == 15
+    assert json.loads(capsys.readouterr().out)["challenge"] is None
+
+
+def test_a_fresh_call_to_a_boot_that_does_not_answer_the_nonce_sends_nothing(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[bytes] = []
+
+    def same(data: bytes) -> bytes:
+        sent.append(data)
+        before, found, after = data.partition(b"?nonce=")
+        return before + found + b"5a" * 32 + after[64:] if found else data
+
+    with relay(plain_stack, to_gateway=same) as between:
+        assert call(between.url, "--prompt", "hello", "--fresh") == 10
+    seen = capsys.readouterr()
+    assert "NONCE" in seen.err
+    assert seen.err.endswith("neither key nor request was sent\n")
+    assert b"ag-" not in b"".join(sent)
+
+
 def test_the_exact_body_of_a_file_is_sent_on_the_route_asked_for(
     plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

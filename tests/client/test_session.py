@@ -25,7 +25,7 @@ from attestation.errors import (
 )
 from attestation.policy import NO_POLICY
 from attestation.receipt.claims import End
-from attestation.result import AttestationResult, Status
+from attestation.result import AttestationResult, Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
 from gateway.cli.local.policy import pin_policy
 from gateway.client.call import Call, Ended
@@ -195,6 +195,86 @@ def test_an_old_answer_played_again_is_noticed_by_its_nonce(plain_stack: Stack) 
         post(session, plain_stack.gateway.key)
         with pytest.raises(EvidenceError, match="NONCE"):
             post(session, plain_stack.gateway.key)
+
+
+def test_a_boot_answers_a_nonce_of_the_sessions(stack: Stack, plain_stack: Stack) -> None:
+    for running in (stack, plain_stack):
+        session = running.session()
+        result = session.challenge()
+        assert result.verdict is Verdict.SIMULATED
+        subjects = {check.subject for check in result.checks if check.status is Status.PASS}
+        assert "challenge" in subjects
+        post(session, running.gateway.key)
+        assert session.calls[0].verdict is Verdict.SIMULATED
+
+
+def test_every_challenge_has_a_nonce_of_its_own(plain_stack: Stack) -> None:
+    asked: list[bytes] = []
+
+    def listen(data: bytes) -> bytes:
+        asked.extend(line for line in data.split(b"\r\n") if b"?nonce=" in line)
+        assert b"authorization" not in data.lower()
+        return data
+
+    with relay(plain_stack, to_gateway=listen) as between:
+        session = plain_stack.session(between.url)
+        session.challenge()
+        session.challenge()
+    assert len(asked) == len(set(asked)) == 2
+
+
+def test_a_challenge_answered_with_an_earlier_answer_ends_the_session(plain_stack: Stack) -> None:
+    first = b"?nonce=" + b"5a" * 32
+
+    def same(data: bytes) -> bytes:
+        before, found, after = data.partition(b"?nonce=")
+        return before + first + after[64:] if found else data
+
+    with relay(plain_stack, to_gateway=same) as between:
+        session = plain_stack.session(between.url)
+        with pytest.raises(EvidenceError, match="NONCE"):
+            session.challenge()
+        with pytest.raises(EvidenceError, match="this session has ended"):
+            post(session, plain_stack.gateway.key)
+
+
+def test_another_gateway_cannot_answer_for_the_boot_that_was_accepted(plain_stack: Stack) -> None:
+    with standing(tls="off") as other, relay(plain_stack) as between:
+        session = plain_stack.session(between.url)
+        other_port = int(other.gateway.url.rpartition(":")[2])
+        between._port = other_port
+        with pytest.raises(EvidenceError):
+            session.challenge()
+
+
+def test_a_challenge_over_tls_goes_to_the_attested_key_only(stack: Stack) -> None:
+    session = stack.session()
+    with standing() as other:
+        session._endpoint = parse_endpoint(other.gateway.url)
+        with pytest.raises(EvidenceError, match="CHANNEL"):
+            session.challenge()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (b"503 Service Unavailable", b"{}", UnavailableError),
+        (b"200 OK", b"{}", MalformedError),
+        (b"200 OK", b'{"challenge":null}', MalformedError),
+        (b"200 OK", b"not json", MalformedError),
+    ],
+)
+def test_an_answer_that_is_no_challenge_is_refused(
+    plain_stack: Stack, status: bytes, body: bytes, error: type[AttestationError]
+) -> None:
+    length = str(len(body)).encode()
+    head = b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: " + length
+    with relay(plain_stack) as between:
+        session = plain_stack.session(between.url)
+        between.to_client = lambda data: head + b"\r\n\r\n" + body if data else data
+        with pytest.raises(error):
+            session.challenge()
+        assert (session.recorder.failure is None) is (error is UnavailableError)
 
 
 def test_evidence_of_another_boot_proves_nothing_about_these_receipts(plain_stack: Stack) -> None:

@@ -41,7 +41,7 @@ from attestation.tdx.eventlog import parse_dstack, parse_gateway_events
 from attestation.tdx.events import EventLog, replay
 from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
-from attestation.verifier import verify
+from attestation.verifier import parse_challenge, verify
 from tests.fuzz import seeds
 from tests.fuzz.seeds import world
 
@@ -181,6 +181,18 @@ def run_canonical(parse: Callable[[JsonValue], object], data: bytes) -> None:
     assert parsed.to_json() == value  # type: ignore[attr-defined]
 
 
+def run_challenge(data: bytes) -> None:
+    challenge = parse_challenge(parse_json(data))
+    written = {
+        "count": challenge.count,
+        "index": challenge.index,
+        "path": [base64url.encode(node) for node in challenge.path],
+        "quote": base64url.encode(challenge.quote),
+        "statement": challenge.statement.to_json(),
+    }
+    assert written == parse_json(data)
+
+
 def run_claims(data: bytes) -> None:
     value = parse_json_object(data)
     assert parse_claims(value).to_json() == value
@@ -299,6 +311,19 @@ def _key_events() -> list[bytes]:
 
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
+
+def _challenge() -> list[bytes]:
+    return _json(
+        {
+            "count": 2,
+            "index": 1,
+            "path": [base64url.encode(bytes(32))],
+            "quote": base64url.encode(world().quote),
+            "statement": world().challenge.to_json(),
+        }
+    )
+
+
 TARGETS: dict[str, Target] = {
     "json": Target(run=run_json, seeds=_any_json, shape="json"),
     "jcs": Target(run=run_jcs, seeds=lambda: _json({"b": [1, None], "a": "é"}), shape="json"),
@@ -361,6 +386,7 @@ TARGETS: dict[str, Target] = {
         seeds=lambda: [world().challenge.canonical],
         shape="json",
     ),
+    "challenge": Target(run=run_challenge, seeds=_challenge, shape="json"),
     "statement": Target(
         run=partial(run_canonical, parse_statement),
         seeds=lambda: [
