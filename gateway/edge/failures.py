@@ -100,8 +100,8 @@ STOPPING: Final = Refusal(
 NOT_SEALED: Final = Refusal(
     status=503,
     code="receipt_unavailable",
-    message="the answer was discarded because its receipt could not be made durable; "
-    "this boot of the gateway issues no more receipts",
+    message="the answer was discarded because it has no durable receipt; the work may have been "
+    "done. Tell the operator the receipt id; /readyz says whether the gateway still serves",
     end=End.GATEWAY_FAILURE,
     headers=NEVER_AGAIN,
 )

@@ -211,6 +211,9 @@ async def test_notary_that_fails_unforeseen_releases_nothing(start: Start) -> No
     assert (reply.status, reply.error()["code"]) == (503, "receipt_unavailable")
     assert SECRET.encode() not in reply.body
     assert [type(error) for error in bench.reported] == [ZeroDivisionError]
+    # This outcome could not be sealed; the boot goes on, and nobody is told that it ended.
+    assert bench.notary.healthy
+    assert "no more receipts" not in str(reply.error()["message"])
 
 
 async def waiting_for_the_engine(start: Start) -> tuple[Bench, Client, str]:
