@@ -32,7 +32,7 @@ def require_consistent(plan: ForwardPlan, received: Body) -> None:
     Only digest and length of the received body are at hand, so a rewrite is checked by its
     lengths; `attestation.receipt.splices` replays it where both bodies are.
     """
-    pairs = zip(plan.splices, plan.inserted, strict=False)
+    pairs = zip(plan.splices, plan.inserted, strict=True)
     agree = len(plan.splices) == len(plan.inserted) <= text.MAX_SPLICES and all(
         splice.inserted == len(piece) and text.CODE.fullmatch(splice.code)
         for splice, piece in pairs

@@ -6,9 +6,12 @@ signature are kept exactly as they were signed.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
+
+from cryptography import x509
 
 from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
@@ -112,6 +115,37 @@ def require_canonical_collateral(collateral: Collateral, anchor: Anchor) -> None
                 expected=f"two certificates: the issuer, then {anchor.title}",
                 observed=f"another chain, of {len(chain)}",
             )
+
+
+def oldest_issue(collateral: Collateral) -> int:
+    """Return when the oldest part that Intel issues every month was issued, in Unix seconds.
+
+    These are TCB info, QE identity and the PCK revocation list; the root CA's list lives a year
+    and does not count.  A mixture of old and new parts is as old as its oldest, or whoever puts
+    the set together could hide an old verdict behind a new list.  Raises `MalformedError`.
+    """
+    try:
+        revocations = x509.load_der_x509_crl(collateral.pck_crl).last_update_utc
+        return int(
+            min(
+                _issue_date(collateral.tcb_info),
+                _issue_date(collateral.qe_identity),
+                revocations.timestamp(),
+            )
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedError(
+            "the endorsements do not say when they were issued",
+            code="collateral",
+            expected="issueDate in TCB info and QE identity, thisUpdate in the revocation list",
+        ) from error
+
+
+def _issue_date(text: str) -> float:
+    moment = dt.datetime.fromisoformat(parse_json_object(text.encode())["issueDate"])
+    if moment.tzinfo is None:
+        raise ValueError("no offset")
+    return moment.timestamp()
 
 
 def _collateral(members: Members, binary: Callable[[str, int], bytes]) -> Collateral:

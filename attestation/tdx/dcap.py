@@ -11,6 +11,7 @@ import dcap_qvl
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import EvidenceError, MalformedError, UsageError
 from attestation.tdx.codes import POLICY_CODES, classify, refusal
+from attestation.tdx.collateral import oldest_issue
 from attestation.tdx.quote import QE_REPORT_CERTIFICATION
 from attestation.tdx.signatures import (
     OwnChecks,
@@ -47,7 +48,8 @@ class GenuineQuote:
     `tcb_status` is the merged status of platform, TDX module and quoting enclave, and
     `advisory_ids` their union.  `tcb_evaluation_number` is the lower of TCB info and QE
     identity.  `collateral_not_before` and `collateral_not_after` (Unix seconds) bound the time
-    in which every part of the collateral holds.  `trust_domain` is "intel" or "simulated".
+    in which every part of the collateral holds; `collateral_issued` is when the oldest of its
+    monthly parts was issued.  `trust_domain` is "intel" or "simulated".
     """
 
     quote: Quote
@@ -58,6 +60,7 @@ class GenuineQuote:
     fmspc: bytes
     ppid: bytes
     piid: bytes | None
+    collateral_issued: int
     collateral_not_before: int
     collateral_not_after: int
     trust_domain: str
@@ -90,6 +93,7 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
         verify_quote_signatures(quote, anchor)
         verify_collateral_signatures(collateral, anchor, at)
         _require_pce(pck, collateral)
+        issued = oldest_issue(collateral)
     except MalformedError as error:
         raise EvidenceError(str(error), code="malformed") from error
     claims = _read_claims(_run_dcap_qvl(quote.raw, collateral, at, anchor.root_der))
@@ -103,6 +107,7 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
         fmspc=pck.fmspc,
         ppid=pck.ppid,
         piid=pck.piid,
+        collateral_issued=issued,
         collateral_not_before=claims.not_before,
         collateral_not_after=claims.not_after,
         trust_domain=anchor.trust_domain,

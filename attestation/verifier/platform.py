@@ -153,7 +153,7 @@ def skip_dependents(page: Page) -> None:
 def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
     """COLLATERAL-FRESH: in date at the instant asked for, not too old, not rolled back."""
     policy, number = grounds.policy, genuine.tcb_evaluation_number
-    age = grounds.at - genuine.collateral_not_before
+    age = grounds.at - genuine.collateral_issued
     if number < policy.tdx.min_tcb_evaluation_number:
         page.not_accepted(
             "COLLATERAL-FRESH",
