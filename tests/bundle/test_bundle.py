@@ -253,6 +253,17 @@ def test_arrays_out_of_order_or_with_duplicates_are_refused(change: Change) -> N
     assert refusal(parse_bundle, changed(change)) == "order"
 
 
+@pytest.mark.parametrize("array", ["boots", "receipts", "tasks"])
+def test_refusal_of_an_order_names_the_array(array: str) -> None:
+    token = GATEWAY.bundle().receipts[0].receipt.jws.token
+
+    def twice(document: dict[str, Any]) -> None:
+        document[array] = (document[array] or [token]) * 2
+
+    with pytest.raises(MalformedError, match=rf"\b{array}\b"):
+        parse_bundle(changed(twice))
+
+
 def test_epochs_out_of_order_are_refused() -> None:
     epochs = (epoch_of(GATEWAY, 2), epoch_of(GATEWAY, 1))
     assert refusal(Bundle, epochs=epochs) == "order"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -354,3 +355,8 @@ def test_every_published_case_with_its_verdict_turned_round_is_not_ok(
     assert {name for name, judgement in got.items() if judgement.ok} <= {
         "cosignature_syntax.json#note"
     }
+
+
+def test_topics_are_known_by_the_names_of_the_specification() -> None:
+    assert sorted(TOPICS) == ["c2sp-note", "jcs", "json", "merkle", "tdx", "tlog-proof"]
+    assert all(callable(import_module(path).cases) for path in TOPICS.values())
