@@ -23,7 +23,7 @@ SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layering coverage fuzz mutants conformance \
+.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants conformance \
 	test-vllm check lock clean
 
 help: ## list the targets
@@ -58,6 +58,9 @@ coverage: setup ## 100 % branch coverage of attestation/, without the vectors
 fuzz: setup ## fuzz every parser with FUZZ_RUNS inputs (coverage-guided where atheris has wheels)
 	@tools/setup.sh fuzz
 	@$(PY) tools/fuzz.py --target all --runs $(FUZZ_RUNS) --seed $(SEED) $(ARGS)
+
+tamper: setup ## change an audit folder in every way; none may be accepted (an hour; ARGS=DIR)
+	@$(PY) tools/tamper.py $(ARGS)
 
 mutants: setup ## kill a sample of MUTANTS mutants of attestation/ (SEED)
 	@$(PY) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)
