@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from attestation.encoding.digest import Digest
+from attestation.receipt.claims import End, Splice
+from attestation.receipt.outcome import Body
 from tests.support.bundles import FRAMES, NOW, Gateway
 from tests.tamper.folder import AuditFolder
+
+PROOFS = '[require]\nchecks = ["LOG-INCLUSION", "LOG-CHECKPOINT"]'
+"""A policy that a receipt without its inclusion proof does not meet."""
 
 REQUESTS = (b'{"model":"tiny","messages":["one"]}', b'{"model":"tiny","messages":["other"]}')
 
@@ -19,16 +25,42 @@ def gateway(seed: str, *, platform_of: Gateway | None = None) -> Gateway:
     return made
 
 
-def folder_of(made: Gateway) -> AuditFolder:
-    """Return the audit folder of a boot: its bundle, its bodies, its policy and its root."""
+def rich_gateway(seed: str) -> Gateway:
+    """Return a boot that used everything a receipt has: a rewrite on the way to the engine, an
+    answer that is not the engine's, and inclusion proofs.
+    """
+    made = gateway(seed)
+    at, salt = 1, b'"cache_salt":"c2FsdA",'
+    forwarded = REQUESTS[0][:at] + salt + REQUESTS[0][at:]
+    made.plain(
+        REQUESTS[0],
+        b'{"error":"the engine broke off"}',
+        engine=b'{"answer":"and th',
+        end=End.UPSTREAM_ERROR,
+        nonce="5d0a5d0a5d0a5d0a",
+        forwarded=Body(digest=Digest.of(forwarded), length=len(forwarded)),
+        splices=(Splice(code="cache_salt", offset=at, deleted=0, inserted=len(salt)),),
+        inserted=(salt,),
+    )
+    made.anchored()
+    return made
+
+
+def folder_of(made: Gateway, *, more: str = "") -> AuditFolder:
+    """Return the audit folder of a boot: its bundle, its bodies, its policy and its root.
+
+    `more` is added to the policy.
+    """
     bodies = {}
     for exchanged in made.exchanged:
         bodies[f"{exchanged.jti}.request"] = exchanged.request
         bodies[f"{exchanged.jti}.response"] = exchanged.response
+        if exchanged.engine is not None:
+            bodies[f"{exchanged.jti}.engine"] = exchanged.engine
     return AuditFolder(
         bundle=made.bundle().encode(),
         bodies=bodies,
-        policy=made.policy(),
+        policy=made.policy(more=more),
         anchors=(made.anchor,),
         at=NOW + 60,
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.tamper.folder import AuditFolder, judge, load_folder, write_evidence
-from tests.tamper.folders import folder_of, gateway
+from tests.tamper.folders import PROOFS, folder_of, gateway, rich_gateway
 from tests.tamper.sweep import REFUSED, families, run
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = gateway("own")
 FOLDER = folder_of(OWN)
+RICH = folder_of(rich_gateway("rich"), more=PROOFS)
 OTHERS = {
     "machine": folder_of(gateway("sibling", platform_of=OWN)),
     "root": folder_of(gateway("other")),
@@ -43,7 +44,7 @@ def test_every_family_of_changes_has_a_stride(everywhere: bool) -> None:
 
 
 def test_untouched_folder_ends_in_15() -> None:
-    assert judge(FOLDER) == 15
+    assert judge(FOLDER) == judge(RICH) == 15
     assert {judge(other) for other in OTHERS.values()} <= {15, 10}
 
 
@@ -52,6 +53,14 @@ def test_no_change_is_accepted(name: str) -> None:
     tally = run(FAMILIES[name](), stride=STRIDES[name])
     assert tally.violations == []
     assert tally.cases > 10
+
+
+@pytest.mark.parametrize("name", STRIDES)
+def test_no_change_of_a_folder_with_rewrites_and_proofs_is_accepted(name: str) -> None:
+    made = families(RICH, {}, everywhere=False)[name]
+    tally = run(made(), stride=3 * STRIDES[name] + 2)
+    assert tally.violations == []
+    assert tally.cases > 10 or name == "bundle-swaps"
 
 
 def test_swaps_reach_evidence_that_only_a_binding_protects() -> None:
