@@ -175,6 +175,12 @@ def planned(**changes: Any) -> Exchange:
     return machine
 
 
+def plain(**changes: Any) -> Exchange:
+    machine = planned(**changes)
+    machine.respond(200, "application/json", streaming=False)
+    return machine
+
+
 def streaming(**changes: Any) -> Exchange:
     machine = planned(**changes)
     machine.respond(200, "text/event-stream", streaming=True)
