@@ -63,10 +63,7 @@ def test_digest_of_a_policy_is_that_of_its_file() -> None:
     assert NO_POLICY.digest is None
 
 
-def test_every_key_reaches_its_place() -> None:
-    policy = parse_policy(
-        policy_text(
-            """
+EVERY_KEY = """
 [tdx]
 tcb_status = ["UpToDate", {{ status = "OutOfDate", until = 2027-01-01 }}]
 advisories = [{{ id = "INTEL-SA-01192", until = 2027-01-01T01:00:00+01:00 }}]
@@ -90,8 +87,8 @@ require_anchored = false
 require_complete = true
 [require]
 checks = ["NONCE", "REQUEST-BODY"]
-""".format("AB" * 48, "01" * 16, "02" * 16),
-            tuples=f"""
+""".format("AB" * 48, "01" * 16, "02" * 16)
+TWO_TUPLES = f"""
 [[reference_values]]
 name = "two"
 mrtd = "{"01" * 48}"
@@ -112,9 +109,11 @@ rtmr1 = {ZERO}
 rtmr2 = {ZERO}
 rtmr3 = "replay"
 events = [{{ name = "compose-hash", digest = "{"07" * 48}" }}]
-""",
-        )
-    )
+"""
+
+
+def test_every_key_reaches_its_place() -> None:
+    policy = parse_policy(policy_text(EVERY_KEY, tuples=TWO_TUPLES))
     year_2027 = 1_798_761_600
     assert policy.tdx.tcb_status[1] == StatusRule(status="OutOfDate", until=year_2027)
     assert policy.tdx.advisories == (AdvisoryRule(id="INTEL-SA-01192", until=year_2027),)
