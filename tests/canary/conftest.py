@@ -14,16 +14,16 @@ import pytest
 from gateway.access.keyfile import add_key
 from gateway.access.principal import Grant
 from gateway.cli.local.loop import LoopThread
-from tests.canary import provoke
+from tests.canary import driving, provoke
+from tests.canary.driving import Run
 from tests.canary.engine import CanaryEngine, scripts
-from tests.canary.provoke import Run
 from tests.canary.search import Canary, files_below
 from tests.canary.wire import Door
 from tests.support.serving import Served, serving
 
 FAULTS = Path(__file__).parent / "faults"
 GRANTS = {
-    "one-model": Grant(routes=(provoke.CHAT,), models=("another",)),
+    "one-model": Grant(routes=(driving.CHAT,), models=("another",)),
     "one-slot": Grant(concurrency=1),
 }
 KEYS = (
@@ -39,10 +39,10 @@ TABLES: Mapping[str, Mapping[str, object]] = {
         "total_timeout": 5.0,
     },
     "limits": {
-        "body_bytes": provoke.BODY_BYTES,
-        "response_bytes": provoke.RESPONSE_BYTES,
-        "frame_bytes": provoke.FRAME_BYTES,
-        "header_bytes": provoke.HEADER_BYTES,
+        "body_bytes": driving.BODY_BYTES,
+        "response_bytes": driving.RESPONSE_BYTES,
+        "frame_bytes": driving.FRAME_BYTES,
+        "header_bytes": driving.HEADER_BYTES,
         "header_seconds": 3.0,
         "body_seconds": 3.0,
         "drain_seconds": 1.0,
@@ -80,7 +80,7 @@ def loud(canary: Canary, **more: str) -> dict[str, str]:
 @contextmanager
 def driven(folder: Path, canary: Canary, **more: str) -> Iterator[tuple[Run, LoopThread]]:
     """A gateway in front of an engine that is full of the token."""
-    played = scripts(canary, frame_bytes=provoke.FRAME_BYTES, response_bytes=provoke.RESPONSE_BYTES)
+    played = scripts(canary, frame_bytes=driving.FRAME_BYTES, response_bytes=driving.RESPONSE_BYTES)
     keys = {
         name: add_key(
             folder / "keys.json", label=name, grant=GRANTS.get(name, Grant()), now=int(time.time())
