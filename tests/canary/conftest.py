@@ -35,7 +35,7 @@ TABLES: Mapping[str, Mapping[str, object]] = {
     "upstream": {
         "connect_timeout": 1.0,
         "first_byte_timeout": 3.0,
-        "idle_timeout": 3.0,
+        "idle_timeout": 4.0,
         "total_timeout": 5.0,
     },
     "limits": {
@@ -45,7 +45,7 @@ TABLES: Mapping[str, Mapping[str, object]] = {
         "header_bytes": driving.HEADER_BYTES,
         "header_seconds": 3.0,
         "body_seconds": 3.0,
-        "drain_seconds": 1.0,
+        "drain_seconds": 0.3,
     },
 }
 
