@@ -41,7 +41,12 @@ class Changes:
 
     def bodies(self, kind: str, where: str, make: Callable[[], dict[str, bytes | None]]) -> Case:
         """Return the case of other bodies; None takes one away."""
-        return Case(kind=kind, where=where, build=lambda: self.folder.but(**make()))
+
+        def build() -> AuditFolder | None:
+            changed = self.folder.but(**make())
+            return None if changed.bodies == self.folder.bodies else changed
+
+        return Case(kind=kind, where=where, build=build)
 
     def standing(self, kind: str, where: str, make: Callable[[], Any]) -> Case:
         """Return the case of another document, written as it stands."""
