@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from attestation.bundle import BootEvidence
+    from attestation.bundle import BootEvidence, Bundle, EpochEvidence
     from attestation.encoding.digest import Digest
     from attestation.lineage.context import LineageContext
     from attestation.receipt.commitments import Openings
@@ -66,7 +66,9 @@ class ReceiptState(StrEnum):
 class Found:
     """What the notary has about one receipt id; `token` and `openings` are None while it runs.
 
-    `proof` is the tlog-proof text of an anchored receipt.
+    `proof` is the tlog-proof text of an anchored receipt, `epoch` the first epoch that covers it,
+    whose checkpoint the proof ends in.  `earlier` is the evidence of the boot that issued it, with
+    its endorsements, if that boot has ended (None: the running one issued it).
     """
 
     jti: str
@@ -74,6 +76,8 @@ class Found:
     token: str | None = None
     openings: Openings | None = None
     proof: str | None = None
+    epoch: EpochEvidence | None = None
+    earlier: Bundle | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +151,9 @@ class Notary(Protocol):
         """Look up a receipt by jti, or by an id that contains one, for its owner only.
 
         None for what does not exist and for what belongs to another key alike.  With
-        `wait_seconds` (at most 30) it may return later, in hope of a later state.
+        `wait_seconds` (at most 30) it may return later, in hope of a later state.  Receipts of
+        ended boots are found as well, without openings: those ended with their boot.  Raises
+        `attestation.errors.UnavailableError` if the log cannot be read (code "log_unreadable").
         """
 
     async def challenge(self, nonce: bytes) -> Challenge:
@@ -157,5 +163,21 @@ class Notary(Protocol):
         many wait already; the boot goes on.
         """
 
+    async def read_log(self, path: str) -> bytes | None:
+        """Return a resource of this boot's log as C2SP tlog-tiles names it, or None if absent.
+
+        `path` is "checkpoint", "tile/<level>/<number>[.p/<width>]" or
+        "tile/entries/<number>[.p/<width>]".  None also for tiles beyond the newest checkpoint.
+        Raises `attestation.errors.UnavailableError` if what exists cannot be read.
+        """
+
+    async def epoch(self, number: int | None) -> EpochEvidence | None:
+        """Return an epoch of this boot by its number, the newest for None; None if absent."""
+
+    async def metrics_text(self) -> bytes:
+        """Return the notary's own metrics in Prometheus' text format."""
+
     async def close(self) -> None:
-        """Seal what was announced and never sealed as `gateway_failure`, and end the boot."""
+        """Seal what was announced and never sealed as `gateway_failure`, have the log's end
+        quoted, and end the boot.
+        """

@@ -30,6 +30,7 @@ from gateway.notary.quoter import Quoter, in_thread
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from attestation.bundle import EpochEvidence
     from attestation.receipt.outcome import Outcome
     from attestation.tdx.quote import Quote
     from gateway.notary.parts import NotaryParts
@@ -202,6 +203,20 @@ class LocalNotary:
             raise
         self._parts.metrics.challenged("ok")
         return challenge
+
+    async def read_log(self, path: str) -> bytes | None:  # noqa: ARG002 - see the interface
+        """Return a resource of the log; this notary publishes none yet."""
+        self._require_running()
+        return None
+
+    async def epoch(self, number: int | None) -> EpochEvidence | None:  # noqa: ARG002
+        """Return an epoch; this notary has none yet."""
+        self._require_running()
+        return None
+
+    async def metrics_text(self) -> bytes:
+        """Return the notary's metrics in Prometheus' text format."""
+        return self._parts.metrics.render()
 
     async def close(self) -> None:
         """Seal what is left as `gateway_failure`, make it durable, end the boot."""

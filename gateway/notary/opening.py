@@ -53,7 +53,6 @@ def open_notary_parts(
         metrics=metrics,
         collateral=_load_collateral(evidence.collateral_file),
         limits=NotaryLimits(
-            retain_receipts=notary.retain_receipts,
             max_tasks=notary.max_tasks,
             quote_timeout=evidence.quote_timeout,
             quote_interval=evidence.quote_interval,

@@ -124,11 +124,31 @@ class NotarySettings(Section):
 
     data_dir: Path = unmeasured(REQUIRED, "folder for receipts and leaves, mode 0700")
     keyset_days: int = measured(30, "days after which this boot's keys end", ge=1, le=366)
-    retain_receipts: int = unmeasured(
-        250_000, "newest receipts that can be fetched by id", ge=1, le=100_000_000
+    retain_days: int = unmeasured(
+        365, "days after which receipts and logs are deleted", ge=1, le=36_600
     )
     max_tasks: int = unmeasured(
         250_000, "tasks whose call numbers are remembered", ge=1, le=100_000_000
+    )
+
+
+class LogSettings(Section):
+    """How often the log is signed, quoted and published, and how its files are cut."""
+
+    checkpoint_seconds: float = unmeasured(
+        1.0, "most seconds from a durable leaf to a signed checkpoint over it", gt=0, le=1
+    )
+    epoch_seconds: float = unmeasured(
+        10.0, "seconds between two quotes of the log while receipts come in", gt=0, le=3600
+    )
+    forced_epoch_seconds: float = unmeasured(
+        2.0, "least seconds between two such quotes when somebody waits", gt=0, le=3600
+    )
+    export_seconds: float = unmeasured(
+        10.0, "most seconds until the static files show what was signed", gt=0, le=3600
+    )
+    segment_bytes: int = unmeasured(
+        64 * _MEBIBYTE, "size at which a segment file ends", ge=64 * 1024, le=1024 * _MEBIBYTE
     )
 
 
@@ -197,6 +217,7 @@ class Settings(BaseSettings):
     upstream: UpstreamSettings
     access: AccessSettings
     notary: NotarySettings
+    log: LogSettings = LogSettings()
     evidence: EvidenceSettings
     limits: Limits = Limits()
     admin: AdminSettings = AdminSettings()
