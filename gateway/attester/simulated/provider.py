@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.errors import UnavailableError, UsageError
+from attestation.errors import UnavailableError
 from gateway.attester.base import require_register_digest
 from gateway.attester.simulated.facts import Domain, Endorsements, TcbLevel, Writing
+from gateway.attester.simulated.faults import Fault, FaultPlan
+from gateway.attester.simulated.options import parse_options
 from gateway.attester.simulated.platform import SimulatedPlatform
 
 if TYPE_CHECKING:
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
 
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
-
-_MAX_LATENCY = 60.0
-_OPTIONS = ("latency", "rtmr3", "seed", "tcb_status", "version")
-_STATUSES = (
-    "UpToDate",
-    "SWHardeningNeeded",
-    "ConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded",
-    "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-)
-_SECONDS = re.compile(r"\d{1,2}(\.\d{1,3})?", re.ASCII)
-_SEED = re.compile(r"(?:[0-9a-f]{2}){16,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +42,10 @@ class RealDevices:
 
 
 class SimulatedProvider:
-    """Quotes from software, with a runtime register that really extends."""
+    """Quotes from software, with a runtime register that really extends.
+
+    One quote is made at a time, as on a real platform: while one hangs, the next one waits.
+    """
 
     name = "simulated"
 
@@ -64,23 +55,38 @@ class SimulatedProvider:
         *,
         latency: float = 0.0,
         can_extend_rtmr3: bool = True,
+        faults: FaultPlan | None = None,
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.can_extend_rtmr3 = can_extend_rtmr3
         self._platform = platform
         self._latency = latency
+        self._faults = faults or FaultPlan()
+        self._asked = 0
         self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
+        self._quoting = threading.Lock()
         self._rtmr3 = platform.domain.rtmrs[3]
 
     def quote(self, report_data: bytes) -> bytes:
-        """Return a quote over 64 bytes that shows the current RTMR3, after `latency` seconds."""
-        with self._lock:
-            if self._latency:
-                self._sleep(self._latency)
-            return self._platform.quote(report_data, domain=self._current_domain())
+        """Return a quote over 64 bytes that shows the current RTMR3, after `latency` seconds.
+
+        By the fault plan it takes the seconds of a hang longer, or raises `UnavailableError`.
+        """
+        with self._quoting:
+            fault = self._faults.fault(self._asked)
+            self._asked += 1
+            self._pass_time(self._latency + (self._faults.hang if fault is Fault.HANG else 0.0))
+            if fault is Fault.FAILURE:
+                raise UnavailableError(
+                    "the simulated platform gives no quote this time",
+                    code="simulated_failure",
+                    hint="failure_rate= of evidence.provider asks for this",
+                )
+            with self._lock:
+                return self._platform.quote(report_data, domain=self._current_domain())
 
     def collateral(self) -> Collateral:
         """Return endorsements as of now."""
@@ -107,6 +113,10 @@ class SimulatedProvider:
         with self._lock:
             return self._rtmr3 if self.can_extend_rtmr3 else None
 
+    def _pass_time(self, seconds: float) -> None:
+        if seconds:
+            self._sleep(seconds)
+
     def _current_domain(self) -> Domain:
         domain = self._platform.domain
         return replace(domain, rtmrs=(*domain.rtmrs[:3], self._rtmr3))
@@ -121,9 +131,11 @@ def open_simulated(
 ) -> SimulatedProvider:
     """Open `simulated:?OPTIONS`, on a machine that has no real TDX device.
 
-    Options: `version` 4 or 5; `latency` seconds a quote takes, up to 60; `rtmr3` on or off;
-    `tcb_status` what the endorsements say of the platform; `seed` 32 to 128 hex digits, which
-    makes the platform's keys predictable and is for tests alone.  Raises `UsageError`, or
+    Options: `version` 4 or 5; `latency` seconds a quote takes, up to 60; `failure_rate` and
+    `hang_rate`, the shares of quotes that fail and that take `hang` seconds (60) longer, the
+    first quote (the boot's) exempt unless `faults=all`; `rtmr3` on or off; `tcb_status` what the
+    endorsements say of the platform; `seed` 32 to 128 hex digits, which makes the platform's
+    keys and faults predictable and is for tests alone.  Raises `UsageError`, or
     `UnavailableError` beside a real device: simulated evidence must never shadow real evidence.
     """
     found = (devices or RealDevices()).found()
@@ -135,45 +147,17 @@ def open_simulated(
             observed=found,
             hint="use the real provider: configfs-tsm:",
         )
-    _require_options(address, options)
-    level = TcbLevel(status=options.get("tcb_status", "UpToDate"))
-    seed = options.get("seed")
+    asked = parse_options(address, options)
     platform = SimulatedPlatform(
         now=int(clock()),
-        seed=None if seed is None else bytes.fromhex(seed),
-        writing=Writing(version=int(options.get("version", "4"))),
-        endorsements=Endorsements(levels=(level,)),
+        seed=asked.seed,
+        writing=Writing(version=asked.version),
+        endorsements=Endorsements(levels=(TcbLevel(status=asked.tcb_status),)),
     )
     return SimulatedProvider(
         platform,
-        latency=float(options.get("latency", "0")),
-        can_extend_rtmr3=options.get("rtmr3", "on") == "on",
+        latency=asked.latency,
+        can_extend_rtmr3=asked.can_extend_rtmr3,
+        faults=asked.faults,
         clock=clock,
-    )
-
-
-def _require_options(address: str, options: Mapping[str, str]) -> None:
-    unknown = sorted(options.keys() - set(_OPTIONS))
-    if address or unknown:
-        raise _usage("simulated:?OPTION=VALUE with " + ", ".join(_OPTIONS), *unknown[:1], address)
-    if options.get("version", "4") not in ("4", "5"):
-        raise _usage("version=4 or version=5", options["version"])
-    if options.get("rtmr3", "on") not in ("on", "off"):
-        raise _usage("rtmr3=on or rtmr3=off", options["rtmr3"])
-    if options.get("tcb_status", "UpToDate") not in _STATUSES:
-        raise _usage("tcb_status= one of " + ", ".join(_STATUSES), options["tcb_status"])
-    latency = options.get("latency", "0")
-    if not _SECONDS.fullmatch(latency) or float(latency) > _MAX_LATENCY:
-        raise _usage(f"latency= seconds up to {_MAX_LATENCY:g}", latency)
-    if not _SEED.fullmatch(options.get("seed", "00" * 32)):
-        # The seed is what the keys are made of: it is not repeated in a message.
-        raise _usage("seed= 32 to 128 lower-case hexadecimal digits")
-
-
-def _usage(expected: str, *observed: str) -> UsageError:
-    return UsageError(
-        "the simulated: provider was given something it does not know",
-        code="provider",
-        expected=expected,
-        observed=" ".join(text[:80] for text in observed if text),
     )
