@@ -7,15 +7,18 @@ canonical.  Its digest covers the signing input, because that is what the key vo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from attestation.encoding import base64url, jcs
 from attestation.encoding.jws import assemble, encode_signing_input, parse_compact_jws
 from attestation.encoding.members import Members
 from attestation.errors import EvidenceError, MalformedError
 from attestation.receipt.claims_parser import parse_claims
+from attestation.receipt.payload import encode_claims
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -55,8 +58,7 @@ def sign_receipt(claims: ReceiptClaims, private_key: Ed25519PrivateKey, kid: str
     `kid` is the RFC 7638 thumbprint of the key.  Raises `MalformedError` (code "size") if the
     claims do not fit.
     """
-    header = {"alg": ALGORITHMS[0], "kid": kid, "typ": TYPE}
-    signing_input = encode_signing_input(header, claims.to_json())
+    signing_input = f"{_header(kid)}.{base64url.encode(encode_claims(claims))}".encode("ascii")
     token = assemble(signing_input, private_key.sign(signing_input))
     if len(token) > MAX_TOKEN_BYTES:
         raise MalformedError(
@@ -108,3 +110,9 @@ def verify_receipt_signature(receipt: Receipt, key: Jwk) -> None:
             expected=f"a signature by key {key.kid}",
             hint="the receipt was changed, or it was signed by another key",
         )
+
+
+@lru_cache(maxsize=4)
+def _header(kid: str) -> str:
+    # The same for every receipt of a boot.
+    return base64url.encode(jcs.canonicalize({"alg": ALGORITHMS[0], "kid": kid, "typ": TYPE}))
