@@ -19,6 +19,7 @@ from attestation.encoding.jws import parse_compact_jws
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits
 from attestation.errors import MalformedError
+from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import MAX_NOTE_BYTES, parse_note
 from attestation.merkle.tlog_proof import parse_tlog_proof
 from attestation.receipt.commitments import parse_openings
@@ -143,7 +144,7 @@ def _plain_object(value: JsonValue, where: str) -> dict[str, Any]:
 def _epoch(value: JsonValue, where: str) -> EpochEvidence:
     members = Members(value, where)
     checkpoint = members.text("checkpoint", max_chars=MAX_NOTE_BYTES)
-    parse_note(checkpoint)
+    parse_checkpoint(parse_note(checkpoint).text)
     epoch = EpochEvidence(
         statement=parse_epoch_statement(members.raw("statement")),
         quote=members.bytes_base64url("quote", max_bytes=MAX_QUOTE_BYTES),

@@ -11,6 +11,7 @@ from attestation.statement.parse import Statement, parse_statement
 from attestation.statement.running import (
     ChallengeStatement,
     EpochStatement,
+    grants_digest,
     nonce_root,
     parse_challenge_statement,
     parse_epoch_statement,
@@ -23,6 +24,7 @@ __all__ = [
     "Keyset",
     "PreviousBoot",
     "Statement",
+    "grants_digest",
     "log_origin",
     "nonce_root",
     "parse_boot_statement",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from attestation.encoding import jcs
 from attestation.encoding.digest import Digest
 from attestation.encoding.members import Members
 from attestation.merkle.tree import leaf_hash, root_hash
@@ -16,7 +17,7 @@ from attestation.statement.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from attestation.encoding.strict_json import JsonValue
 
@@ -97,6 +98,15 @@ class ChallengeStatement(Canonical):
 def nonce_root(nonces: Sequence[bytes]) -> Digest:
     """Return the RFC 6962 root over nonces of 32 bytes each, in the order they came."""
     return Digest(root_hash([leaf_hash(nonce) for nonce in nonces]))
+
+
+def grants_digest(grants: Iterable[Digest]) -> Digest:
+    """Return what an epoch states of the grants (claim `pol.dig`) of the receipts below its size.
+
+    SHA-256 of the RFC 8785 form of the array of the distinct digests in hexadecimal, ascending:
+    whoever holds all of these receipts can compute it again.
+    """
+    return Digest.of(jcs.canonicalize(sorted({grant.hex for grant in grants})))
 
 
 def parse_epoch_statement(value: JsonValue) -> EpochStatement:
