@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -157,7 +158,7 @@ def test_path_that_is_taken_is_the_tile_s_own(path: str) -> None:
     "wrong",
     [{"level": 64}, {"level": -1}, {"index": -1}, {"index": 1 << 64}, {"width": 0}, {"width": 257}],
 )
-def test_tile_out_of_range_cannot_be_made(wrong: dict[str, int]) -> None:
+def test_tile_out_of_range_cannot_be_made(wrong: dict[str, Any]) -> None:
     assert refusal(Tile, **{"level": 0, "index": 0, **wrong}) == "tile_path"
 
 
