@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
-from attestation.bundle import MEDIA_TYPE, BundledReceipt, make_bundle
+from attestation.bundle import MEDIA_TYPE, make_bundle
 from attestation.encoding import base64url
 from attestation.encoding.strict_json import parse_json
 from gateway.api.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from attestation.bundle import Bundle, EpochEvidence
     from gateway.api.parts import ControlParts
     from gateway.notary.interface import Boot, Challenge
 
@@ -38,7 +41,7 @@ def attestation_routes(parts: ControlParts) -> APIRouter:
                     "a bundle has no place for a challenge: leave out format or nonce",
                     param="nonce",
                 )
-            return bundle_response(boot)
+            return bundle_response(evidence_bundle(boot), keyset_header(boot))
         challenge = None
         if nonce is not None:
             challenge = await parts.notary.challenge(bytes.fromhex(nonce))
@@ -63,16 +66,24 @@ def evidence_json(boot: Boot) -> dict[str, Any]:
     }
 
 
-def bundle_response(boot: Boot, *receipts: BundledReceipt) -> Response:
-    """Return an audit bundle of the boot's evidence and these receipts."""
+def evidence_bundle(boot: Boot, *, epochs: Iterable[EpochEvidence] = ()) -> Bundle:
+    """Return an audit bundle of the boot's evidence and these epochs, with their endorsements."""
     sets = [boot.collateral] if boot.collateral is not None else []
-    bundle = make_bundle(boots=[boot.evidence], collateral=sets, receipts=receipts)
-    headers = {"cache-control": "no-store", **keyset_header(boot)}
+    return make_bundle(boots=[boot.evidence], collateral=sets, epochs=epochs)
+
+
+def bundle_response(bundle: Bundle, headers: Mapping[str, str]) -> Response:
+    """Return the answer that carries an audit bundle for one caller."""
+    headers = {"cache-control": "no-store", **headers}
     return Response(bundle.encode(), media_type=MEDIA_TYPE, headers=headers)
 
 
 def keyset_header(boot: Boot) -> dict[str, str]:
-    """Return the header that names the boot's keyset."""
+    """Return the header that names the keyset of the boot that answers.
+
+    It stands on every answer with one meaning, whatever boot the answer is about: a caller that
+    sees it change talks to another boot than before.
+    """
     return {"x-keyset-digest": boot.keyset_digest.hex}
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from gateway.api.attestation import attestation_routes
 from gateway.api.errors import install_error_handlers
 from gateway.api.health import health_routes
+from gateway.api.log import log_routes
 from gateway.api.models import model_routes
 from gateway.api.receipts import receipt_routes
 
@@ -24,6 +25,12 @@ def build_control_app(parts: ControlParts) -> FastAPI:
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     install_error_handlers(app)
-    for routes in (attestation_routes, receipt_routes, model_routes, health_routes):
+    for routes in (
+        attestation_routes,
+        receipt_routes,
+        log_routes,
+        model_routes,
+        health_routes,
+    ):
         app.include_router(routes(parts))
     return app

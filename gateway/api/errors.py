@@ -106,10 +106,10 @@ async def _notary_unavailable(_request: Request, _error: Exception) -> JSONRespo
 
 async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnavailableError)  # noqa: S101
-    message = "the platform gives no quote now; try again in some seconds"
-    return error_response(
-        ApiError(503, error.code or "unavailable", message, headers={"retry-after": "2"})
-    )
+    code = error.code or "unavailable"
+    what = "the log cannot be read" if code == "log_unreadable" else "the platform gives no quote"
+    message = f"{what} now; try again in some seconds"
+    return error_response(ApiError(503, code, message, headers={"retry-after": "2"}))
 
 
 async def _upstream_error(_request: Request, error: Exception) -> JSONResponse:

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from attestation.bundle import BundledReceipt
+from attestation.bundle import BundledReceipt, make_bundle
 from attestation.receipt.signing import parse_receipt
-from gateway.api.attestation import bundle_response, keyset_header
+from gateway.api.attestation import bundle_response, evidence_bundle, keyset_header
 from gateway.api.errors import not_found
 from gateway.api.parts import require_principal
 from gateway.notary.interface import ReceiptState
 
 if TYPE_CHECKING:
+    from attestation.bundle import Bundle
     from gateway.api.parts import ControlParts
-    from gateway.notary.interface import Found
+    from gateway.notary.interface import Boot, Found
 
 WAIT_SECONDS = 30.0
 _RETRY_AFTER = "1"
@@ -38,31 +39,38 @@ def receipt_routes(parts: ControlParts) -> APIRouter:
         found = await parts.notary.find(receipt_id, principal.sub, wait_seconds=seconds)
         if found is None:
             raise not_found()
+        headers = _headers(parts.notary.boot, found)
         if form == "bundle" and found.token is not None:
-            return _bundle(parts, found, found.token)
-        return _document(parts, found)
+            return bundle_response(_bundle(parts.notary.boot, found, found.token), headers)
+        return _document(found, headers)
 
     return router
 
 
-def _document(parts: ControlParts, found: Found) -> Response:
-    running = found.state is ReceiptState.RUNNING
-    headers = {
-        "cache-control": "no-store",
-        "x-receipt-id": found.jti,
-        **keyset_header(parts.notary.boot),
-    }
-    if running:
-        headers["retry-after"] = _RETRY_AFTER
+def _headers(boot: Boot, found: Found) -> dict[str, str]:
+    return {"x-receipt-id": found.jti, "x-receipt-state": str(found.state), **keyset_header(boot)}
+
+
+def _document(found: Found, headers: dict[str, str]) -> Response:
     content = {
         "openings": found.openings.to_json() if found.openings else None,
         "proof": found.proof,
         "receipt": found.token,
         "state": str(found.state),
     }
-    return JSONResponse(content, status_code=202 if running else 200, headers=headers)
+    headers = {"cache-control": "no-store", **headers}
+    if found.state is ReceiptState.RUNNING:
+        return JSONResponse(content, 202, {"retry-after": _RETRY_AFTER, **headers})
+    return JSONResponse(content, headers=headers)
 
 
-def _bundle(parts: ControlParts, found: Found, token: str) -> Response:
+def _bundle(boot: Boot, found: Found, token: str) -> Bundle:
+    """Return the receipt with the boot that issued it and the one epoch that anchors it."""
+    issuer = found.earlier or evidence_bundle(boot)
     item = BundledReceipt(receipt=parse_receipt(token), openings=found.openings, proof=found.proof)
-    return bundle_response(parts.notary.boot, item)
+    return make_bundle(
+        boots=issuer.boots,
+        collateral=issuer.collateral.values(),
+        epochs=() if found.epoch is None else (found.epoch,),
+        receipts=(item,),
+    )
