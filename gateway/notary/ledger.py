@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
-from attestation.errors import AttestationError
 from attestation.lineage.context import LineageContext
 from attestation.merkle.tree import Tree, leaf_hash
 from attestation.receipt.claims import End
@@ -131,11 +130,11 @@ class Ledger:
         fails in 3 is fatal for the boot, and is raised as it is.
         """
         admission = self._require_announced(outcome)
-        context = self._context(outcome, admission)
         try:
+            context = self._context(outcome, admission)
             claims, openings = claims_of(outcome, context)
             token = sign_receipt(claims, self._boot.drawn.receipt_key, self._kid)
-        except (AttestationError, ValueError, TypeError) as error:
+        except Exception as error:  # no index is taken yet: whatever it was, the boot can go on
             raise OutcomeRefused("the outcome makes no receipt") from error
         return self._take_index(outcome, context, token, openings)
 

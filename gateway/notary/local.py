@@ -12,7 +12,6 @@ from attestation.receipt.signing import parse_receipt
 from attestation.statement import ChallengeStatement
 from gateway.errors import NotaryUnavailable
 from gateway.notary.boot import BootSecrets, require_same_domain, start_boot
-from gateway.notary.challenges import ChallengeDesk
 from gateway.notary.commit import GroupCommit
 from gateway.notary.interface import (
     Announcement,
@@ -25,7 +24,8 @@ from gateway.notary.interface import (
 from gateway.notary.journal import Journal, store_file
 from gateway.notary.ledger import Ledger, LedgerBoot, OutcomeRefused, Sequenced
 from gateway.notary.parts import boot_files, openings_of, public_boot
-from gateway.notary.quoter import Quoter, in_thread
+from gateway.notary.quotes.challenges import ChallengeDesk
+from gateway.notary.quotes.quoter import Quoter, in_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ class LocalNotary:
         self._secret = ledger_boot.drawn.commitment
         self._ledger = Ledger(
             ledger_boot,
-            wall=parts.wall,
+            wall=parts.clock.wall,
             retain_receipts=limits.retain_receipts,
             max_tasks=limits.max_tasks,
         )
@@ -69,12 +69,12 @@ class LocalNotary:
         self._reason = ""
         self._closing = False
         self._desk = ChallengeDesk(
-            Quoter(parts.provider, timeout=limits.quote_timeout, clock=parts.monotonic),
+            Quoter(parts.provider, timeout=limits.quote_timeout, clock=parts.clock),
             statement_of=self._challenge_statement,
             examine=self._examine,
             interval=limits.quote_interval,
             max_waiting=limits.max_challenges,
-            clock=parts.monotonic,
+            clock=parts.clock,
         )
 
     @classmethod
@@ -148,7 +148,7 @@ class LocalNotary:
         try:
             sequenced, durable = self._sequence(lambda: self._ledger.seal(outcome))
         except OutcomeRefused as error:
-            await self._abandon(outcome.jti)
+            await self.abandon(outcome.jti)
             raise NotaryUnavailable("the outcome could not be sealed as it is") from error
         # Shielded: the index is taken, so the receipt becomes durable whoever still waits.
         await asyncio.shield(durable)
@@ -226,7 +226,7 @@ class LocalNotary:
         self._desk.close()
         self._notice_expiry()
         if not self._reason:
-            left = [self._abandon(jti) for jti in self._ledger.running()]
+            left = [self.abandon(jti) for jti in self._ledger.running()]
             await asyncio.gather(*left, return_exceptions=True)
         await self._commit.close()
         self._end("closed")
@@ -238,7 +238,11 @@ class LocalNotary:
         await durable
         self._parts.metrics.healthy(1)
 
-    async def _abandon(self, jti: str) -> None:
+    async def abandon(self, jti: str) -> None:
+        """Seal an announced request as `gateway_failure`: whoever served it is gone.
+
+        Nothing happens if it is sealed already.  Returns when its receipt is durable.
+        """
         if jti not in self._ledger.running():
             return
         try:
@@ -275,13 +279,13 @@ class LocalNotary:
             watcher.set()
 
     def _take_batch(self) -> tuple[float, tuple[int, Digest]]:
-        return self._parts.monotonic(), self._ledger.head
+        return self._parts.clock.monotonic(), self._ledger.head
 
     def _note_batch(self, state: tuple[float, tuple[int, Digest]], records: int) -> None:
         began, self._durable = state
         self._parts.metrics.committed(
             records=records,
-            seconds=self._parts.monotonic() - began,
+            seconds=self._parts.clock.monotonic() - began,
             log_size=self._durable[0],
         )
 
@@ -322,7 +326,7 @@ class LocalNotary:
 
     def _notice_expiry(self) -> None:
         """End the boot with its keyset: verifiers refuse receipts that were issued later."""
-        if self._parts.wall() >= self._started.evidence.keyset.not_after:
+        if self._parts.clock.wall() >= self._started.evidence.keyset.not_after:
             self._end("keyset_expired")
 
     def _require_running(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.bundle import make_bundle
 from attestation.receipt.commitments import Openings, commitment_key
+from gateway.notary.clock import Clock
 from gateway.notary.files import FileLayer
 from gateway.notary.interface import Boot
 
@@ -37,7 +37,7 @@ class NotaryLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotaryParts:
-    """What a notary is made of.  `wall` gives unix seconds, `monotonic` steady ones.
+    """What a notary is made of.
 
     `collateral` overrides what the provider hands out; `on_end` is told once, with a code, why
     the boot ended.
@@ -50,8 +50,7 @@ class NotaryParts:
     collateral: Collateral | None = None
     limits: NotaryLimits = NotaryLimits()
     layer: FileLayer = field(default_factory=FileLayer)
-    wall: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    clock: Clock = field(default_factory=Clock)
     on_end: Callable[[str], None] = lambda _reason: None
 
 

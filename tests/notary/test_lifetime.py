@@ -11,6 +11,7 @@ from attestation.encoding import base64url
 from attestation.errors import UnavailableError
 from attestation.receipt.claims import End
 from gateway.errors import NotaryUnavailable
+from gateway.notary.clock import Clock
 from gateway.notary.journal import parse_records
 from gateway.notary.local import LocalNotary
 from tests.notary.support import claims_of, journal_of
@@ -64,7 +65,7 @@ async def test_closed_notary_answers_nothing(tmp_path: Path) -> None:
 
 async def test_boot_ends_when_its_keyset_does(tmp_path: Path) -> None:
     now = [float(int(time.time()))]
-    parts = notary_parts(tmp_path, wall=lambda: now[0])
+    parts = notary_parts(tmp_path, clock=Clock(wall=lambda: now[0]))
     notary = await LocalNotary.start(parts)
     notary.announce(announcement(new_jti()))
     now[0] = parts.plan.not_after
@@ -76,7 +77,7 @@ async def test_boot_ends_when_its_keyset_does(tmp_path: Path) -> None:
 
 async def test_no_receipt_is_issued_after_the_keyset_ended(tmp_path: Path) -> None:
     now = [float(int(time.time()))]
-    parts = notary_parts(tmp_path, wall=lambda: now[0])
+    parts = notary_parts(tmp_path, clock=Clock(wall=lambda: now[0]))
     notary = await LocalNotary.start(parts)
     jtis = [new_jti(), new_jti()]
     for jti in jtis:
@@ -91,7 +92,7 @@ async def test_no_receipt_is_issued_after_the_keyset_ended(tmp_path: Path) -> No
 
 async def test_notary_that_closes_after_its_keyset_ended_issues_nothing(tmp_path: Path) -> None:
     now = [float(int(time.time()))]
-    parts = notary_parts(tmp_path, wall=lambda: now[0])
+    parts = notary_parts(tmp_path, clock=Clock(wall=lambda: now[0]))
     notary = await LocalNotary.start(parts)
     notary.announce(announcement(new_jti()))
     now[0] = parts.plan.not_after

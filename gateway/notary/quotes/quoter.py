@@ -1,7 +1,7 @@
 """The one quoter of a boot: a quote at a time, with a deadline and a growing pause after faults.
 
 A stock TDX guest gives about one quote a second in total, so no request ever waits for one;
-what does wait (challenges now, epochs later) shares them.
+what does wait, epochs of the log and challenges, takes turns.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attestation.errors import AttestationError, UnavailableError
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
+from gateway.notary.quotes.turns import Turns
 
 if TYPE_CHECKING:
     from gateway.attester.base import QuoteProvider
+    from gateway.notary.clock import Clock
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -24,49 +26,67 @@ T = TypeVar("T")
 
 
 class Quoter:
-    """Asks a provider for quotes, one at a time.  `clock` is monotonic, in seconds."""
+    """Asks a provider for quotes, one at a time: `turns` says whose is next.
+
+    `timeout` is in seconds; `observe` is told how many seconds each quote took.
+    """
 
     def __init__(
-        self, provider: QuoteProvider, *, timeout: float, clock: Callable[[], float]
+        self,
+        provider: QuoteProvider,
+        *,
+        timeout: float,
+        clock: Clock,
+        observe: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._provider = provider
         self._timeout = timeout
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._observe = observe
         self._call: asyncio.Future[bytes] | None = None
         self._pause = 0.0
         self._not_before = 0.0
+        self.turns = Turns()
 
     async def quote(self, report_data: bytes) -> Quote:
         """Return a fresh quote over 64 bytes of report data, in canonical form.
 
-        Raises `UnavailableError`: "quote_timeout" after the deadline, "quote_busy" while an
-        earlier call has not come back, "quote_pause" shortly after a fault, "quote_failed".
+        Only who has the turn may ask.  Raises `UnavailableError`: "quote_timeout" after the
+        deadline, "quote_busy" while an earlier call has not come back, "quote_pause" shortly
+        after a fault, "quote_failed".
         """
-        async with self._turn:
-            self._require_ready()
-            self._call = in_thread(lambda: self._provider.quote(report_data))
-            try:
-                raw = await asyncio.wait_for(asyncio.shield(self._call), self._timeout)
-                quote = _checked(raw, report_data)
-            except TimeoutError:
-                raise self._fault("quote_timeout", f"none in {self._timeout:g} s") from None
-            except AttestationError as error:
-                raise self._fault("quote_failed", error.code or "a provider fault") from error
-            except OSError as error:
-                raise self._fault("quote_failed", error.strerror or "an I/O error") from error
-            self._pause = 0.0
-            return quote
+        self._require_ready()
+        began = self._clock.monotonic()
+        self._call = call = in_thread(lambda: self._provider.quote(report_data))
+        if not await self._clock.reaches(call, self._timeout):
+            raise self._fault("quote_timeout", f"none in {self._timeout:g} s")
+        try:
+            quote = _checked(call.result(), report_data)
+        except Exception as error:  # whatever a provider raises, this boot and its log go on
+            raise self._fault("quote_failed", _named(error)) from error
+        self._observe(self._clock.monotonic() - began)
+        self._pause = 0.0
+        return quote
+
+    async def until_ready(self) -> None:
+        """Return when an earlier call has come back and the pause after a fault is over."""
+        while True:
+            if self._call is not None and not self._call.done():
+                await asyncio.wait({self._call})
+            rest = self._not_before - self._clock.monotonic()
+            if rest <= 0:
+                return
+            await self._clock.sleep(rest)
 
     def _require_ready(self) -> None:
         if self._call is not None and not self._call.done():
             raise _unavailable("quote_busy", "an earlier call that has not come back")
-        if self._clock() < self._not_before:
+        if self._clock.monotonic() < self._not_before:
             raise _unavailable("quote_pause", "a pause after a fault")
 
     def _fault(self, code: str, observed: str) -> UnavailableError:
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        self._not_before = self._clock() + self._pause
+        self._not_before = self._clock.monotonic() + self._pause
         return _unavailable(code, observed)
 
 
@@ -77,6 +97,12 @@ def _checked(raw: bytes, report_data: bytes) -> Quote:
             "the platform quoted other report data than it was given", code="quote_stale"
         )
     return quote
+
+
+def _named(error: Exception) -> str:
+    if isinstance(error, AttestationError):
+        return error.code or "a provider fault"
+    return (error.strerror if isinstance(error, OSError) else None) or "a provider fault"
 
 
 def _unavailable(code: str, observed: str) -> UnavailableError:
