@@ -1,0 +1,299 @@
+"""One worker's connection, as the notary sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from attestation.errors import AttestationError, MalformedError, UnavailableError
+from gateway.errors import NotaryUnavailable
+from gateway.notary.wire import messages, replies
+from gateway.notary.wire.frames import (
+    MAX_TO_NOTARY,
+    TO_NOTARY,
+    Frame,
+    FrameReader,
+    Kind,
+    encode_frame,
+)
+from gateway.notary.wire.values import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from attestation.bundle import EpochEvidence
+    from gateway.notary.interface import Found
+    from gateway.notary.wire.server import WireServer
+
+_FAREWELL_SECONDS = 1.0
+_WITHOUT_REPLY = frozenset({Kind.ANNOUNCE, Kind.COUNT})
+T = TypeVar("T")
+Reply = tuple[Kind, bytes]
+
+
+class Connection(asyncio.Protocol):
+    """Reads what a worker sends, answers, and hands back what it leaves behind.
+
+    Replies that become ready in one turn of the loop leave in one write.
+    """
+
+    def __init__(self, server: WireServer) -> None:
+        self._server = server
+        self._reader = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY)
+        self._transport: asyncio.Transport | None = None
+        self._announced: dict[str, None] = {}  # in the order of their admission
+        self._sealing: set[int] = set()
+        self._questions: dict[int, asyncio.Task[None]] = {}
+        self._out: list[bytes] = []
+        self._stall: asyncio.TimerHandle | None = None
+        self._open = False
+        self._handlers: dict[Kind, Callable[[Frame], None]] = {
+            Kind.ANNOUNCE: self._announce,
+            Kind.SEAL: self._seal,
+            Kind.COUNT: self._count,
+            Kind.FIND: self._find,
+            Kind.CHALLENGE: self._challenge,
+            Kind.READ_LOG: self._read_log,
+            Kind.EPOCH: self._epoch,
+            Kind.METRICS: self._metrics,
+            Kind.CANCEL: self._cancel,
+        }
+
+    # -- asyncio ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let the peer in and tell it the boot, or hang up."""
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._server.admit(self, transport.get_extra_info("socket")):
+            self._transport.abort()
+            return
+        self._open = True
+        hello = replies.encode_hello(self._server.notary.boot, self._server.condition)
+        self._send(Kind.HELLO, 0, hello)
+
+    def data_received(self, data: bytes) -> None:
+        """Act on every frame that is whole; the first that breaks the protocol ends it."""
+        if not self._open:
+            return
+        try:
+            for frame in self._reader.feed(data):
+                self._act(frame)
+        except MalformedError as error:
+            self._hang_up(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """The worker is gone."""
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """The worker takes nothing: it is not read either, and it has so long to begin again."""
+        transport = self._require_transport()
+        if not transport.is_closing():
+            transport.pause_reading()
+        if self._stall is None:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(self._server.limits.stall_seconds, transport.abort)
+
+    def resume_writing(self) -> None:
+        """The worker took what waited."""
+        self._stop_stall_timer()
+        transport = self._require_transport()
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    # -- for the server --------------------------------------------------------------------
+
+    def send_condition(self) -> None:
+        """Tell the worker how the notary is."""
+        self._send(Kind.STATE, 0, replies.encode_condition(self._server.condition))
+
+    def close(self) -> None:
+        """End the connection; what was sent still arrives."""
+        transport = self._require_transport()
+        self._flush()
+        self._leave()
+        transport.close()
+        # A peer that takes nothing must not keep the notary from ending.
+        asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, transport.abort)
+
+    # -- frames ----------------------------------------------------------------------------
+
+    def _act(self, frame: Frame) -> None:
+        if (frame.request == 0) != (frame.kind in _WITHOUT_REPLY):
+            raise refused("a request number exactly where there is a reply")
+        self._handlers[frame.kind](frame)
+
+    def _announce(self, frame: Frame) -> None:
+        said = messages.decode_announcement(frame.payload)
+        if len(self._announced) >= self._server.limits.announced:
+            raise refused(f"at most {self._server.limits.announced} running requests")
+        try:
+            self._server.notary.announce(said)
+        except ValueError:
+            raise refused("a receipt id that was never announced before") from None
+        except NotaryUnavailable:
+            pass  # the worker hears of it when it asks for the receipt
+        self._announced[said.jti] = None
+
+    def _seal(self, frame: Frame) -> None:
+        self._require_unused(frame.request)
+        try:
+            outcome = messages.decode_outcome(frame.payload)
+        except MalformedError:
+            # The fault may be one exchange's alone.  The others on this connection go on.
+            self._take(messages.outcome_id(frame.payload))
+            work = self._refuse_outcome(messages.outcome_id(frame.payload))
+            self._start_sealing(frame.request, work)
+            return
+        self._take(outcome.jti)
+        self._start_sealing(frame.request, self._sealed(outcome))
+
+    def _count(self, frame: Frame) -> None:
+        unauthenticated, unreceipted = messages.decode_count(frame.payload)
+        for _ in range(unauthenticated):
+            self._server.notary.count_unauthenticated()
+        for _ in range(unreceipted):
+            self._server.notary.count_unreceipted()
+
+    def _find(self, frame: Frame) -> None:
+        asked = messages.decode_search(frame.payload)
+        work = self._server.notary.find(
+            asked.jti, asked.sub, wait_seconds=asked.wait_milliseconds / 1000
+        )
+        self._ask(frame.request, self._reply(work, _found_reply))
+
+    def _challenge(self, frame: Frame) -> None:
+        work = self._server.notary.challenge(messages.decode_nonce(frame.payload))
+        encode = partial(_one, Kind.CHALLENGED, replies.encode_challenge)
+        self._ask(frame.request, self._reply(work, encode))
+
+    def _read_log(self, frame: Frame) -> None:
+        work = self._server.notary.read_log(messages.decode_path(frame.payload))
+        self._ask(frame.request, self._reply(work, _data_reply))
+
+    def _epoch(self, frame: Frame) -> None:
+        work = self._server.notary.epoch(messages.decode_epoch_number(frame.payload))
+        self._ask(frame.request, self._reply(work, _epoch_reply))
+
+    def _metrics(self, frame: Frame) -> None:
+        if frame.payload:
+            raise refused("no payload")
+        self._ask(frame.request, self._reply(self._server.notary.metrics_text(), _data_reply))
+
+    def _cancel(self, frame: Frame) -> None:
+        # An answer may have crossed it, so that there is nothing to cancel.
+        task = self._questions.get(frame.request)
+        if task is not None:
+            task.cancel()
+
+    # -- work ------------------------------------------------------------------------------
+
+    def _take(self, jti: str) -> None:
+        if jti not in self._announced:
+            raise refused("an outcome of a request announced on this connection, once")
+        del self._announced[jti]
+
+    def _require_unused(self, request: int) -> None:
+        if request in self._questions or request in self._sealing:
+            raise refused("a request number that no question waits under")
+
+    def _start_sealing(self, request: int, work: Coroutine[None, None, Reply]) -> None:
+        self._sealing.add(request)
+        self._server.keep(self._answer(request, work))
+
+    def _ask(self, request: int, work: Coroutine[None, None, Reply]) -> None:
+        self._require_unused(request)
+        if len(self._questions) >= self._server.limits.questions:
+            work.close()
+            self._send(Kind.FAILED, request, replies.encode_failure(_busy()))
+            return
+        self._questions[request] = self._server.keep(self._answer(request, work))
+
+    async def _answer(self, request: int, work: Coroutine[None, None, Reply]) -> None:
+        try:
+            kind, payload = await work
+        except (AttestationError, NotaryUnavailable) as error:
+            kind, payload = Kind.FAILED, replies.encode_failure(error)
+        except Exception:  # noqa: BLE001 - a fault of the notary's must not leave a worker waiting
+            failure = NotaryUnavailable("the notary failed inside")
+            kind, payload = Kind.FAILED, replies.encode_failure(failure)
+        finally:
+            self._sealing.discard(request)
+            self._questions.pop(request, None)
+        self._send(kind, request, payload)
+
+    async def _sealed(self, outcome: messages.Outcome) -> Reply:
+        return Kind.SEALED, replies.encode_sealed(await self._server.notary.seal(outcome))
+
+    async def _refuse_outcome(self, jti: str) -> Reply:
+        await self._server.notary.abandon(jti)
+        raise NotaryUnavailable("the outcome could not be sealed as it is")
+
+    @staticmethod
+    async def _reply(work: Awaitable[T], encode: Callable[[T], Reply]) -> Reply:
+        return encode(await work)
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def _hang_up(self, error: MalformedError) -> None:
+        self._send(Kind.FAILED, 0, replies.encode_failure(error))
+        self.close()
+
+    def _leave(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._stop_stall_timer()
+        for task in tuple(self._questions.values()):
+            task.cancel()
+        announced, self._announced = self._announced, {}
+        self._server.leave(self, announced)
+
+    def _send(self, kind: Kind, request: int, payload: bytes) -> None:
+        if not self._open:
+            return
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(encode_frame(kind, request, payload))
+
+    def _flush(self) -> None:
+        transport = self._require_transport()
+        if self._out and self._open:
+            transport.write(b"".join(self._out))
+            if transport.get_write_buffer_size() > self._server.limits.write_bytes:
+                transport.abort()
+        self._out.clear()
+
+    def _stop_stall_timer(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _require_transport(self) -> asyncio.Transport:
+        if self._transport is None:
+            raise RuntimeError("the connection was never made")
+        return self._transport
+
+
+def _one(kind: Kind, encode: Callable[[T], bytes], value: T) -> Reply:
+    return kind, encode(value)
+
+
+def _found_reply(found: Found | None) -> Reply:
+    return (Kind.NOTHING, b"") if found is None else (Kind.FOUND, replies.encode_found(found))
+
+
+def _epoch_reply(epoch: EpochEvidence | None) -> Reply:
+    return (Kind.NOTHING, b"") if epoch is None else (Kind.QUOTED, replies.encode_epoch(epoch))
+
+
+def _data_reply(data: bytes | None) -> Reply:
+    return (Kind.NOTHING, b"") if data is None else (Kind.DATA, data)
+
+
+def _busy() -> UnavailableError:
+    return UnavailableError(
+        "too many questions to the notary wait already", code="busy", hint="try again later"
+    )

@@ -1,0 +1,84 @@
+"""The notary's Unix socket: where it may lie, how it is bound, and who is on its other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+from typing import Final
+
+from attestation.errors import UsageError
+
+MAX_PATH_BYTES: Final = 107
+"""What the kernel takes for the address of a Unix socket (sun_path, unix(7)), less its NUL."""
+_FOLDER_MODE: Final = 0o700
+_SOCKET_MODE: Final = 0o600
+_BACKLOG: Final = 128
+_CREDENTIALS: Final = struct.Struct("iII")
+
+
+def fits_address(path: Path) -> bool:
+    """Whether the kernel takes this path as the address of a Unix socket."""
+    return len(os.fsencode(path)) <= MAX_PATH_BYTES
+
+
+def bind_notary_socket(path: Path) -> socket.socket:
+    """Return a socket that listens at `path`, in a folder that only this user may enter.
+
+    The folder is made if there is none; a socket that no process serves any more is replaced.
+    Raises `UsageError`.
+    """
+    if not fits_address(path):
+        raise _unusable(path, f"a path of at most {MAX_PATH_BYTES} bytes", "a longer one")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        _require_private(path.parent)
+        _remove_stale(path)
+        sock.bind(os.fspath(path))
+        path.chmod(_SOCKET_MODE)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _unusable(path, "a place for a socket", error.strerror or "an I/O error") from None
+    except UsageError:
+        sock.close()
+        raise
+    return sock
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Return the user id of the process that connected, as the kernel noted it (SO_PEERCRED)."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(raw)
+    return int(uid)
+
+
+def _require_private(folder: Path) -> None:
+    state = folder.stat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
+        raise _unusable(folder, "a folder of the gateway's own user", "another owner")
+    if stat.S_IMODE(state.st_mode) & 0o077:
+        raise _unusable(folder, "a folder with mode 0700", f"{stat.S_IMODE(state.st_mode):04o}")
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return  # bind itself refuses what else stands there
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink()
+
+
+def _unusable(path: Path, expected: str, observed: str) -> UsageError:
+    return UsageError(
+        f"the notary's socket cannot be made at {path}",
+        code="notary_socket",
+        expected=expected,
+        observed=observed,
+        hint="set notary.socket to a path in a folder of mode 0700, or leave it unset",
+    )
