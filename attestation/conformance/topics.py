@@ -9,4 +9,5 @@ TOPICS = {
     "merkle": "attestation.conformance.merkle",
     "tdx": "attestation.conformance.tdx",
     "tlog-proof": "attestation.conformance.tlog_proof",
+    "tlog-tiles": "attestation.conformance.tlog_tiles",
 }

@@ -42,7 +42,7 @@ from attestation.tdx.events import EventLog, replay
 from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
 from attestation.verifier import parse_challenge, verify
-from tests.fuzz import seeds
+from tests.fuzz import logs, seeds
 from tests.fuzz.seeds import world
 
 Run = Callable[[bytes], object]
@@ -343,6 +343,13 @@ TARGETS: dict[str, Target] = {
         shape="text",
     ),
     "tlog-proof": Target(run=run_tlog_proof, seeds=lambda: [world().proof.encode()], shape="text"),
+    "tile-path": Target(run=logs.run_tile_path, seeds=lambda: logs.PATHS, shape="text"),
+    "entry-bundle": Target(
+        run=logs.run_entry_bundle, seeds=lambda: [b"\x03\x00\x02ab\x00\x00\x00\x01c", b"\x00"]
+    ),
+    "hash-tile": Target(run=logs.run_hash_tile, seeds=lambda: [bytes(64)]),
+    "log-state": Target(run=logs.run_log_state, seeds=lambda: [logs.state()], shape="json"),
+    "log-audit": Target(run=logs.run_log_audit, seeds=logs.resources),
     "quote": Target(run=run_quote, seeds=_quotes),
     "verify-quote": Target(run=run_verify_quote, seeds=_quotes),
     "pck-extension": Target(run=run_pck_extension, seeds=_pck_extension),
