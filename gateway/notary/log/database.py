@@ -1,0 +1,222 @@
+"""The sqlite file behind the receipt index: where receipts and epochs are, nothing of content.
+
+It is never the truth: every row can be made again from the segments, and whoever uses a row
+checks it against the record that it points at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE boots (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+    segment INTEGER, offset INTEGER, leaf INTEGER, digest BLOB, most INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE receipts (jti BLOB PRIMARY KEY, boot INTEGER NOT NULL, segment INTEGER NOT NULL,
+    offset INTEGER NOT NULL, leaf INTEGER NOT NULL, sub BLOB NOT NULL, digest BLOB NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE epochs (boot INTEGER NOT NULL, size INTEGER NOT NULL, number INTEGER NOT NULL,
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (boot, size)) WITHOUT ROWID;
+"""
+
+
+class IndexedReceipt(NamedTuple):
+    """Where a receipt is: its boot's folder, segment, offset and leaf; owner and digest."""
+
+    jti: bytes
+    boot: str
+    segment: int
+    offset: int
+    leaf: int
+    sub: bytes
+    digest: bytes
+
+
+class IndexedEpoch(NamedTuple):
+    """Where an epoch is, its number, the size of the tree it covers, its leaf and digest."""
+
+    boot: str
+    size: int
+    number: int
+    segment: int
+    offset: int
+    leaf: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """The last leaf of a boot that is indexed, with everything before it."""
+
+    segment: int
+    offset: int
+    leaf: int
+    digest: bytes
+
+
+class IndexDatabase:
+    """One connection.  Methods raise `sqlite3.Error`; use it from one thread at a time."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        """Open the file; with `create` an empty one gets its tables.
+
+        Raises `sqlite3.DatabaseError` for what is no index of this version.
+        """
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._prepare(create=create)
+        except sqlite3.Error:
+            self._connection.close()
+            raise
+        self._ids: dict[str, int] = {}
+
+    def _prepare(self, *, create: bool) -> None:
+        # A power loss must not tear it: rows may be lost, because they can be made again.
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.execute("PRAGMA cache_size = -16384")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0 and create:
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError("an index of another version")
+
+    def require_intact(self) -> None:
+        """Raise `sqlite3.DatabaseError` if pages of the file are damaged.  Reads all of it."""
+        (answer,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise sqlite3.DatabaseError("the index is damaged")
+
+    def receipt(self, jti: bytes) -> IndexedReceipt | None:
+        """Return where a receipt is."""
+        row = self._connection.execute(
+            "SELECT r.jti, b.name, r.segment, r.offset, r.leaf, r.sub, r.digest"
+            " FROM receipts r JOIN boots b ON b.id = r.boot WHERE r.jti = ?",
+            (jti,),
+        ).fetchone()
+        return None if row is None else IndexedReceipt(*row)
+
+    def epochs_covering(self, boot: str, leaf: int, most: int) -> list[tuple[int, int]]:
+        """Return segment and offset of the first `most` epochs of a boot that cover the leaf."""
+        return self._connection.execute(
+            "SELECT e.segment, e.offset FROM epochs e JOIN boots b ON b.id = e.boot"
+            " WHERE b.name = ? AND e.size > ? ORDER BY e.size LIMIT ?",
+            (boot, leaf, most),
+        ).fetchall()
+
+    def position(self, boot: str) -> Position | None:
+        """Return up to where a boot is indexed."""
+        row = self._connection.execute(
+            "SELECT segment, offset, leaf, digest FROM boots WHERE name = ?", (boot,)
+        ).fetchone()
+        if row is None or None in row:
+            return None
+        return Position(segment=row[0], offset=row[1], leaf=row[2], digest=row[3])
+
+    def leaves_seen(self) -> dict[str, int]:
+        """Return by boot how many leaves its log had when it was indexed, at the most."""
+        return dict(self._connection.execute("SELECT name, most FROM boots").fetchall())
+
+    def insert(
+        self,
+        boot: str,
+        receipts: Sequence[IndexedReceipt],
+        epochs: Sequence[IndexedEpoch],
+        position: Position,
+    ) -> None:
+        """Add rows of one boot and say up to where it is indexed now, in one transaction."""
+        identity = self._id(boot)
+        with _Transaction(self._connection):
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(row[0], identity, *row[2:]) for row in sorted(receipts)],
+            )
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO epochs VALUES (?, ?, ?, ?, ?)",
+                [(identity, row.size, row.number, row.segment, row.offset) for row in epochs],
+            )
+            self._connection.execute(
+                "UPDATE boots SET segment = ?, offset = ?, leaf = ?, digest = ?,"
+                " most = max(most, ?) WHERE id = ?",
+                (
+                    position.segment,
+                    position.offset,
+                    position.leaf,
+                    position.digest,
+                    position.leaf + 1,
+                    identity,
+                ),
+            )
+
+    def forget_rows(self, boot: str) -> None:
+        """Remove the rows of a boot and its position; how many leaves it had is remembered."""
+        identity = self._id(boot)
+        with _Transaction(self._connection):
+            self._connection.execute("DELETE FROM receipts WHERE boot = ?", (identity,))
+            self._connection.execute("DELETE FROM epochs WHERE boot = ?", (identity,))
+            self._connection.execute(
+                "UPDATE boots SET segment = NULL, offset = NULL, leaf = NULL, digest = NULL"
+                " WHERE id = ?",
+                (identity,),
+            )
+
+    def forget_boot(self, boot: str) -> None:
+        """Remove everything about a boot: its folder is gone."""
+        self.forget_rows(boot)
+        self._connection.execute("DELETE FROM boots WHERE name = ?", (boot,))
+        self._ids.pop(boot, None)
+
+    def forget_segments(self, boot: str, below: int) -> None:
+        """Remove the rows that point into segments of a boot below a number."""
+        identity = self._id(boot)
+        with _Transaction(self._connection):
+            for table in ("receipts", "epochs"):
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE boot = ? AND segment < ?",  # noqa: S608 - names above
+                    (identity, below),
+                )
+
+    def boots(self) -> Iterable[str]:
+        """Return the names of the boots it knows."""
+        return list(self.leaves_seen())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _id(self, boot: str) -> int:
+        known = self._ids.get(boot)
+        if known is None:
+            self._connection.execute("INSERT OR IGNORE INTO boots (name) VALUES (?)", (boot,))
+            (known,) = self._connection.execute(
+                "SELECT id FROM boots WHERE name = ?", (boot,)
+            ).fetchone()
+            self._ids[boot] = int(known)
+        return int(known)
+
+
+class _Transaction:
+    """All of a block or nothing."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        self._connection.execute("COMMIT" if failure is None else "ROLLBACK")
+
+
+def remove_database(path: Path) -> None:
+    """Remove the file and what sqlite keeps beside it.  Raises OSError."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
