@@ -1,0 +1,209 @@
+"""A disk in memory behind the notary's file layer; it can write down what it was asked."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gateway.notary.files import FileLayer, FileState
+from tests.crash.states import Image
+from tests.crash.trace import (
+    ROOT,
+    Link,
+    Note,
+    Op,
+    Rename,
+    SyncFile,
+    SyncFolder,
+    Unlink,
+    Write,
+    applied,
+)
+
+_FOLDER_MODE, _FILE_MODE = 0o700, 0o600
+
+
+class MemoryLayer(FileLayer):
+    """Every call on a disk of its own, whose root is `base`; real files are never touched.
+
+    `trace` holds what happened so far; `promise` writes down what the program told the outside.
+    """
+
+    def __init__(self, base: Path, image: Image | None = None, *, changed: float = 0.0) -> None:
+        self._base = base
+        self._changed = changed
+        self._lock = threading.RLock()
+        self._numbers = itertools.count(ROOT + 1)
+        self._descriptors = itertools.count(1000)
+        self._folders: dict[int, dict[str, int]] = {ROOT: {}}
+        self._files: dict[int, bytearray] = {}
+        self._open: dict[int, int] = {}
+        self._locked: dict[int, int] = {}
+        self.trace: list[Op] = []
+        if image is not None:
+            self._fill(image)
+
+    def promise(self, kind: str, value: Any) -> None:
+        """Note that something was released, now."""
+        with self._lock:
+            self.trace.append(Note(kind=kind, value=value))
+
+    def image(self) -> Image:
+        """Return what the disk shows to a running program."""
+        folders: set[str] = set()
+        files: dict[str, bytes] = {}
+        pending = [(ROOT, "")]
+        with self._lock:
+            while pending:
+                number, prefix = pending.pop()
+                for name, inode in self._folders[number].items():
+                    if inode in self._folders:
+                        folders.add(prefix + name)
+                        pending.append((inode, f"{prefix}{name}/"))
+                    else:
+                        files[prefix + name] = bytes(self._files[inode])
+        return Image(folders=frozenset(folders), files=files)
+
+    # -- the calls --------------------------------------------------------------------------
+
+    def make_folder(self, path: Path) -> None:
+        with self._lock:
+            self._link(path, is_folder=True)
+
+    def create(self, path: Path) -> int:
+        with self._lock:
+            return self._descriptor(self._link(path, is_folder=False))
+
+    def open(self, path: Path) -> int:
+        with self._lock:
+            return self._descriptor(self._file_at(path))
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        with self._lock:
+            number = self._open[descriptor]
+            content = self._files[number]
+            self.trace.append(Write(file=number, offset=len(content), data=bytes(data)))
+            content += data
+            return len(data)
+
+    def read_at(self, descriptor: int, length: int, offset: int) -> bytes:
+        with self._lock:
+            return bytes(self._files[self._open[descriptor]][offset : offset + length])
+
+    def size_of(self, descriptor: int) -> int:
+        with self._lock:
+            return len(self._files[self._open[descriptor]])
+
+    def sync_data(self, descriptor: int) -> None:
+        with self._lock:
+            self.trace.append(SyncFile(file=self._open[descriptor]))
+
+    def sync_folder(self, path: Path) -> None:
+        with self._lock:
+            self.trace.append(SyncFolder(folder=self._folder_at(path)))
+
+    def close(self, descriptor: int) -> None:
+        with self._lock:
+            number = self._open.pop(descriptor)
+            if self._locked.get(number) == descriptor:
+                del self._locked[number]
+
+    def rename(self, old: Path, new: Path) -> None:
+        with self._lock:
+            folder = self._folder_at(old.parent)
+            if folder != self._folder_at(new.parent):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            inode = self._number(old)
+            self._names(Rename(folder=folder, source=old.name, target=new.name, inode=inode))
+
+    def remove(self, path: Path) -> None:
+        with self._lock:
+            self._file_at(path)
+            self._names(Unlink(folder=self._folder_at(path.parent), name=path.name))
+
+    def remove_folder(self, path: Path) -> None:
+        with self._lock:
+            if self._folders[self._folder_at(path)]:
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+            self._names(Unlink(folder=self._folder_at(path.parent), name=path.name))
+
+    def list_folder(self, path: Path) -> list[str]:
+        with self._lock:
+            return list(self._folders[self._folder_at(path)])
+
+    def state(self, path: Path) -> FileState:
+        with self._lock:
+            number = self._number(path)
+            folder = number in self._folders
+            return FileState(
+                is_folder=folder,
+                is_file=not folder,
+                mode=_FOLDER_MODE if folder else _FILE_MODE,
+                size=0 if folder else len(self._files[number]),
+                changed=self._changed,
+            )
+
+    def lock_folder(self, path: Path) -> int:
+        with self._lock:
+            number = self._folder_at(path)
+            if number in self._locked:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            descriptor = self._locked[number] = self._descriptor(number)
+            return descriptor
+
+    # -- names ------------------------------------------------------------------------------
+
+    def _fill(self, image: Image) -> None:
+        for name in sorted(image.folders):
+            self._link(self._base / name, is_folder=True)
+        for name, data in image.files.items():
+            self._files[self._link(self._base / name, is_folder=False)] = bytearray(data)
+        self.trace.clear()
+
+    def _descriptor(self, number: int) -> int:
+        descriptor = next(self._descriptors)
+        self._open[descriptor] = number
+        return descriptor
+
+    def _link(self, path: Path, *, is_folder: bool) -> int:
+        folder = self._folder_at(path.parent)
+        if path.name in self._folders[folder]:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        number = next(self._numbers)
+        if is_folder:
+            self._folders[number] = {}
+        else:
+            self._files[number] = bytearray()
+        self._names(Link(folder=folder, name=path.name, inode=number, is_folder=is_folder))
+        return number
+
+    def _names(self, op: Link | Rename | Unlink) -> None:
+        applied(self._folders[op.folder], op)
+        self.trace.append(op)
+
+    def _number(self, path: Path) -> int:
+        number = ROOT
+        for part in PurePosixPath(path.relative_to(self._base)).parts:
+            entries = self._folders.get(number)
+            if entries is None:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+            if part not in entries:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            number = entries[part]
+        return number
+
+    def _folder_at(self, path: Path) -> int:
+        number = self._number(path)
+        if number not in self._folders:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        return number
+
+    def _file_at(self, path: Path) -> int:
+        number = self._number(path)
+        if number in self._folders:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        return number
