@@ -110,7 +110,7 @@ class Policy:
     """An appraisal policy; `digest` is the SHA-256 of the file it was read from.
 
     `max_age_days` bounds the age of the endorsements; `require` names checks that must pass
-    beyond the floor.
+    beyond the floor.  `require_complete` asks that the file hold every receipt of its logs.
     """
 
     digest: Digest | None
@@ -120,6 +120,7 @@ class Policy:
     platform: PlatformRules = PlatformRules()
     gpu_required: bool = False
     require_anchored: bool = True
+    require_complete: bool = False
     lineage_complete: bool = False
     require: frozenset[str] = frozenset()
 
@@ -128,9 +129,10 @@ class Policy:
         """The ids of every check that must pass: the floor, and what this policy adds."""
         floor = FLOOR if self.require_anchored else FLOOR - ANCHORING
         gpu = {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"} if self.gpu_required else set()
+        chain = {"EPOCH-CHAIN"} if self.require_complete else set()
         lineage = {"LINEAGE-COMPLETE"} if self.lineage_complete else set()
         machines = {"PLATFORM"} if self.platform != PlatformRules() else set()
-        return floor | gpu | lineage | machines | self.require
+        return floor | gpu | chain | lineage | machines | self.require
 
 
 NO_POLICY = Policy(digest=None)

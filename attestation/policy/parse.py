@@ -68,6 +68,7 @@ def parse_policy(data: bytes) -> Policy:
     """
     top = Table(_load(data))
     top.text("schema", pattern=SCHEMA)
+    log = top.table("log")
     policy = Policy(
         digest=Digest.of(data),
         tdx=_tdx(top.table("tdx")),
@@ -75,10 +76,12 @@ def parse_policy(data: bytes) -> Policy:
         max_age_days=_max_age_days(top.table("endorsements")),
         platform=_platform(top.table("platform")),
         gpu_required=_single_flag(top.table("gpu"), "required", default=False),
-        require_anchored=_single_flag(top.table("log"), "require_anchored", default=True),
+        require_anchored=_optional_flag(log, "require_anchored", default=True),
+        require_complete=_optional_flag(log, "require_complete", default=False),
         lineage_complete=_single_flag(top.table("lineage"), "require_complete", default=False),
         require=_require(top.table("require")),
     )
+    log.close()
     top.close()
     if "PLATFORM" in policy.require and policy.platform == PlatformRules():
         raise refuse("require.checks", "a [platform] table with a list beside PLATFORM")
@@ -254,9 +257,13 @@ def _check_id(value: object, path: str) -> str:
 
 
 def _single_flag(table: Table, key: str, *, default: bool) -> bool:
-    value = table.flag(key) if table.has(key) else default
+    value = _optional_flag(table, key, default=default)
     table.close()
     return value
+
+
+def _optional_flag(table: Table, key: str, *, default: bool) -> bool:
+    return table.flag(key) if table.has(key) else default
 
 
 def _optional_items(

@@ -24,6 +24,7 @@ _MEANINGS = {
     Verdict.UNAVAILABLE: "something that was needed could not be reached",
     Verdict.SIMULATED: "all checks pass, on simulated evidence that proves nothing about hardware",
 }
+_KINDS = ("epoch", "receipt")
 _LINES_PER_KIND = 4
 _WIDTH = 100
 _ID_WIDTH = max(map(len, CHECKS)) + 1
@@ -33,8 +34,8 @@ def render_text(result: AttestationResult, *, name: str) -> str:
     """Return the report on `name`, ending in a newline.
 
     A line for each check, grouped by subject; a failure or a required skip with what was
-    expected, seen, and what to do.  Of more than four receipts, those with nothing wrong are
-    summed up.  Ends with what is not proved, and the verdict with its exit code.
+    expected, seen, and what to do.  Of more than four receipts or four epochs, those with nothing
+    wrong are summed up.  Ends with what is not proved, and the verdict with its exit code.
     """
     lines = [f"{name}"]
     for subject, checks in _grouped(result.checks):
@@ -58,23 +59,31 @@ def _grouped(checks: Sequence[Check]) -> Iterable[tuple[str, list[Check]]]:
     subjects: dict[str, list[Check]] = {}
     for check in checks:
         subjects.setdefault(check.subject, []).append(check)
-    receipts = [subject for subject in subjects if subject.startswith("receipt ")]
-    quiet = [s for s in receipts if all(c.verdict is Verdict.ACCEPTED for c in subjects[s])]
-    summed = set(quiet) if len(receipts) > _LINES_PER_KIND else set()
+    summed = {kind: _quiet(kind, subjects) for kind in _KINDS}
     for subject, own in subjects.items():
-        if subject not in summed:
+        if not any(subject in quiet for quiet in summed.values()):
             yield subject, own
-    if summed:
-        yield from _summed_up([check for check in checks if check.subject in summed], len(summed))
+    for kind, quiet in summed.items():
+        if quiet:
+            alike = [check for check in checks if check.subject in quiet]
+            yield from _summed_up(alike, f"{len(quiet)} {kind}s with nothing wrong")
 
 
-def _summed_up(checks: list[Check], count: int) -> Iterable[tuple[str, list[Check]]]:
+def _quiet(kind: str, subjects: dict[str, list[Check]]) -> set[str]:
+    """Return the subjects of a kind with nothing wrong, if there are many of that kind."""
+    own = [subject for subject in subjects if subject.startswith(f"{kind} ")]
+    quiet = {s for s in own if all(c.verdict is Verdict.ACCEPTED for c in subjects[s])}
+    return quiet if len(own) > _LINES_PER_KIND else set()
+
+
+def _summed_up(checks: list[Check], title: str) -> Iterable[tuple[str, list[Check]]]:
+    count = len({check.subject for check in checks})
     first: dict[tuple[str, Status], Check] = {}
     for check in checks:
         first.setdefault((check.id, check.status), check)
     totals = Counter((check.id, check.status) for check in checks)
     yield (
-        f"{count} receipts with nothing wrong",
+        title,
         [
             Check(
                 id=check.id,

@@ -13,8 +13,7 @@ from attestation.verifier.notes import not_proved
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attestation.bundle import BootEvidence, Bundle
-    from attestation.encoding.digest import Digest
+    from attestation.bundle import BootEvidence, Bundle, EpochEvidence
     from attestation.policy import ReferenceValues
     from attestation.statement import BootStatement
     from attestation.tdx.collateral import Collateral
@@ -29,30 +28,21 @@ FILE = "file"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appraised:
     """What is known of a boot and one of its quotes after the checks; `quote` None: it did not
-    parse.
+    parse.  `epoch` is the number of the epoch whose quote it is, None for any other quote.
     """
 
     boot: BootEvidence
     quote: Quote | None
     genuine: GenuineQuote | None
+    epoch: int | None = None
 
 
 def appraise_boots(bundle: Bundle, grounds: Grounds, ledger: Ledger) -> dict[bytes, Appraised]:
-    """Make every check on the boots of a parsed bundle, and on the boots among each other.
-
-    Returns them by bootseed.
-    """
+    """Make every check on the boots of a parsed bundle, each by itself; return them by bootseed."""
     ledger.about(FILE).passed("BUNDLE", _inventory(bundle))
     appraised = [
         _boot(boot, bundle, grounds, ledger.about(boot_name(boot))) for boot in bundle.boots
     ]
-    by_quote: dict[Digest, BootEvidence] = {
-        one.quote.digest: one.boot for one in appraised if one.quote
-    }
-    successors = boot_checks.count_successors(bundle.boots)
-    for one in appraised:
-        page = ledger.about(boot_name(one.boot))
-        boot_checks.check_chain(one.boot, successors, by_quote, page)
     return {one.boot.statement.bootseed: one for one in appraised}
 
 
@@ -113,6 +103,7 @@ def conclude(
         facts={
             "quotes": [
                 {"bootseed": one.boot.statement.bootseed.hex()}
+                | ({} if one.epoch is None else {"epoch": one.epoch})
                 | quote_facts(one.quote, one.genuine)
                 for one in appraised
                 if one.quote
@@ -147,9 +138,9 @@ def boot_name(boot: BootEvidence) -> str:
     return f"boot {boot.statement.bootseed.hex()[:16]}"
 
 
-def collateral_of(boot: BootEvidence, bundle: Bundle) -> Collateral | None:
-    """Return the endorsements in the file that the boot names, None without any."""
-    return bundle.collateral.get(boot.collateral) if boot.collateral else None
+def collateral_of(item: BootEvidence | EpochEvidence, bundle: Bundle) -> Collateral | None:
+    """Return the endorsements in the file that a boot or an epoch names, None without any."""
+    return bundle.collateral.get(item.collateral) if item.collateral else None
 
 
 def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> Appraised:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.encoding import base64url
@@ -11,7 +11,6 @@ from attestation.errors import EvidenceError, MalformedError, UsageError
 from attestation.merkle.tree import leaf_hash, verify_inclusion
 from attestation.policy import NO_POLICY
 from attestation.statement import parse_challenge_statement
-from attestation.tdx.identity import identity_of
 from attestation.tdx.quote import MAX_QUOTE_BYTES
 from attestation.verifier.appraisal import (
     FILE,
@@ -22,11 +21,17 @@ from attestation.verifier.appraisal import (
     conclude,
     read_quote,
 )
-from attestation.verifier.boot import check_statement
+from attestation.verifier.bootchain import check_boot_chain
+from attestation.verifier.epochs import appraise_epochs
+from attestation.verifier.equivocation import (
+    SignedState,
+    check_equivocation,
+    find_contradictions,
+)
 from attestation.verifier.ledger import Ledger
-from attestation.verifier.platform import Grounds, anchor_for
+from attestation.verifier.platform import Grounds
+from attestation.verifier.running import find_stranger, grounds_of
 from attestation.verifier.scopes import BOOT_SCOPE
-from attestation.verifier.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +101,7 @@ def verify_challenge(
     4. the nonce is in the tree that the statement names
     5. endorsements, TCB, attributes, module, platform, measurements and event log, by the checks
        that the boot's quote goes through
+    6. the log of the statement does not contradict the epochs in the bundle, if there are any
 
     A result that is accepted says that this boot ran after the nonce was drawn.  It does not say
     who is at the other end of a connection.  Raises `UsageError` for another number of boots,
@@ -105,19 +111,25 @@ def verify_challenge(
     _require_nonce(nonce)
     grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
     ledger = Ledger((grounds.policy.required & BOOT_SCOPE) | {"NONCE"})
-    (known,) = appraise_boots(bundle, grounds, ledger).values()
+    boots = appraise_boots(bundle, grounds, ledger)
+    epochs = appraise_epochs(bundle, boots, grounds, ledger)
+    check_boot_chain(boots.values(), epochs.quoted, ledger)
+    (known,) = boots.values()
     page = ledger.about(SUBJECT)
-    own = grounds
-    if known.quote is not None:
-        # One boot is certified under one root: a second one that the caller accepts as well
-        # could have made a quote with the same measurements and the same platform's name.
-        own = replace(grounds, anchors=(anchor_for(known.quote, grounds.anchors),))
+    own = grounds_of(known, grounds)
     quote, genuine = read_quote(challenge.quote, collateral_of(boot, bundle), own, page)
     _check_statement(challenge.statement, quote, known, page)
     _check_nonce(challenge, nonce, page)
     appraise_domain(genuine, boot, own, page)
+    if epochs.quoted:
+        states = [epoch.state for epoch in epochs.quoted]
+        if genuine is not None and "BOOT-STATEMENT" not in page.flaws:
+            states.append(_state(challenge.statement))
+        contradictions = find_contradictions((), epochs.quoted, states)
+        check_equivocation(contradictions, len(states), ledger.about(FILE))
     ledger.close(FILE)
-    return conclude(ledger, grounds, (known, Appraised(boot=boot, quote=quote, genuine=genuine)))
+    answered = Appraised(boot=boot, quote=quote, genuine=genuine)
+    return conclude(ledger, grounds, (known, *epochs.appraised, answered))
 
 
 def _check_statement(
@@ -127,15 +139,20 @@ def _check_statement(
     if quote is None or known.quote is None:
         page.skipped("BOOT-STATEMENT", "the challenge's or the boot's quote could not be read")
         return
-    wrong = _unequal(_named_by(known.boot, known.quote), _named_in(statement))
-    if wrong:
-        _reject(wrong, "the challenge was answered by another boot", page)
-        return
-    wrong = _unequal(identity_of(known.quote), identity_of(quote))
-    if wrong:
-        _reject(wrong, "the challenge was answered in another trust domain or platform", page)
-        return
-    check_statement(statement, quote, page)
+    complaint = find_stranger("challenge", statement, quote, known, known.quote)
+    if complaint is None:
+        page.passed("BOOT-STATEMENT", "REPORTDATA is the statement's hash")
+    else:
+        page.contradicted("BOOT-STATEMENT", complaint)
+
+
+def _state(statement: ChallengeStatement) -> SignedState:
+    return SignedState(
+        bootseed=statement.bootseed,
+        size=statement.size,
+        root=statement.root.value,
+        source="the challenge",
+    )
 
 
 def _check_nonce(challenge: ChallengeEvidence, nonce: bytes, page: Page) -> None:
@@ -152,47 +169,6 @@ def _check_nonce(challenge: ChallengeEvidence, nonce: bytes, page: Page) -> None
         page.refused("NONCE", error, hint="ask again with a new nonce")
         return
     page.passed("NONCE", f"nonce {challenge.index + 1} of {challenge.count} under the quoted root")
-
-
-def _named_by(boot: BootEvidence, quote: Quote) -> dict[str, bytes | int | None]:
-    return {
-        "bootseed": boot.statement.bootseed,
-        "keyset_digest": boot.statement.keyset_digest.value,
-        "boot_quote_digest": quote.digest.value,
-    }
-
-
-def _named_in(statement: ChallengeStatement) -> dict[str, bytes | int | None]:
-    return {
-        "bootseed": statement.bootseed,
-        "keyset_digest": statement.keyset_digest.value,
-        "boot_quote_digest": statement.boot_quote_digest.value,
-    }
-
-
-def _unequal(
-    expected: dict[str, bytes | int | None], seen: dict[str, bytes | int | None]
-) -> dict[str, tuple[str, str]]:
-    return {
-        name: (_shown(value), _shown(seen[name]))
-        for name, value in expected.items()
-        if value != seen[name]
-    }
-
-
-def _shown(value: bytes | int | None) -> str:
-    if isinstance(value, bytes):
-        return short(value)
-    return "none" if value is None else f"{value:#x}"
-
-
-def _reject(wrong: dict[str, tuple[str, str]], reason: str, page: Page) -> None:
-    page.rejected(
-        "BOOT-STATEMENT",
-        reason,
-        expected="; ".join(f"{name} {expected}" for name, (expected, _) in wrong.items()),
-        observed="; ".join(f"{name} {seen}" for name, (_, seen) in wrong.items()),
-    )
 
 
 def _node(item: object) -> bytes:

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.result import Check, Status, Verdict
+from attestation.verifier.words import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from attestation.errors import AttestationError
 
 _FAULTS = {fault.exit_code: fault for fault in Verdict}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """What contradicts what in a piece of evidence, before it is known which check that fails."""
+
+    reason: str
+    expected: str
+    observed: str
+
+
+def unequal(
+    reason: str, expected: Mapping[str, object], seen: Mapping[str, object]
+) -> Complaint | None:
+    """Return the complaint that names the members of `expected` which differ from `seen`.
+
+    Whole values are compared; bytes are then shown by their beginning.
+    """
+    wrong = [name for name, value in expected.items() if value != seen[name]]
+    if not wrong:
+        return None
+    return Complaint(
+        reason=reason,
+        expected="; ".join(f"{name} {shown(expected[name])}" for name in wrong),
+        observed="; ".join(f"{name} {shown(seen[name])}" for name in wrong),
+    )
 
 
 class Ledger:
@@ -40,14 +70,18 @@ class Ledger:
 
 
 class Page:
-    """What is written about one subject; `made` are the ids written on this very page."""
+    """What is written about one subject; `made` are the ids written on this very page.
 
-    __slots__ = ("_ledger", "made", "subject")
+    `flaws` are those of them that keep the subject from being accepted, in order.
+    """
+
+    __slots__ = ("_ledger", "flaws", "made", "subject")
 
     def __init__(self, ledger: Ledger, subject: str) -> None:
         self._ledger = ledger
         self.subject = subject
         self.made: set[str] = set()
+        self.flaws: list[str] = []
 
     def passed(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
         """The check was made and holds."""
@@ -77,6 +111,12 @@ class Page:
     def rejected(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
         """The evidence contradicts itself or its signatures."""
         self._fail(id_, Verdict.REJECTED, reason, expected, observed, "")
+
+    def contradicted(self, id_: str, complaint: Complaint) -> None:
+        """Like `rejected`, for a complaint that was found elsewhere."""
+        self.rejected(
+            id_, complaint.reason, expected=complaint.expected, observed=complaint.observed
+        )
 
     def not_accepted(
         self, id_: str, reason: str, *, expected: str = "", observed: str = "", hint: str = ""
@@ -137,4 +177,6 @@ class Page:
 
     def _put(self, check: Check) -> None:
         self.made.add(check.id)
+        if check.verdict is not Verdict.ACCEPTED:
+            self.flaws.append(check.id)
         self._ledger.write(check)

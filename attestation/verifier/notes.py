@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attestation.policy import PlatformRules
 from attestation.result import Check, Status
+from attestation.verifier.scopes import LOG_SUBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +34,14 @@ _SOME_NONCE = "freshness not proved for {open} of {all} receipts: their nonce wa
 _NOT_ANCHORED = (
     "order and completeness: {open} of {all} receipts are not anchored in a quoted log; "
     "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
+)
+_NOT_COMPLETE = (
+    "completeness: that no receipt was left out of this file; only a file with every receipt below "
+    "a quoted size shows that (docs/verifying.md, a range audit)"
+)
+_NO_END = (
+    "what came after the newest quoted state of a log in this file: the host can stop a boot "
+    "before its last receipts are quoted"
 )
 _NO_PLATFORM = "which machine: no platform list was applied, any certified machine would do"
 _NO_MACHINE = "which machine: the policy's platform list was not met, or could not be applied"
@@ -81,7 +90,12 @@ def _freshness(checks: Iterable[Check], receipts: set[str]) -> list[str]:
 
 def _anchoring(checks: Iterable[Check], receipts: set[str]) -> list[str]:
     missing = len(receipts - _subjects(checks, "EPOCH-QUOTE", Status.PASS))
-    return [_NOT_ANCHORED.format(open=missing, all=len(receipts))] if missing else []
+    notes = [_NOT_ANCHORED.format(open=missing, all=len(receipts))] if missing else []
+    if missing == len(receipts):
+        return notes
+    logs = {check.subject for check in checks if check.subject.startswith(LOG_SUBJECT)}
+    complete = logs <= _subjects(checks, "EPOCH-CHAIN", Status.PASS)
+    return [*notes, *([] if complete else [_NOT_COMPLETE]), _NO_END]
 
 
 def _subjects(checks: Iterable[Check], id_: str, status: Status) -> set[str]:

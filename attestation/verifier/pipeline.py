@@ -17,14 +17,23 @@ from attestation.verifier.appraisal import (
     conclude,
     quote_facts,
 )
+from attestation.verifier.audit import audit_logs
 from attestation.verifier.bodies import check_bodies
+from attestation.verifier.bootchain import check_boot_chain
+from attestation.verifier.chain import check_epoch_chains
 from attestation.verifier.contents import NOTHING, Contents
+from attestation.verifier.epochs import appraise_epochs, epoch_facts
+from attestation.verifier.equivocation import (
+    Sealed,
+    check_equivocation,
+    find_contradictions,
+    states_of,
+)
 from attestation.verifier.ledger import Ledger
-from attestation.verifier.log import Sealed, check_equivocation, check_inclusion, skip_inclusion
+from attestation.verifier.log import check_inclusion, skip_inclusion
 from attestation.verifier.notes import not_proved
 from attestation.verifier.platform import Grounds
 from attestation.verifier.scopes import BOOT_SCOPE, QUOTE_SCOPE
-from attestation.verifier.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from attestation.bundle import Bundle, BundledReceipt
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
+    from attestation.verifier.epochs import Epochs
 
 _LATER = "this version does not make this check"
 
@@ -47,12 +57,14 @@ def verify(
 
     1. every boot: quote format, genuine, endorsements, TCB, attributes, module, measurements,
        event log, platform, statement, keyset
-    2. the boots among each other
-    3. every receipt: format, signature, binding to one boot, nonce, channel, bodies, model
-    4. every receipt's place in the log
-    5. the receipts among each other
-    6. whatever else is in the file, or was given beside it, and that no check covered
-    7. every required check that nothing above has made
+    2. every epoch: its quote by the same checks, that it speaks for this boot and this checkpoint
+    3. the boots among each other
+    4. every receipt: format, signature, binding to one boot, nonce, channel, bodies, model
+    5. every receipt's place in the log, and the epoch that was quoted over it
+    6. the epochs of each boot among each other, and whether receipts of theirs are missing
+    7. everything that was signed or quoted among each other
+    8. whatever else is in the file, or was given beside it, and that no check covered
+    9. every required check that nothing above has made
 
     `policy` None is the floor with its defaults: at best INCOMPLETE.  `contents` are the bodies,
     nonces and channel keys known beside the bundle, by receipt id; bodies of a receipt that is
@@ -62,16 +74,36 @@ def verify(
     grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
     ledger = Ledger(grounds.policy.required)
     appraised = appraise_boots(bundle, grounds, ledger)
+    epochs = appraise_epochs(bundle, appraised, grounds, ledger)
+    continued = check_boot_chain(appraised.values(), epochs.quoted, ledger)
     sealed = [
         one
         for item in bundle.receipts
-        if (one := _receipt(item, appraised, contents.get(item.jti, NOTHING), ledger))
+        if (one := _receipt(item, appraised, epochs, contents.get(item.jti, NOTHING), ledger))
     ]
-    check_equivocation(sealed, ledger.about(FILE))
+    check_epoch_chains(epochs.quoted, ledger)
+    states = [*(epoch.state for epoch in epochs.quoted), *continued, *states_of(sealed)]
+    contradictions = [
+        *find_contradictions(sealed, epochs.quoted, states),
+        *audit_logs(
+            bundle.boots,
+            sealed,
+            epochs.quoted,
+            states,
+            ledger,
+            demanded=grounds.policy.require_complete,
+        ),
+    ]
+    check_equivocation(contradictions, len(sealed) + len(states), ledger.about(FILE))
     _uncovered(bundle, contents, ledger)
     ledger.close(FILE)
-    shown = [receipts.receipt_facts(item.receipt) for item in bundle.receipts]
-    return conclude(ledger, grounds, tuple(appraised.values()), receipts=shown)
+    return conclude(
+        ledger,
+        grounds,
+        (*appraised.values(), *epochs.appraised),
+        epochs=[epoch_facts(epoch) for epoch in epochs.quoted],
+        receipts=[receipts.receipt_facts(item.receipt) for item in bundle.receipts],
+    )
 
 
 def verify_boots(
@@ -79,13 +111,14 @@ def verify_boots(
 ) -> AttestationResult:
     """Return what the boots of `bundle` prove, before there is any receipt.
 
-    Steps 1, 2 and 7 of `verify`; what receipts and the log have to pass is not asked for.
+    Steps 1, 3 and 9 of `verify`; what epochs, receipts and the log have to pass is not asked for.
     """
     grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
     ledger = Ledger(grounds.policy.required & BOOT_SCOPE)
     appraised = appraise_boots(bundle, grounds, ledger)
+    check_boot_chain(appraised.values(), (), ledger)
     ledger.close(FILE)
-    return conclude(ledger, grounds, tuple(appraised.values()), receipts=[])
+    return conclude(ledger, grounds, tuple(appraised.values()), epochs=[], receipts=[])
 
 
 def verify_raw_quote(
@@ -140,6 +173,7 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
 def _receipt(
     item: BundledReceipt,
     appraised: Mapping[bytes, Appraised],
+    epochs: Epochs,
     contents: Contents,
     ledger: Ledger,
 ) -> Sealed | None:
@@ -160,17 +194,12 @@ def _receipt(
     if known is None:
         skip_inclusion(page)
     else:
-        checkpoint = check_inclusion(item, known.boot, page)
+        checkpoint = check_inclusion(item, known.boot, epochs, page)
     return Sealed(receipt=receipt, checkpoint=checkpoint) if signed else None
 
 
 def _uncovered(bundle: Bundle, contents: Mapping[str, Contents], ledger: Ledger) -> None:
     """Name what the file holds and no check covers: it must not ride along with a verdict."""
-    for epoch in bundle.epochs:
-        statement = epoch.statement
-        page = ledger.about(f"epoch {statement.epoch} of boot {short(statement.bootseed)}")
-        page.lacking("EPOCH-QUOTE", _LATER, hint="leave epochs out of the bundle for now")
-        page.lacking("EPOCH-CHAIN", _LATER)
     if bundle.tasks:
         ledger.about(FILE).lacking("LINEAGE-COMPLETE", f"task records: {_LATER}")
     for boot in bundle.boots:

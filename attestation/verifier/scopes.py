@@ -1,4 +1,4 @@
-"""Which required checks apply when there is less to look at than a whole bundle."""
+"""Which required checks apply to less than a whole bundle, and whom checks are about."""
 
 from attestation.checks import QUOTE_FLOOR
 
@@ -15,3 +15,6 @@ BOOT_SCOPE = QUOTE_SCOPE | {
     "GPU-BINDING",
 }
 """The boots of a bundle without its receipts."""
+
+LOG_SUBJECT = "log of "
+"""How the subject of a log's completeness begins; the boot's name follows."""

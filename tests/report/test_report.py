@@ -74,7 +74,8 @@ def test_refusal_names_the_checks_it_follows_from() -> None:
         "because of QUOTE-GENUINE\n"
     )
     incomplete = GATEWAY.verify(policy=GATEWAY.policy(log=""))
-    assert "because of EPOCH-QUOTE (2 times), LOG-INCLUSION (2 times)" in render_text(
+    assert "because of LOG-INCLUSION (2 times), LOG-CHECKPOINT (2 times), "
+        "EPOCH-QUOTE (2 times)" in render_text(
         incomplete, name="x"
     )
 

@@ -199,7 +199,7 @@ class Gateway:
             quote_digest=self.quote_digest,
             log_origin=self.origin,
             index=index,
-            admission=index,
+            admission=index - 1,
             call=0,
             previous=None,
         )

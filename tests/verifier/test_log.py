@@ -98,7 +98,7 @@ def test_proof_without_its_boot_is_left_open() -> None:
     ("context", "what"),
     [
         ({"index": 1}, "index"),
-        ({"admission": 1}, "admission"),
+        ({"admission": 0}, "admission"),
     ],
 )
 def test_two_receipts_in_one_place_are_equivocation(context: dict[str, Any], what: str) -> None:

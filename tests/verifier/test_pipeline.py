@@ -28,7 +28,6 @@ from attestation.verifier.domain import check_attributes
 from attestation.verifier.ledger import Ledger
 from attestation.verifier.words import instant, short
 from gateway.attester.simulated.facts import Domain, Writing
-from tests.bundle.test_bundle import epoch_of
 from tests.support.bundles import NOW, Gateway, failed, open_checks, the_check
 
 HEALTHY = Gateway()
@@ -88,12 +87,6 @@ def test_check_that_a_policy_requires_and_nobody_makes_is_open(id_: str) -> None
 )
 def test_tables_that_ask_for_later_checks_are_never_ignored(more: str, ids: set[str]) -> None:
     assert open_checks(HEALTHY.verify(policy=HEALTHY.policy(more=more))) == ids
-
-
-def test_epochs_are_named_as_unchecked() -> None:
-    result = HEALTHY.verify(bundle=HEALTHY.bundle(epochs=[epoch_of(HEALTHY)]))
-    assert result.verdict is Verdict.INCOMPLETE
-    assert open_checks(result) == {"EPOCH-QUOTE", "EPOCH-CHAIN"}
 
 
 def test_task_records_are_named_as_unchecked() -> None:
