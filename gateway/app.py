@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppParts:
-    """What an application is made of.  `monotonic` gives steady seconds."""
+    """What an application is made of.  `monotonic` gives steady seconds.
+
+    `share` is how many processes like this one divide a key's refusals among them.
+    """
 
     notary: Notary
     keys: KeyStore
     upstream: Upstream
     events: Events
     monotonic: Callable[[], float]
+    share: int = 1
 
 
 def build_app(settings: Settings, parts: AppParts) -> Asgi:
@@ -58,7 +62,9 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
             max_n=limits.max_n,
         ),
         engine_name=settings.upstream.engine,
-        refusals=RefusalBudget(per_second=limits.refusals_per_second, clock=parts.monotonic),
+        refusals=RefusalBudget(
+            per_second=limits.refusals_per_second / parts.share, clock=parts.monotonic
+        ),
         report=report,
     )
     control_parts = ControlParts(notary=parts.notary, keys=parts.keys, upstream=parts.upstream)

@@ -1,4 +1,7 @@
-"""A gateway that runs: every part opened in order, and closed in the other."""
+"""A gateway that runs: every part opened in order, and closed in the other.
+
+`Gateway` is all of it in one process.  `gateway.processes` puts the same parts into several.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
 
 if TYPE_CHECKING:
-    from gateway.notary.interface import Boot
+    import socket
+
+    from gateway.api.admin import CertifiableTls, ReadMetrics
+    from gateway.notary.interface import Boot, Notary
     from gateway.settings import Settings
     from gateway.settings.model import UpstreamSettings
     from gateway.telemetry.events import Events
@@ -33,6 +39,80 @@ class Addresses:
 
     public: str
     admin: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeParts:
+    """What one process that serves callers is made of; `share` is how many there are."""
+
+    settings: Settings
+    notary: Notary
+    keys: KeyStore
+    events: Events
+    tls: BootTls | None
+    share: int = 1
+
+
+async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket) -> EdgeServer:
+    """Serve the whole HTTP surface on a bound socket; `stack` closes it again."""
+    settings = parts.settings
+    upstream = _upstream_of(settings.upstream)
+    stack.callback(upstream.close)
+    app = build_app(
+        settings,
+        AppParts(
+            notary=parts.notary,
+            keys=parts.keys,
+            upstream=upstream,
+            events=parts.events,
+            monotonic=time.monotonic,
+            share=parts.share,
+        ),
+    )
+    server = EdgeServer(
+        app,
+        sock,
+        tls=parts.tls,
+        limits=_connection_limits(settings),
+        drain_seconds=settings.limits.drain_seconds,
+    )
+    await server.start()
+    stack.push_async_callback(server.stop)
+    return server
+
+
+async def open_admin(
+    stack: AsyncExitStack,
+    settings: Settings,
+    read_metrics: ReadMetrics,
+    tls: CertifiableTls | None,
+) -> str | None:
+    """Serve the admin listener if one is set, and return its address."""
+    admin = settings.admin
+    if admin.port is None:
+        return None
+    sock = bind(Listen(host=admin.host, port=admin.port), None)
+    stack.callback(sock.close)
+    app = build_admin_app(read_metrics, tls)
+    server = EdgeServer(app, sock, limits=_connection_limits(settings), drain_seconds=1.0)
+    await server.start()
+    stack.push_async_callback(server.stop)
+    return url_of(sock, None)
+
+
+class OwnTls:
+    """The TLS key of a gateway in one process, for the admin listener."""
+
+    def __init__(self, tls: BootTls) -> None:
+        self._tls = tls
+
+    def csr(self) -> bytes:
+        """Return a certificate request in PEM."""
+        return self._tls.csr()
+
+    async def install(self, chain_pem: bytes) -> int:
+        """Use this chain from the next handshake on."""
+        return self._tls.install(chain_pem)
 
 
 class Gateway:
@@ -50,6 +130,7 @@ class Gateway:
         self._ended = asyncio.Event()
         self.metrics = Metrics()
         self._notary: LocalNotary | None = None
+        self._server: EdgeServer | None = None
         self._addresses: Addresses | None = None
 
     @classmethod
@@ -94,12 +175,17 @@ class Gateway:
         """Accept nothing new, let requests end or cut them, seal what is left, close."""
         await self._stack.aclose()
 
+    def cut(self) -> None:
+        """End the requests that `stop` still waits for."""
+        if self._server is not None:
+            self._server.cut()
+
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self._settings
-        tls = _tls_of(settings)
-        sock = bind(_listen_of(settings), tls)
+        tls = new_tls(settings)
+        sock = bind_public(settings, tls)
         stack.callback(sock.close)
-        keys = KeyStore(settings.access.keys_file, Clocks(wall=time.time, monotonic=time.monotonic))
+        keys = load_key_store(settings)
         parts = open_notary_parts(
             settings,
             tls_spki=() if tls is None else (tls.spki_sha256,),
@@ -109,67 +195,55 @@ class Gateway:
         )
         self._notary = notary = await LocalNotary.start(parts)
         stack.push_async_callback(notary.close)
-        upstream = _upstream_of(settings.upstream)
-        stack.callback(upstream.close)
-        app = build_app(
-            settings,
-            AppParts(
-                notary=notary,
-                keys=keys,
-                upstream=upstream,
-                events=self._events,
-                monotonic=time.monotonic,
-            ),
-        )
-        limits = _connection_limits(settings)
-        server = EdgeServer(
-            app, sock, tls=tls, limits=limits, drain_seconds=settings.limits.drain_seconds
-        )
-        admin = await self._open_admin(stack, tls, limits)
-        await server.start()
-        stack.push_async_callback(server.stop)
-        self._addresses = Addresses(public=_url(server, tls), admin=admin)
-        self._announce()
-
-    async def _open_admin(
-        self, stack: AsyncExitStack, tls: BootTls | None, limits: ConnectionLimits
-    ) -> str | None:
-        admin = self._settings.admin
-        if admin.port is None:
-            return None
-        sock = bind(Listen(host=admin.host, port=admin.port), None)
-        stack.callback(sock.close)
-        server = EdgeServer(
-            build_admin_app(self.metrics, tls), sock, limits=limits, drain_seconds=1.0
-        )
-        await server.start()
-        stack.push_async_callback(server.stop)
-        return _url(server, None)
-
-    def _announce(self) -> None:
-        boot, addresses = self.boot, self.addresses
-        self._events.emit(
-            "boot.started",
-            origin=boot.log_origin,
-            keyset_digest=boot.keyset_digest.hex,
-            provider=boot.provider,
-        )
-        self._events.emit("listening", address=addresses.public)
+        own = None if tls is None else OwnTls(tls)
+        admin = await open_admin(stack, settings, notary.metrics_text, own)
+        edge = EdgeParts(settings=settings, notary=notary, keys=keys, events=self._events, tls=tls)
+        self._server = await open_edge(stack, edge, sock)
+        self._addresses = Addresses(public=url_of(sock, tls), admin=admin)
+        announce_start(self._events, self.boot, self.addresses)
 
     def _on_end(self, reason: str) -> None:
         self._events.emit("boot.ended", reason=reason)
         self._ended.set()
 
 
-def _tls_of(settings: Settings) -> BootTls | None:
+def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
+    """Log that a boot began and where it listens."""
+    events.emit(
+        "boot.started",
+        origin=boot.log_origin,
+        keyset_digest=boot.keyset_digest.hex,
+        provider=boot.provider,
+    )
+    events.emit("listening", address=addresses.public)
+
+
+def load_key_store(settings: Settings) -> KeyStore:
+    """Read the keys file; raises what prevents it."""
+    return KeyStore(settings.access.keys_file, Clocks(wall=time.time, monotonic=time.monotonic))
+
+
+def new_tls(settings: Settings) -> BootTls | None:
+    """Draw the TLS key of a boot, None where TLS is off."""
     if settings.tls.mode == "off":
         return None
     return BootTls.generate(settings.tls.names, now=int(time.time()))
 
 
-def _listen_of(settings: Settings) -> Listen:
+def bind_public(settings: Settings, tls: BootTls | None) -> socket.socket:
+    """Bind the address callers use; see `bind`."""
     listen = settings.listen
-    return Listen(host=listen.host, port=listen.port, uds=listen.uds)
+    return bind(Listen(host=listen.host, port=listen.port, uds=listen.uds), tls)
+
+
+def url_of(sock: socket.socket, tls: BootTls | None) -> str:
+    """Return the address of a bound socket as a URL."""
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host, port = name[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if tls is None else 'https'}://{shown}:{port}"
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
@@ -198,12 +272,3 @@ def _address_of(settings: UpstreamSettings) -> EngineAddress:
     if settings.url is not None:
         return parse_engine_url(settings.url)
     return EngineAddress(path=str(settings.uds))
-
-
-def _url(server: EdgeServer, tls: BootTls | None) -> str:
-    address = server.address
-    if isinstance(address, str):
-        return f"unix:{address}"
-    host, port = address
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'http' if tls is None else 'https'}://{shown}:{port}"

@@ -14,7 +14,9 @@ from gateway.settings.model import is_loopback
 from gateway.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from gateway.telemetry.metrics import Metrics
+    from collections.abc import Awaitable, Callable
+
+    ReadMetrics = Callable[[], Awaitable[bytes]]
 
 CHAIN_TYPE: Final = "application/pem-certificate-chain"
 _MAX_CHAIN_BYTES: Final = 1 << 17
@@ -26,15 +28,18 @@ class CertifiableTls(Protocol):
     def csr(self) -> bytes:
         """Return a PEM certificate signing request for the boot's key."""
 
-    def install(self, chain_pem: bytes) -> int:
+    async def install(self, chain_pem: bytes) -> int:
         """Use this chain from now on; refuses one over another key.
 
-        Returns the number of certificates in it.
+        Returns the number of certificates in it, once every process uses them.
         """
 
 
-def build_admin_app(metrics: Metrics, tls: CertifiableTls | None) -> FastAPI:
-    """Return the admin app; without TLS there is no certificate to install."""
+def build_admin_app(read_metrics: ReadMetrics, tls: CertifiableTls | None) -> FastAPI:
+    """Return the admin app; without TLS there is no certificate to install.
+
+    `read_metrics` returns Prometheus text; what it raises is answered as on every route.
+    """
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -43,7 +48,7 @@ def build_admin_app(metrics: Metrics, tls: CertifiableTls | None) -> FastAPI:
         dependencies=[Depends(_require_loopback_host)],
     )
     install_error_handlers(app)
-    app.include_router(_metrics_routes(metrics))
+    app.include_router(_metrics_routes(read_metrics))
     app.include_router(_tls_routes(tls))
     return app
 
@@ -55,12 +60,12 @@ def _require_loopback_host(request: Request) -> None:
         raise ApiError(421, "host", "the admin listener answers to loopback names only")
 
 
-def _metrics_routes(metrics: Metrics) -> APIRouter:
+def _metrics_routes(read_metrics: ReadMetrics) -> APIRouter:
     router = APIRouter()
 
     @router.get("/metrics")
-    async def read_metrics() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
+    async def metrics() -> Response:
+        return Response(await read_metrics(), media_type=CONTENT_TYPE)
 
     return router
 
@@ -83,7 +88,7 @@ def _tls_routes(tls: CertifiableTls | None) -> APIRouter:
             raise ApiError(415, "content_type", f"expected {CHAIN_TYPE}")
         chain = await _bounded_body(request)
         try:
-            count = tls.install(chain)
+            count = await tls.install(chain)
         except AttestationError as error:
             raise ApiError(400, error.code or "certificate", str(error)) from None
         return JSONResponse({"certificates": count})

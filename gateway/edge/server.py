@@ -193,6 +193,13 @@ class EdgeServer:
             await asyncio.wait(left, timeout=_LAST_WORDS_SECONDS)
         self._sock.close()
 
+    def cut(self) -> None:
+        """End what `stop` still waits for; every request says so and is sealed."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        for task in tuple(self._server.server_state.tasks):
+            task.cancel()
+
     async def wait(self) -> None:
         """Return when serving has ended."""
         if self._task is not None:

@@ -37,6 +37,7 @@ class BootTls:
         self._key = key
         self._names = tuple(names)
         self._context = _new_context()
+        self._chain: Sequence[x509.Certificate] = ()
 
     @classmethod
     def generate(cls, names: Sequence[str], *, now: int) -> BootTls:
@@ -55,6 +56,36 @@ class BootTls:
         tls = cls(ec.generate_private_key(ec.SECP256R1()), names)
         tls._load(tls._self_signed(datetime.fromtimestamp(now, UTC)))
         return tls
+
+    @classmethod
+    def restore(cls, *, key_pem: bytes, chain_pem: bytes, names: Sequence[str]) -> BootTls:
+        """Return the identity that `key_pem` and `chain_pem` of another process show.
+
+        For processes of one boot only: whoever has the key is the boot's TLS end.
+        """
+        key = serialization.load_pem_private_key(key_pem, password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise UsageError("the TLS key is of another kind", code="tls_key", expected="ECDSA")
+        tls = cls(key, names)
+        tls._load(_parse_chain(chain_pem))
+        return tls
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in the self-signed certificate and in the certificate request."""
+        return self._names
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key in PKCS #8 PEM, without encryption: never for a file or a log."""
+        return self._key.private_bytes(
+            _PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The certificates in use, leaf first."""
+        return b"".join(certificate.public_bytes(_PEM) for certificate in self._chain)
 
     @property
     def spki_sha256(self) -> Digest:
@@ -95,10 +126,7 @@ class BootTls:
     def _load(self, chain: Sequence[x509.Certificate]) -> None:
         # load_cert_chain only takes file names.  A memfd has one under /proc and no storage: the
         # key exists in this process's memory and nowhere else.
-        pem = b"".join(certificate.public_bytes(_PEM) for certificate in chain)
-        pem += self._key.private_bytes(
-            _PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        pem = b"".join(certificate.public_bytes(_PEM) for certificate in chain) + self.key_pem
         descriptor = os.memfd_create("tls", os.MFD_CLOEXEC)
         try:
             with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -106,6 +134,7 @@ class BootTls:
             self._context.load_cert_chain(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
+        self._chain = tuple(chain)
 
     def _self_signed(self, now: datetime) -> list[x509.Certificate]:
         subject = self._subject()

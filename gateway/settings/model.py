@@ -123,6 +123,9 @@ class NotarySettings(Section):
     """The log of receipts and the life of its keys."""
 
     data_dir: Path = unmeasured(REQUIRED, "folder for receipts and leaves, mode 0700")
+    socket: Path | None = unmeasured(
+        None, "Unix socket between notary and workers; without one, in a fresh temporary folder"
+    )
     keyset_days: int = measured(30, "days after which this boot's keys end", ge=1, le=366)
     retain_days: int = unmeasured(
         365, "days after which receipts and logs are deleted", ge=1, le=36_600
@@ -130,6 +133,11 @@ class NotarySettings(Section):
     max_tasks: int = unmeasured(
         250_000, "tasks whose call numbers are remembered", ge=1, le=100_000_000
     )
+
+    @field_validator("socket")
+    @classmethod
+    def _absolute(cls, socket: Path | None) -> Path | None:
+        return _require_absolute(socket)
 
 
 class LogSettings(Section):
@@ -212,6 +220,7 @@ class Settings(BaseSettings):
     )
 
     name: str = measured("gateway.local", "name in receipts and of the log", pattern=_NAME)
+    workers: int = unmeasured(1, "worker processes; 0 serves in one process", ge=0, le=64)
     listen: ListenSettings = ListenSettings()
     tls: TlsSettings = TlsSettings()
     upstream: UpstreamSettings

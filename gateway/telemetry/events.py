@@ -37,8 +37,11 @@ NUMBER: Final = _number
 EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "provider": CODE},
     "boot.ended": {"reason": CODE},
+    "epoch.failed": {"reason": CODE},
     "listening": {"address": ADDRESS},
     "stopping": {"signal": NUMBER},
+    "worker.died": {"worker": NUMBER, "code": NUMBER},
+    "worker.started": {"worker": NUMBER, "pid": NUMBER},
     "internal_error": {"kind": CODE},
 }
 

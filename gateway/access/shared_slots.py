@@ -1,0 +1,77 @@
+"""Running requests per key, counted over all workers of one gateway.
+
+Every worker has a column of counters in memory that all of them map, and writes to no other, so
+that no lock is needed.  A key's bucket is part of its digest; a sum over the columns is what the
+key has running.
+
+Two things are accepted.  Workers that look in the same instant may each take the last slot: a
+key may exceed its grant by fewer requests than there are workers.  Two keys that share one of
+four million buckets share its count.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Final
+
+from gateway.access.slots import Slots
+
+if TYPE_CHECKING:
+    from attestation.encoding.digest import Digest
+    from gateway.access.principal import Principal
+
+_BUCKETS: Final = 1 << 22
+_COUNTER_BYTES: Final = 2
+_COLUMN_BYTES: Final = _BUCKETS * _COUNTER_BYTES
+_MOST: Final = (1 << 16) - 1
+
+
+def create_slots(workers: int) -> int:
+    """Return a descriptor of memory for that many columns; pages nobody touches cost nothing."""
+    descriptor = os.memfd_create("slots", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, workers * _COLUMN_BYTES)
+    return descriptor
+
+
+def clear_column(descriptor: int, index: int, workers: int) -> None:
+    """Give back what a worker that is gone still held."""
+    with mmap.mmap(descriptor, workers * _COLUMN_BYTES) as memory:
+        # Freed pages of a shared mapping read as zeroes again (madvise(2), MADV_REMOVE).
+        memory.madvise(mmap.MADV_REMOVE, index * _COLUMN_BYTES, _COLUMN_BYTES)
+
+
+class SharedSlots(Slots):
+    """The slots as one worker sees them; it writes column `index`."""
+
+    def __init__(self, descriptor: int, index: int, workers: int) -> None:
+        super().__init__()
+        self._memory = mmap.mmap(descriptor, workers * _COLUMN_BYTES)
+        self._counters = memoryview(self._memory).cast("H")
+        self._index = index
+        self._workers = workers
+
+    def acquire(self, principal: Principal) -> bool:
+        """Take a slot, or return False if the grant allows no further request at once."""
+        allowed = min(principal.grant.concurrency, _MOST)
+        if self.running(principal.sub) >= allowed:
+            return False
+        self._counters[self._place(principal.sub, self._index)] += 1
+        return True
+
+    def release(self, principal: Principal) -> None:
+        """Give back a slot that `acquire` granted."""
+        place = self._place(principal.sub, self._index)
+        if self._counters[place] == 0:
+            raise ValueError("a slot was released that nobody holds")
+        self._counters[place] -= 1
+
+    def running(self, sub: Digest) -> int:
+        """How many requests this key has running, in all workers."""
+        return sum(
+            self._counters[self._place(sub, index)] for index in range(max(1, self._workers))
+        )
+
+    @staticmethod
+    def _place(sub: Digest, index: int) -> int:
+        return index * _BUCKETS + int.from_bytes(sub.value[:4], "big") % _BUCKETS

@@ -1,0 +1,1 @@
+"""`attested serve` as processes: a supervisor, the notary, and workers."""

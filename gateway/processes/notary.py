@@ -1,0 +1,93 @@
+"""The notary process: boot secret, keys, sequence, log and quotes, behind a Unix socket.
+
+It ends when the supervisor says so or is gone; either way it first seals what is left.  Signals
+do not end it: its workers may still need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from attestation.encoding.digest import Digest
+from gateway.notary.files import FileLayer
+from gateway.notary.local import LocalNotary
+from gateway.notary.opening import open_notary_parts
+from gateway.notary.wire.server import WireServer
+from gateway.notary.wire.socket import bind_notary_socket
+from gateway.processes.child import forbid_inspection, run_child, settings_of
+from gateway.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from gateway.processes.channel import Channel, Message
+    from gateway.settings import Settings
+
+_SLACK_SECONDS: Final = 10.0
+
+
+class NotaryProcess:
+    """One boot and its socket, as long as the supervisor wants them."""
+
+    def __init__(self, channel: Channel, settings: Settings) -> None:
+        self._channel = channel
+        self._settings = settings
+        self._server: WireServer | None = None
+
+    async def serve(self, tls_spki: tuple[Digest, ...], path: Path) -> None:
+        """Start the boot, serve the socket at `path`, end both in order."""
+        async with AsyncExitStack() as stack:
+            sock = bind_notary_socket(path)
+            stack.callback(path.unlink, missing_ok=True)
+            stack.callback(sock.close)
+            notary = await self._boot(tls_spki)
+            stack.push_async_callback(notary.close)
+            self._server = server = WireServer(notary, sock)
+            await server.start()
+            stack.push_async_callback(server.close)
+            self._channel.send("ready")
+            await self._wait_for_the_end(server)
+
+    async def _boot(self, tls_spki: tuple[Digest, ...]) -> LocalNotary:
+        parts = open_notary_parts(
+            self._settings,
+            tls_spki=tls_spki,
+            metrics=Metrics(),
+            on_end=self._on_end,
+            layer=FileLayer(),
+        )
+        return await LocalNotary.start(parts)
+
+    async def _wait_for_the_end(self, server: WireServer) -> None:
+        while (message := await self._channel.receive()) is not None:
+            if message["kind"] == "stop":
+                return
+        # The supervisor is gone.  Workers notice as well; what they still run may end first.
+        patience = self._settings.limits.drain_seconds + _SLACK_SECONDS
+        try:
+            await asyncio.wait_for(server.wait_empty(), patience)
+        except TimeoutError:
+            return
+
+    def _on_end(self, reason: str) -> None:
+        if self._server is not None:
+            self._server.notify()
+        self._channel.send("ended", reason=reason)
+
+
+async def _serve(channel: Channel, message: Message) -> None:
+    process = NotaryProcess(channel, settings_of(message))
+    spki = tuple(Digest.from_hex(text) for text in message["tls_spki"])
+    await process.serve(spki, Path(message["socket"]))
+
+
+def main() -> int:
+    """Run the process."""
+    forbid_inspection()
+    return run_child(_serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""The process that `attested serve` is: it binds, starts the others, and ends them in order.
+
+    supervisor ── notary      keys, log, quotes; serves a Unix socket
+               ├─ worker 0    the listening socket, inherited; the TLS key, through its channel
+               └─ worker …
+
+It serves no caller and holds no key of the notary's.  If it is killed, every channel ends: the
+workers drain, the notary seals what is left and closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from attestation.errors import UsageError
+from gateway.access.shared_slots import create_slots
+from gateway.notary.wire.client import RemoteNotary
+from gateway.notary.wire.socket import fits_address
+from gateway.processes.child_process import ChildProcess
+from gateway.processes.crew import Crew, CrewPlan
+from gateway.serving import (
+    Addresses,
+    announce_start,
+    bind_public,
+    load_key_store,
+    new_tls,
+    open_admin,
+    url_of,
+)
+from gateway.telemetry.processes import ProcessMetrics
+
+if TYPE_CHECKING:
+    from gateway.edge.tls import BootTls
+    from gateway.notary.interface import Boot
+    from gateway.settings import Settings
+    from gateway.telemetry.events import Events
+
+NOTARY_MODULE: Final = "gateway.processes.notary"
+NOTARY_DIED: Final = "notary_died"
+WORKERS_FAILED: Final = "workers_failed"
+_BACKLOG: Final = 2048
+_SOCKET_NAME: Final = "notary.sock"
+_CLOSING_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """Who runs: process ids, and the notary's socket."""
+
+    supervisor: int
+    notary: int
+    workers: tuple[int, ...]
+    socket: Path
+
+
+class Supervisor:
+    """One boot of a gateway in several processes; has what `gateway.serving.Gateway` has."""
+
+    def __init__(self, settings: Settings, events: Events) -> None:
+        self._settings = settings
+        self._events = events
+        self._stack = AsyncExitStack()
+        self._ended = asyncio.Event()
+        self._reason = ""
+        self._stopping = False
+        self._socket_path = Path()
+        self._notary: ChildProcess | None = None
+        self._remote: RemoteNotary | None = None
+        self._crew: Crew | None = None
+        self._addresses: Addresses | None = None
+        self._metrics = ProcessMetrics()
+
+    @classmethod
+    async def start(cls, settings: Settings, events: Events) -> Self:
+        """Return a gateway whose workers accept connections.
+
+        1. TLS key, listening socket, keys file: what can be refused without a boot
+        2. the notary process; its boot is quoted and durable
+        3. the admin listener
+        4. the workers
+
+        Raises `UsageError`, `UnavailableError` or `MalformedError` for what prevents it,
+        whichever process it was found in.
+        """
+        supervisor = cls(settings, events)
+        async with AsyncExitStack() as stack:
+            await supervisor._open(stack)
+            supervisor._stack = stack.pop_all()
+        return supervisor
+
+    @property
+    def boot(self) -> Boot:
+        """What the notary shows for its boot."""
+        if self._remote is None:
+            raise RuntimeError("the gateway has not started")
+        return self._remote.boot
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where it listens."""
+        if self._addresses is None:
+            raise RuntimeError("the gateway has not started")
+        return self._addresses
+
+    @property
+    def processes(self) -> Processes:
+        """Who runs now."""
+        if self._notary is None or self._crew is None:
+            raise RuntimeError("the gateway has not started")
+        return Processes(
+            supervisor=os.getpid(),
+            notary=self._notary.pid,
+            workers=tuple(self._crew.pids),
+            socket=self._socket_path,
+        )
+
+    async def wait_ended(self) -> str:
+        """Return the reason once the boot has ended or cannot be served any more."""
+        await self._ended.wait()
+        return self._reason
+
+    async def stop(self) -> None:
+        """Accept nothing new, let requests end or cut them, seal what is left, close."""
+        self._stopping = True
+        await self._stack.aclose()
+
+    def cut(self) -> None:
+        """End the requests that `stop` still waits for."""
+        if self._crew is not None:
+            self._crew.cut()
+
+    # -- start -----------------------------------------------------------------------------
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        tls = new_tls(settings)
+        listening = bind_public(settings, tls)
+        stack.callback(listening.close)
+        listening.listen(_BACKLOG)
+        load_key_store(settings)
+        self._socket_path = _place_socket(stack, settings)
+        await self._start_notary(stack, tls)
+        self._crew = crew = self._new_crew(stack, tls, listening)
+        own = None if tls is None else CrewTls(tls, crew)
+        admin = await open_admin(stack, settings, self._read_metrics, own)
+        stack.push_async_callback(crew.abort)
+        await crew.start()
+        stack.push_async_callback(crew.stop)
+        self._addresses = Addresses(public=url_of(listening, tls), admin=admin)
+        stack.callback(listening.close)  # first of all at the end: nobody new is let in
+        announce_start(self._events, self.boot, self._addresses)
+
+    async def _start_notary(self, stack: AsyncExitStack, tls: BootTls | None) -> None:
+        self._notary = notary = await ChildProcess.start("notary", NOTARY_MODULE)
+        stack.push_async_callback(self._end_notary, notary)
+        notary.channel.send(
+            "start",
+            settings=_plain(self._settings),
+            socket=str(self._socket_path),
+            tls_spki=[] if tls is None else [tls.spki_sha256.hex],
+        )
+        await notary.wait_ready()
+        self._remote = await RemoteNotary.connect(self._socket_path)
+        stack.push_async_callback(self._remote.close)
+        watching = asyncio.create_task(self._watch_notary(notary))
+        stack.callback(watching.cancel)
+        stack.push_async_callback(self._close_notary, notary, watching)
+
+    def _new_crew(
+        self, stack: AsyncExitStack, tls: BootTls | None, listening: socket.socket
+    ) -> Crew:
+        settings = self._settings
+        slots = create_slots(settings.workers)
+        stack.callback(os.close, slots)
+        plan = CrewPlan(
+            count=settings.workers,
+            settings=_plain(settings),
+            notary_socket=self._socket_path,
+            listening=listening,
+            slots=slots,
+            tls=tls,
+            drain_seconds=settings.limits.drain_seconds,
+        )
+        return Crew(plan, self._events, lambda: self._end(WORKERS_FAILED))
+
+    # -- end -------------------------------------------------------------------------------
+
+    async def _watch_notary(self, notary: ChildProcess) -> None:
+        """Hear from the notary why its boot ended, or that it is gone."""
+        while (message := await notary.channel.receive()) is not None:
+            if message["kind"] == "ended":
+                self._end(str(message["reason"]))
+        self._end(NOTARY_DIED)
+
+    async def _close_notary(self, notary: ChildProcess, watching: asyncio.Task[None]) -> None:
+        """Have the notary seal what is left and close, once no worker is left."""
+        notary.channel.send("stop")
+        await asyncio.wait((watching,), timeout=_CLOSING_SECONDS)
+
+    @staticmethod
+    async def _end_notary(notary: ChildProcess) -> None:
+        await notary.channel.close()
+        await notary.end(_CLOSING_SECONDS)
+
+    def _end(self, reason: str) -> None:
+        if self._reason:
+            return
+        self._reason = reason
+        self._events.emit("boot.ended", reason=reason)
+        self._ended.set()
+
+    async def _read_metrics(self) -> bytes:
+        if self._remote is None or self._crew is None:
+            raise RuntimeError("the gateway has not started")
+        self._metrics.workers(len(self._crew.pids), self._crew.replaced)
+        return await self._remote.metrics_text() + self._metrics.render()
+
+
+class CrewTls:
+    """The boot's TLS key, for the admin listener: certificates reach every worker."""
+
+    def __init__(self, tls: BootTls, crew: Crew) -> None:
+        self._tls = tls
+        self._crew = crew
+
+    def csr(self) -> bytes:
+        """Return a certificate request in PEM."""
+        return self._tls.csr()
+
+    async def install(self, chain_pem: bytes) -> int:
+        """Use this chain in every worker, those of later included; refuses another key's."""
+        count = self._tls.install(chain_pem)
+        await self._crew.install()
+        return count
+
+
+def _plain(settings: Settings) -> dict[str, object]:
+    # What was not set stays unset: some settings exclude each other.
+    return settings.model_dump(mode="json", exclude_unset=True)
+
+
+def _place_socket(stack: AsyncExitStack, settings: Settings) -> Path:
+    """Return where the notary's socket goes: as set, or in a folder that ends with the gateway."""
+    if settings.notary.socket is not None:
+        return settings.notary.socket
+    places = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")  # noqa: S108
+    for place in filter(None, places):
+        if not os.access(place, os.W_OK | os.X_OK):
+            continue
+        if not fits_address(Path(place, "attested-12345678", _SOCKET_NAME)):
+            continue
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="attested-", dir=place, ignore_cleanup_errors=True)
+        )
+        return Path(folder, _SOCKET_NAME)
+    raise UsageError(
+        "there is no place for the notary's socket",
+        code="notary_socket",
+        expected="a writable temporary folder with a short path",
+        hint="set notary.socket",
+    )
