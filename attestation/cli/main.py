@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "inspect": "attestation.cli.inspect",
     "quote": "attestation.cli.quote",
     "bundle": "attestation.cli.bundle",
+    "log": "attestation.cli.log",
     "conformance": "attestation.cli.conformance",
     "version": "attestation.cli.version",
 }

@@ -6,16 +6,16 @@ What the log is read from is a `Source` (a folder, a URL, test data); nothing he
 from attestation.log.audit import Held, LogReport, SignedCheckpoint, audit_log, read_checkpoint
 from attestation.log.entries import Leaf, log_entry
 from attestation.log.history import CONFLICTS, require_extends, require_not_behind
-from attestation.log.resources import MAX_CHECKPOINT_BYTES, Resources, Source
+from attestation.log.resources import CHECKPOINT, Resources, Source
 from attestation.log.state import MAX_STATE_BYTES, MonitorState, parse_state
 from attestation.log.tree import verify_tree
 
 __all__ = [
+    "CHECKPOINT",
     "CONFLICTS",
     "Held",
     "Leaf",
     "LogReport",
-    "MAX_CHECKPOINT_BYTES",
     "MAX_STATE_BYTES",
     "MonitorState",
     "Resources",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.errors import EvidenceError
@@ -29,10 +29,10 @@ class SignedCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What somebody outside holds of a log: checkpoints seen, and entries by index (33 bytes)."""
+    """What somebody outside holds of a log: checkpoints seen, and (index, 33-byte entry)."""
 
     checkpoints: tuple[SignedCheckpoint, ...] = ()
-    entries: Mapping[int, bytes] = field(default_factory=dict)
+    entries: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +89,8 @@ def audit_log(
         require_extends(resources, earlier.checkpoint, now)
     rules = EntryRules()
     verify_tree(resources, now, since=since, see=rules.see)
-    reached = {index: entry for index, entry in held.entries.items() if index < now.size}
-    for index, entry in reached.items():
+    reached = [(index, entry) for index, entry in held.entries if index < now.size]
+    for index, entry in reached:
         _require_included(resources, now, index, entry)
     counts = rules.counts
     return LogReport(
@@ -99,7 +99,7 @@ def audit_log(
         counts=counts,
         consistent=tuple(sorted(earlier.checkpoint.size for earlier in held.checkpoints)),
         included=len(reached),
-        beyond=tuple(sorted(held.entries.keys() - reached.keys())),
+        beyond=tuple(sorted(index for index, _ in held.entries if index >= now.size)),
     )
 
 

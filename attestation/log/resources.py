@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHECKPOINT = "checkpoint"
-MAX_CHECKPOINT_BYTES = MAX_NOTE_BYTES
 _MAX_BUNDLE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 
 
@@ -52,7 +51,7 @@ class Resources:
 
     def checkpoint(self) -> bytes:
         """Return the signed checkpoint's note."""
-        note = self._source.read(CHECKPOINT, limit=MAX_CHECKPOINT_BYTES)
+        note = self._source.read(CHECKPOINT, limit=MAX_NOTE_BYTES)
         if note is None:
             raise _incomplete(CHECKPOINT)
         return note

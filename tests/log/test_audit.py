@@ -234,14 +234,14 @@ def test_checkpoints_of_two_logs_are_not_compared() -> None:
 
 def test_entries_held_are_in_the_log_or_beyond_it() -> None:
     log = TiledLog(entries=ENTRIES[:300])
-    held = Held(entries={index: ENTRIES[index] for index in (0, 7, 299, 300, 5000)})
+    held = Held(entries=tuple((index, ENTRIES[index]) for index in (0, 7, 299, 300, 5000)))
     report = audit(log, held=held)
     assert (report.included, report.beyond) == (3, (300, 5000))
 
 
 @pytest.mark.parametrize("index", [0, 7, 299])
 def test_entry_held_that_the_log_has_not_at_its_place_is_refused(index: int) -> None:
-    held = Held(entries={index: ENTRIES[index + 1]})
+    held = Held(entries=((index, ENTRIES[index + 1]),))
     assert refused(TiledLog(entries=ENTRIES[:300]), held=held) == "inclusion"
 
 

@@ -1,0 +1,176 @@
+"""`attested log verify|monitor`: check a whole log as anybody outside can."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from attestation.cli.files import print_json, print_text
+from attestation.cli.log_folder import Place, open_folder
+from attestation.cli.log_look import monitor_log, verify_log
+from attestation.cli.log_memory import StateFile
+from attestation.cli.log_report import Looked, documents, render
+from attestation.cli.main import describe
+from attestation.errors import AttestationError, UnavailableError, UsageError
+from attestation.report import render_text
+from attestation.result import PRECEDENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HELP = "check a whole log from outside: entries, tiles, checkpoint, and what it said before"
+
+_DESCRIPTION = """\
+Reads everything a gateway's log publishes and checks it: the checkpoint is signed by the log's
+key, every entry hashes to its tile, every tile to the one above, and the top to the signed root.
+"""
+_MONITOR = """\
+The same, and the log must continue the checkpoint it showed last time.  A log that became
+shorter, or that signed two histories, gives exit 10, and the two signed checkpoints are kept
+beside the state file: they prove it to anybody.  Only what is new is read again.
+"""
+_WHERE = """
+DIR is a folder with `checkpoint` and `tile/`, a boot's folder, or a gateway's whole data folder.
+URL is https://HOST[:PORT]/v1/log or where a copy of a log is served (needs the client extra).
+
+The key comes from --vkey, from the boot in --bundle, or from the boot's evidence found beside
+the log: that one is checked against its quote only with --policy (and --root, --at).
+"""
+_EXAMPLES = """
+exit codes:
+  0   everything holds; the key's quote was accepted, or nobody asked for that
+  10  the log contradicts itself, its signature, or what it showed before
+  13  something is not of the form it should have     14  the log cannot be reached
+  11, 12, 15  as `attested verify` says about the quote of the log's key
+  2   usage
+"""
+_EPILOG = (
+    _WHERE
+    + _EXAMPLES
+    + """
+examples:
+  attested log verify data/0123456789abcdef
+  attested log verify https://gateway:8443/v1/log --policy policy.toml
+  attested log verify log/ --vkey 'gateway/0123456789abcdef+1a2b3c4d+ATbc...'
+  attested log monitor https://gateway:8443/v1/log --state seen.json
+  attested log monitor https://gateway:8443/v1/log --state seen.json --interval 60 --json
+"""
+)
+
+_GOES_ON = frozenset({0, 12, 14, 15})
+"""Nothing was found wrong with the log: a monitor looks again."""
+_WORST_FIRST = (UsageError.exit_code, *(verdict.exit_code for verdict in PRECEDENCE))
+
+
+def configure(
+    parser: argparse.ArgumentParser, open_log: Callable[[str], list[Place]] = open_folder
+) -> None:
+    """Declare the arguments; `open_log` finds the logs at a folder or an address."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.set_defaults(open_log=open_log)
+    common = _common()
+    actions = parser.add_subparsers(dest="action", required=True, metavar="verify|monitor")
+    form: dict[str, Any] = {
+        "parents": [common],
+        "epilog": _EPILOG,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+    actions.add_parser("verify", help="check a log", description=_DESCRIPTION, **form)
+    monitor = actions.add_parser(
+        "monitor", help="check a log again and again", description=_MONITOR, **form
+    )
+    monitor.add_argument("--state", metavar="FILE", required=True, help="where to remember")
+    monitor.add_argument(
+        "--interval", metavar="S", type=float, help="look every S seconds (once, for cron)"
+    )
+    monitor.add_argument("--whole", action="store_true", help="read every entry every time")
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
+    add("log", metavar="DIR|URL", help="where the log is")
+    key = common.add_mutually_exclusive_group()
+    key.add_argument("--vkey", metavar="V", help="the log's verifier key (C2SP vkey)")
+    key.add_argument("--bundle", metavar="FILE", help="bundle with the evidence of the log's boot")
+    add("--policy", metavar="P", help="appraisal policy for the boot's quote (TOML)")
+    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--endorsements", metavar="F", action="append", help="endorsements to judge by instead")
+    add("--json", action="store_true", help="one JSON document on stdout")
+    return common
+
+
+def run(args: argparse.Namespace, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Look at every log once, or again and again; the worst exit code."""
+    if args.action == "verify":
+        return _look(args, lambda place: verify_log(args, place))
+    file = StateFile(args.state)
+    if args.interval is None:
+        return _watch(args, file)
+    if not 1 <= args.interval <= 1e6:
+        raise UsageError(
+            "--interval is out of bounds", code="interval", expected="1 to 1,000,000 seconds"
+        )
+    while (code := _watch_on(args, file)) in _GOES_ON:
+        sys.stdout.flush()
+        sleep(args.interval)
+    return code
+
+
+def _watch(args: argparse.Namespace, file: StateFile) -> int:
+    """Look once at every log, each look remembered as soon as it has held."""
+
+    def look(place: Place) -> Looked:
+        with file.locked():
+            looked, state = monitor_log(args, place, file, file.load())
+            file.store(state)
+        return looked
+
+    return _look(args, look)
+
+
+def _watch_on(args: argparse.Namespace, file: StateFile) -> int:
+    try:
+        return _watch(args, file)
+    except UnavailableError as error:
+        # A log that does not answer now may do so next time; one that lies is the end.
+        print(describe(error), file=sys.stderr)
+        return error.exit_code
+
+
+def _look(args: argparse.Namespace, check: Callable[[Place], Looked]) -> int:
+    """Check every log there is; one that fails does not keep the others from being checked."""
+    places = args.open_log(args.log)
+    held: list[Looked] = []
+    codes: list[int] = []
+    for place in places:
+        try:
+            looked = check(place)
+        except AttestationError as error:
+            if len(places) == 1:
+                raise
+            print(f"{place.name}:\n{describe(error)}", file=sys.stderr)
+            codes.append(error.exit_code)
+        else:
+            held.append(looked)
+            codes.append(looked.exit_code)
+    code = min(codes, key=_WORST_FIRST.index)
+    _tell(args, held, code)
+    return code
+
+
+def _tell(args: argparse.Namespace, held: list[Looked], code: int) -> None:
+    for looked in held:
+        result = looked.key.result
+        if result is not None and result.exit_code not in _GOES_ON:
+            print(render_text(result, name=f"the boot of {looked.name}"), file=sys.stderr, end="")
+    if args.json:
+        print_json(documents(held, code))
+        return
+    for looked in held:
+        print_text(render(looked))

@@ -1,0 +1,111 @@
+"""What was found about a log, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attestation.cli.log_key import ARGUMENT, BUNDLE, LogKey
+from attestation.encoding import base64std
+from attestation.merkle.note import vkey_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.log import LogReport, SignedCheckpoint
+
+SCHEMA = "attested-gateway/log-report/v1"
+_NOT_CHECKED = "NOT checked against a quote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """A log that held: with which key, what was read, and what it had shown before."""
+
+    name: str
+    key: LogKey
+    report: LogReport
+    before: SignedCheckpoint | None = None
+    monitored: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """What the pipeline said about the key's quote; 0 if it was not asked."""
+        return 0 if self.key.result is None else self.key.result.exit_code
+
+
+def documents(looked: Sequence[Looked], exit_code: int) -> dict[str, Any]:
+    """Return everything that was found, as plain JSON values (docs/verifying.md)."""
+    return {"schema": SCHEMA, "exit_code": exit_code, "logs": [_document(one) for one in looked]}
+
+
+def render(looked: Looked) -> str:
+    """Return what was found about one log as lines for a terminal."""
+    checkpoint = looked.report.signed.checkpoint
+    lines = [f"log {checkpoint.origin} ({looked.name})"]
+    rows = [
+        ("key", _key(looked.key)),
+        ("checkpoint", f"size {checkpoint.size}, root {base64std.encode(checkpoint.root)}"),
+        ("entries", _entries(looked.report)),
+        ("tiles", "the entries hash to the tiles, and the tiles to the signed root"),
+    ]
+    rows += [("history", text) for text in _history(looked)]
+    lines += [f"  {label:<12}{text}" for label, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _key(key: LogKey) -> str:
+    if key.source == ARGUMENT:
+        return f"as given, {_NOT_CHECKED}"
+    where = "of the boot in the bundle" if key.source == BUNDLE else "of the boot beside the log"
+    if key.result is None:
+        return f"{where}, {_NOT_CHECKED}: --policy does that"
+    return f"{where}, whose evidence is {key.result.verdict}"
+
+
+def _entries(report: LogReport) -> str:
+    counts = ", ".join(
+        f"{count} {leaf.name.lower()}{'' if count == 1 else 's'}"
+        for leaf, count in report.counts.items()
+    )
+    read = sum(report.counts.values())
+    start = f" from index {report.read_from} on" if report.read_from else ""
+    return f"{read} read{start}: {counts}"
+
+
+def _history(looked: Looked) -> list[str]:
+    told: list[str] = []
+    if looked.before is not None:
+        told.append(f"continues the size {looked.before.checkpoint.size} that was seen before")
+    elif looked.monitored:
+        told.append("seen for the first time")
+    report = looked.report
+    if report.consistent:
+        told.append(f"continues {len(report.consistent)} checkpoints of the bundle")
+    if report.included:
+        told.append(f"{report.included} entries of the bundle are in their places")
+    if report.beyond:
+        told.append(f"{len(report.beyond)} receipts of the bundle are not in this checkpoint yet")
+    return told
+
+
+def _document(looked: Looked) -> dict[str, Any]:
+    report, key = looked.report, looked.key
+    checkpoint = report.signed.checkpoint
+    return {
+        "log": looked.name,
+        "origin": checkpoint.origin,
+        "vkey": vkey_for(key.vkey.name, key.vkey.public),
+        "key_from": key.source,
+        "key_verdict": None if key.result is None else str(key.result.verdict),
+        "size": checkpoint.size,
+        "root": base64std.encode(checkpoint.root),
+        "read_from": report.read_from,
+        "entries": {leaf.name.lower(): count for leaf, count in report.counts.items()},
+        "seen_before": None if looked.before is None else looked.before.checkpoint.size,
+        "bundle": {
+            "checkpoints": list(report.consistent),
+            "included": report.included,
+            "beyond": list(report.beyond),
+        },
+    }
