@@ -20,12 +20,15 @@ class Clock:
     async def reaches(self, event: Awaitable[Any], seconds: float) -> bool:
         """Wait until `event` is done, but at most so many seconds; return whether it is.
 
-        `event` is neither cancelled nor looked into: its result or exception stays with it.
+        A future is neither cancelled nor looked into: its result or exception stays with it.  A
+        coroutine is over with the wait.
         """
         waiting = asyncio.ensure_future(event)
         timer = asyncio.ensure_future(self.sleep(seconds))
         try:
             await asyncio.wait({waiting, timer}, return_when=asyncio.FIRST_COMPLETED)
+            return waiting.done()
         finally:
             timer.cancel()
-        return waiting.done()
+            if waiting is not event:
+                waiting.cancel()

@@ -6,15 +6,16 @@ import struct
 from dataclasses import dataclass
 
 from attestation.encoding.digest import Digest
+from gateway.notary.log.segments import Location
 
-_ENTRY = struct.Struct(">QI32s")
+_ENTRY = struct.Struct(">QQI32s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A durable receipt: offset of its record in the journal, owner, receipt digest."""
+    """A durable receipt: location of its record, owner, receipt digest."""
 
-    offset: int
+    location: Location
     sub: Digest
     digest: Digest
 
@@ -39,12 +40,16 @@ class ReceiptIndex:
             self._owners.append(stored.sub)
         if len(self._entries) >= self._capacity:
             del self._entries[next(iter(self._entries))]
-        self._entries[bytes.fromhex(jti)] = _ENTRY.pack(stored.offset, number, stored.digest.value)
+        self._entries[bytes.fromhex(jti)] = _ENTRY.pack(
+            *stored.location, number, stored.digest.value
+        )
 
     def get(self, jti: str) -> Stored | None:
         """Return where the receipt is, or None if it is not known (any more)."""
         entry = self._entries.get(bytes.fromhex(jti))
         if entry is None:
             return None
-        offset, number, digest = _ENTRY.unpack(entry)
-        return Stored(offset=offset, sub=self._owners[number], digest=Digest(digest))
+        segment, offset, number, digest = _ENTRY.unpack(entry)
+        return Stored(
+            location=Location(segment, offset), sub=self._owners[number], digest=Digest(digest)
+        )

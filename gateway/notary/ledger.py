@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
 from attestation.lineage.context import LineageContext
-from attestation.merkle.tree import Tree, leaf_hash
 from attestation.receipt.claims import End
 from attestation.receipt.outcome import Outcome, abandoned
 from attestation.receipt.seal import SealContext, claims_of, receipt_id_in
 from attestation.receipt.signing import sign_receipt
+from gateway.notary.counts import Counts, GrantBook, Mark
 from gateway.notary.index import ReceiptIndex, Stored
-from gateway.notary.journal import Kind, encode_record, log_entry
+from gateway.notary.log.leaves import epoch_payload, log_entry, receipt_payload
+from gateway.notary.log.segments import Kind, encode_record
 from gateway.notary.tasks import TaskCounters
 
 if TYPE_CHECKING:
+    from attestation.bundle import EpochEvidence
     from attestation.receipt.commitments import Openings
     from gateway.notary.boot import BootSecrets, StartedBoot
     from gateway.notary.interface import Announcement
+    from gateway.notary.log.segments import Location
+    from gateway.notary.log.tree import TileTree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequenced:
-    """A receipt that has its index; it may leave once `record` is durable."""
+    """A receipt that has its index; it may leave once its record, `frame`, is durable."""
 
     jti: str
     sub: Digest
@@ -60,7 +64,7 @@ class Sequenced:
     openings: Openings
     index: int
     digest: Digest
-    record: bytes
+    frame: bytes
 
 
 class OutcomeRefused(Exception):  # noqa: N818 - says what happened, and is caught next door
@@ -73,6 +77,7 @@ class Ledger:
     def __init__(
         self,
         boot: LedgerBoot,
+        tree: TileTree,
         *,
         wall: Callable[[], float],
         retain_receipts: int,
@@ -81,35 +86,48 @@ class Ledger:
         self._boot = boot
         self._wall = wall
         self._kid = boot.drawn.receipt_jwk.kid
-        self._tree = Tree()
+        self._tree = tree
         self._running: dict[str, Admission] = {}
         self._sequenced: dict[str, Sequenced] = {}
         self._index = ReceiptIndex(retain_receipts)
         self._tasks = TaskCounters(max_tasks)
+        self._grants = GrantBook()
+        self._receipts = 0
         self.admitted = 0
         self.unauthenticated = 0
         self.unreceipted = 0
-
-    @property
-    def size(self) -> int:
-        """The number of leaves, durable or not."""
-        return self._tree.size
-
-    @property
-    def head(self) -> tuple[int, Digest]:
-        """Size and root over all leaves, durable or not."""
-        return self._tree.size, Digest(self._tree.root)
 
     @property
     def in_flight(self) -> int:
         """How many announced requests have no index yet."""
         return len(self._running)
 
+    def mark(self) -> Mark:
+        """Return the state of the log with all leaves so far, durable or not."""
+        size, root = self._tree.head
+        return Mark(size=size, root=root, receipts=self._receipts)
+
+    def counts(self, mark: Mark) -> Counts:
+        """Return what an epoch over that state of the log counts, as of this step."""
+        return Counts(
+            admitted=self.admitted,
+            completed=mark.receipts,
+            unauthenticated=self.unauthenticated,
+            refused_unreceipted=self.unreceipted,
+            grants=self._grants.digest(mark.size),
+        )
+
     def open(self) -> bytes:
-        """Take index 0 for the boot statement and return its record."""
+        """Take index 0 for the boot statement and return its framed record."""
         statement = self._boot.started.evidence.statement
-        self._tree.append(leaf_hash(log_entry(Kind.BOOT, statement.digest)))
+        self._tree.append(log_entry(Kind.BOOT, statement.digest))
         return encode_record(Kind.BOOT, statement.canonical)
+
+    def add_epoch(self, evidence: EpochEvidence) -> bytes:
+        """Take the next index for a quoted epoch and return its framed record."""
+        frame = encode_record(Kind.EPOCH, epoch_payload(evidence))
+        self._tree.append(log_entry(Kind.EPOCH, evidence.statement.digest))
+        return frame
 
     def announce(self, announcement: Announcement) -> None:
         """Give the request the next admission number; a known jti raises `ValueError`."""
@@ -124,7 +142,7 @@ class Ledger:
 
         1. the announcement, which the outcome must agree with
         2. claims, openings, signature, for the index that comes next
-        3. the index is taken: leaf, task, record
+        3. the index is taken: leaf, task, counters, record
 
         Raises `OutcomeRefused` if 1 or 2 fails: the request is still announced then.  What
         fails in 3 is fatal for the boot, and is raised as it is.
@@ -155,15 +173,19 @@ class Ledger:
             )
         )
 
+    def is_running(self, jti: str) -> bool:
+        """Whether this id is announced and not sealed."""
+        return jti in self._running
+
     def running(self) -> tuple[str, ...]:
         """The ids that are announced and not sealed, in the order of their admission."""
         return tuple(self._running)
 
-    def settle(self, sequenced: Sequenced, offset: int) -> None:
-        """Make a receipt retrievable: its record is durable at this offset."""
+    def settle(self, sequenced: Sequenced, location: Location) -> None:
+        """Make a receipt retrievable: its record is durable at this location."""
         del self._sequenced[sequenced.jti]
         self._index.add(
-            sequenced.jti, Stored(offset=offset, sub=sequenced.sub, digest=sequenced.digest)
+            sequenced.jti, Stored(location=location, sub=sequenced.sub, digest=sequenced.digest)
         )
 
     def find(self, receipt_id: str, sub: Digest) -> tuple[str, Stored | None] | None:
@@ -229,7 +251,9 @@ class Ledger:
         self, outcome: Outcome, context: SealContext, token: str, openings: Openings
     ) -> Sequenced:
         digest = Digest.of(token.rpartition(".")[0].encode("ascii"))
-        self._tree.append(leaf_hash(log_entry(Kind.RECEIPT, digest)))
+        self._tree.append(log_entry(Kind.RECEIPT, digest))
+        self._receipts += 1
+        self._grants.note(outcome.grant_digest, context.index)
         self._tasks.note(outcome.sub, outcome.lineage.txn, context.call, digest)
         sequenced = Sequenced(
             jti=outcome.jti,
@@ -240,7 +264,9 @@ class Ledger:
             openings=openings,
             index=context.index,
             digest=digest,
-            record=encode_record(Kind.RECEIPT, token.encode("ascii")),
+            frame=encode_record(
+                Kind.RECEIPT, receipt_payload(bytes.fromhex(outcome.jti), outcome.sub, token)
+            ),
         )
         del self._running[outcome.jti]
         self._sequenced[outcome.jti] = sequenced

@@ -10,6 +10,7 @@ from attestation.tdx.collateral import parse_dcap_collateral
 from gateway.attester.base import open_provider
 from gateway.notary.boot import BootPlan
 from gateway.notary.parts import NotaryLimits, NotaryParts
+from gateway.notary.quotes.epochs import Pacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ def open_notary_parts(
     tls_spki: tuple[Digest, ...],
     metrics: Metrics,
     on_end: Callable[[str], None],
+    emit: Callable[..., None] = lambda _event, **_fields: None,
     layer: FileLayer,
 ) -> NotaryParts:
     """Return what a notary with these settings is made of.
@@ -37,7 +39,7 @@ def open_notary_parts(
     Opens the quote provider and reads the collateral file; raises `UsageError`,
     `UnavailableError` or `MalformedError` as those do.
     """
-    evidence, notary = settings.evidence, settings.notary
+    evidence, notary, log = settings.evidence, settings.notary, settings.log
     now = int(time.time())
     return NotaryParts(
         provider=open_provider(evidence.provider),
@@ -55,11 +57,18 @@ def open_notary_parts(
         limits=NotaryLimits(
             max_tasks=notary.max_tasks,
             quote_timeout=evidence.quote_timeout,
+            closing_seconds=evidence.quote_timeout,
             quote_interval=evidence.quote_interval,
             max_challenges=evidence.max_challenges,
+            checkpoint_seconds=log.checkpoint_seconds,
+            pacing=Pacing(seconds=log.epoch_seconds, forced_seconds=log.forced_epoch_seconds),
+            export_seconds=log.export_seconds,
+            segment_bytes=log.segment_bytes,
+            retain_days=notary.retain_days,
         ),
         layer=layer,
         on_end=on_end,
+        emit=emit,
     )
 
 

@@ -13,6 +13,9 @@ from attestation.receipt.commitments import Openings, commitment_key
 from gateway.notary.clock import Clock
 from gateway.notary.files import FileLayer
 from gateway.notary.interface import Boot
+from gateway.notary.log.folder import BOOT_FILE, ROOT_FILE
+from gateway.notary.log.store import DEFAULT_SEGMENT_BYTES
+from gateway.notary.quotes.epochs import Pacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotaryLimits:
-    """Bounds of a notary: entries it remembers, and how quotes are paced (seconds)."""
+    """Bounds of a notary: entries it remembers, how its log is signed and quoted (seconds)."""
 
     retain_receipts: int = 250_000
     max_tasks: int = 250_000
     quote_timeout: float = 30.0
+    closing_seconds: float = 30.0
     quote_interval: float = 1.0
     max_challenges: int = 256
+    checkpoint_seconds: float = 1.0
+    pacing: Pacing = field(default_factory=Pacing)
+    export_seconds: float = 10.0
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES
+    retain_days: int = 365
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,7 @@ class NotaryParts:
     """What a notary is made of.
 
     `collateral` overrides what the provider hands out; `on_end` is told once, with a code, why
-    the boot ended.
+    the boot ended; `emit` takes events as `gateway.telemetry.events` declares them.
     """
 
     provider: QuoteProvider
@@ -52,6 +61,7 @@ class NotaryParts:
     layer: FileLayer = field(default_factory=FileLayer)
     clock: Clock = field(default_factory=Clock)
     on_end: Callable[[str], None] = lambda _reason: None
+    emit: Callable[..., None] = lambda _event, **_fields: None
 
 
 def public_boot(parts: NotaryParts, started: StartedBoot) -> Boot:
@@ -72,16 +82,16 @@ def public_boot(parts: NotaryParts, started: StartedBoot) -> Boot:
 
 
 def boot_files(boot: Boot) -> dict[str, bytes]:
-    """Return what is kept beside the journal, by file suffix.
+    """Return what is kept beside the log, by file name.
 
-    The boot's evidence as a bundle: with the journal it is all an auditor needs.  Where the
+    The boot's evidence as a bundle: with the log it is all an auditor needs.  Where the
     provider has a root of its own, that root too, for whoever tries simulated evidence; no
     route hands it out, because evidence must never bring its own root.
     """
     sets = [boot.collateral] if boot.collateral is not None else []
-    files = {".boot.json": make_bundle(boots=[boot.evidence], collateral=sets).encode()}
+    files = {BOOT_FILE: make_bundle(boots=[boot.evidence], collateral=sets).encode()}
     if boot.anchor is not None:
-        files[".root.pem"] = boot.anchor.certificate.public_bytes(Encoding.PEM)
+        files[ROOT_FILE] = boot.anchor.certificate.public_bytes(Encoding.PEM)
     return files
 
 

@@ -15,7 +15,7 @@ from attestation.receipt.claims import End
 from gateway.edge.routes import PATHS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
@@ -24,6 +24,11 @@ ENDS: Final = frozenset(str(end) for end in End)
 CHALLENGE_RESULTS: Final = frozenset(
     {"ok", "challenges_busy", "quote_timeout", "quote_busy", "quote_pause", "quote_failed"}
 )
+EPOCH_RESULTS: Final = frozenset(
+    {"anchored", "quote_timeout", "quote_busy", "quote_pause", "quote_failed", "internal"}
+)
+_QUOTE_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_LEAVES: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -61,6 +66,26 @@ class Metrics:
         self._challenges = Counter(
             "attested_challenges", "Challenges, by what came of them", ["result"], registry=registry
         )
+        self._epochs = Counter(
+            "attested_epochs", "Quotes of the log, by what came of them", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._epoch_leaves = Histogram(
+            "attested_epoch_leaves", "Leaves that one epoch anchored", buckets=_LEAVES,
+            registry=registry,
+        )  # fmt: skip
+        self._epoch_age = Gauge(
+            "attested_epoch_age_seconds",
+            "How long durable receipts have been waiting for an epoch; 0 if none is",
+            registry=registry,
+        )
+        self._quotes = Histogram(
+            "attested_quote_seconds", "How long quotes took, boot quotes excepted",
+            buckets=_QUOTE_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._checkpoints = Counter(
+            "attested_checkpoints", "Signed checkpoints on the medium", registry=registry
+        )
         self._healthy = Gauge(
             "attested_notary_healthy", "1 while the boot can issue receipts", registry=registry
         )
@@ -92,6 +117,24 @@ class Metrics:
     def challenged(self, result: str) -> None:
         """Count a challenge that was answered, or how it failed."""
         self._challenges.labels(_closed(result, CHALLENGE_RESULTS)).inc()
+
+    def quoted(self, seconds: float) -> None:
+        """Note how long a quote took."""
+        self._quotes.observe(seconds)
+
+    def epoch(self, result: str, leaves: int) -> None:
+        """Count an epoch that anchored so many leaves, or how an attempt at one failed."""
+        self._epochs.labels(_closed(result, EPOCH_RESULTS)).inc()
+        if leaves:
+            self._epoch_leaves.observe(leaves)
+
+    def watch_epoch_age(self, age: Callable[[], float]) -> None:
+        """Ask `age` for the seconds that receipts have been waiting, whenever it is shown."""
+        self._epoch_age.set_function(age)
+
+    def checkpointed(self) -> None:
+        """Count a durable checkpoint."""
+        self._checkpoints.inc()
 
     def healthy(self, state: int) -> None:
         """Note whether the notary issues receipts: 1 or 0."""

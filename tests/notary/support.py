@@ -1,4 +1,4 @@
-"""What a notary left: its journal, the claims of a receipt, a receipt found again."""
+"""What a notary left: its folder, the claims of a receipt, a receipt found again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from attestation.receipt.claims import ReceiptClaims
 from attestation.receipt.signing import parse_receipt
 from gateway.notary.interface import Found
 from gateway.notary.local import LocalNotary
-from tests.support.notaries import (
-    ALICE,
-)
+from tests.support.logs import only_boot
+from tests.support.notaries import ALICE
 
 
-def journal_of(folder: Path) -> Path:
-    (path,) = (folder / "data").glob("*.journal")
-    return path
+def boot_of(folder: Path) -> Path:
+    """The folder of the only boot in `folder`/data."""
+    return only_boot(folder / "data")
 
 
 def claims_of(token: str | None) -> ReceiptClaims:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from attestation.errors import MalformedError, UnavailableError
+from attestation.errors import UnavailableError
 from attestation.receipt.signing import parse_receipt
+from gateway.attester.base import open_provider
 from gateway.errors import NotaryUnavailable
-from gateway.notary.commit import GroupCommit
 from gateway.notary.files import FileLayer
-from gateway.notary.journal import Journal, parse_records
 from gateway.notary.local import LocalNotary
-from gateway.notary.parts import NotaryParts
+from gateway.notary.parts import NotaryLimits, NotaryParts
+from tests.support.logs import only_boot, segments_of, tokens_of
 from tests.support.notaries import ALICE, announcement, new_jti, notary_parts, outcome, sealed
 
 
@@ -70,19 +70,14 @@ def layer() -> FaultyLayer:
 
 @pytest.fixture
 def parts(tmp_path: Path, layer: FaultyLayer) -> NotaryParts:
-    return notary_parts(tmp_path, layer=layer)
+    """Parts of a notary that has nothing quoted: only what is asked for is written."""
+    provider = open_provider("simulated:?failure_rate=1")
+    limits = NotaryLimits(closing_seconds=0.0)
+    return notary_parts(tmp_path, layer=layer, provider=provider, limits=limits)
 
 
 def tokens_on_disk(parts: NotaryParts) -> list[str]:
-    """The whole receipts in the journal; a torn record at its end is none."""
-    (path,) = parts.data_dir.glob("*.journal")
-    found: list[bytes] = []
-    try:
-        found.extend(record.payload for record in parse_records(path.read_bytes()))
-    except MalformedError as error:
-        if error.code != "journal_torn":
-            raise
-    return [payload.decode() for payload in found[1:]]
+    return tokens_of(only_boot(parts.data_dir))
 
 
 @pytest.mark.parametrize("call", ["make_folder", "create", "write", "sync_data", "sync_folder"])
@@ -113,33 +108,13 @@ async def test_failed_commit_ends_the_boot_and_releases_nothing(
         *(notary.seal(outcome(jti)) for jti in waiting), return_exceptions=True
     )
     assert all(isinstance(result, NotaryUnavailable) for result in results)
-    assert (notary.healthy, notary.reason, ended) == (False, "journal_failed", ["journal_failed"])
+    assert (notary.healthy, notary.reason, ended) == (False, "log_failed", ["log_failed"])
     with pytest.raises(NotaryUnavailable):
         notary.announce(announcement(new_jti()))
     with pytest.raises(NotaryUnavailable):
         await notary.find(released.jti, ALICE)
     await notary.close()
     assert released.token in tokens_on_disk(parts)
-
-
-async def test_failed_commit_wakes_its_waiters_whatever_else_fails(tmp_path: Path) -> None:
-    layer = FaultyLayer()
-    journal = Journal.create(layer, tmp_path / "data", "a.journal")
-
-    def report() -> None:
-        raise LookupError("the report fails too")
-
-    commit: GroupCommit[None] = GroupCommit(
-        journal, before_batch=lambda: None, after_batch=lambda *_: None, on_failure=report
-    )
-    layer.fault = ("write", errno.ENOSPC)
-    _, durable = commit.submit(b"record")
-    with pytest.raises(NotaryUnavailable):
-        await asyncio.wait_for(durable, 20)
-    with pytest.raises(NotaryUnavailable):
-        commit.submit(b"another")
-    with pytest.raises(LookupError):
-        await commit.close()
 
 
 async def test_failed_sync_is_never_repeated_and_nothing_is_written_after_it(
@@ -225,13 +200,13 @@ async def test_receipts_on_disk_before_the_failure_stay_readable_by_anyone(
 async def test_damaged_record_is_reported_and_not_served(parts: NotaryParts) -> None:
     notary = await LocalNotary.start(parts)
     receipt = await sealed(notary)
-    (path,) = parts.data_dir.glob("*.journal")
+    (path,) = segments_of(only_boot(parts.data_dir))
     data = bytearray(path.read_bytes())
-    data[-20] ^= 1
+    data[data.index(receipt.token.encode()) + 20] ^= 1
     path.write_bytes(data)
     with pytest.raises(UnavailableError) as refusal:
         await notary.find(receipt.jti, ALICE)
-    assert refusal.value.code == "journal_unreadable"
+    assert refusal.value.code == "log_unreadable"
     await notary.close()
 
 

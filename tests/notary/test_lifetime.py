@@ -12,9 +12,9 @@ from attestation.errors import UnavailableError
 from attestation.receipt.claims import End
 from gateway.errors import NotaryUnavailable
 from gateway.notary.clock import Clock
-from gateway.notary.journal import parse_records
 from gateway.notary.local import LocalNotary
-from tests.notary.support import claims_of, journal_of
+from tests.notary.support import boot_of, claims_of
+from tests.support.logs import boot_folders, leaves_of, tokens_of
 from tests.support.notaries import (
     ALICE,
     announcement,
@@ -34,11 +34,8 @@ async def test_what_is_announced_at_shutdown_gets_a_gateway_failure(tmp_path: Pa
         notary.announce(announcement(jti))
     await notary.seal(outcome(jtis[1]))
     await notary.close()
-    records = list(parse_records(journal_of(tmp_path).read_bytes()))[1:]
-    ends = {
-        claims_of(record.payload.decode()).jti: claims_of(record.payload.decode()).response
-        for record in records
-    }
+    claims = [claims_of(token) for token in tokens_of(boot_of(tmp_path))]
+    ends = {one.jti: one.response for one in claims}
     assert {jti: response.end for jti, response in ends.items()} == {
         jtis[0]: End.GATEWAY_FAILURE,
         jtis[1]: End.COMPLETE,
@@ -87,7 +84,7 @@ async def test_no_receipt_is_issued_after_the_keyset_ended(tmp_path: Path) -> No
         await notary.seal(outcome(jtis[0]))
     assert notary.reason == "keyset_expired"
     await notary.close()
-    assert len(list(parse_records(journal_of(tmp_path).read_bytes()))) == 1
+    assert len(leaves_of(boot_of(tmp_path))) == 1
 
 
 async def test_notary_that_closes_after_its_keyset_ended_issues_nothing(tmp_path: Path) -> None:
@@ -97,23 +94,25 @@ async def test_notary_that_closes_after_its_keyset_ended_issues_nothing(tmp_path
     notary.announce(announcement(new_jti()))
     now[0] = parts.plan.not_after
     await notary.close()
-    assert len(list(parse_records(journal_of(tmp_path).read_bytes()))) == 1
+    assert len(leaves_of(boot_of(tmp_path))) == 1
 
 
 async def test_restart_is_a_new_boot_and_leaves_old_files_as_they_were(tmp_path: Path) -> None:
     async with running_notary(tmp_path) as notary:
-        receipt = await sealed(notary)
+        await sealed(notary)
         old_boot = notary.boot
-    data = tmp_path / "data"
-    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in data.iterdir()}
+    (old,) = boot_folders(tmp_path / "data")
+    before = {path: (path.lstat(), path.is_file() and path.read_bytes()) for path in old.rglob("*")}
     async with running_notary(tmp_path) as notary:
         assert notary.boot.keyset_digest != old_boot.keyset_digest
         assert notary.boot.log_origin != old_boot.log_origin
-        assert await notary.find(receipt.jti, ALICE) is None
         await sealed(notary)
-    for name, state in before.items():
-        assert ((data / name).read_bytes(), (data / name).stat().st_mtime_ns) == state
-    assert len(list(data.iterdir())) == 2 * len(before)
+    assert {path: path.is_file() and path.read_bytes() for path in old.rglob("*")} == {
+        path: content for path, (_, content) in before.items()
+    }
+    for path, (state, _) in before.items():
+        assert path.lstat().st_mtime_ns == state.st_mtime_ns
+    assert len(boot_folders(tmp_path / "data")) == 2
 
 
 async def test_no_secret_of_the_boot_is_in_the_data_folder(tmp_path: Path) -> None:
@@ -121,8 +120,9 @@ async def test_no_secret_of_the_boot_is_in_the_data_folder(tmp_path: Path) -> No
         receipt = await sealed(notary)
         drawn = notary._ledger._boot.drawn
         keys = [key.private_bytes_raw() for key in (drawn.receipt_key, drawn.log_key)]
-        secrets_drawn = [*keys, notary._secret, *receipt.openings.keys.values()]
-        data = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
+        secrets_drawn = [*keys, drawn.commitment, *receipt.openings.keys.values()]
+        files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        data = b"".join(path.read_bytes() for path in files)
         for secret in secrets_drawn:
             assert secret not in data
             assert secret.hex().encode() not in data
@@ -134,7 +134,8 @@ async def test_data_folder_and_files_are_private(tmp_path: Path) -> None:
     async with running_notary(tmp_path):
         data = tmp_path / "data"
         assert data.stat().st_mode & 0o777 == 0o700
-        assert {path.stat().st_mode & 0o777 for path in data.iterdir()} == {0o600}
+        for path in data.rglob("*"):
+            assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
 async def test_data_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:

@@ -19,22 +19,23 @@ from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from attestation.tdx.quote import parse_quote
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import ReceiptState
-from gateway.notary.journal import Kind, parse_records
+from gateway.notary.log.segments import Kind
 from gateway.notary.parts import NotaryLimits
-from tests.notary.support import claims_of, found_by, journal_of
+from tests.notary.support import boot_of, claims_of, found_by
+from tests.support.logs import leaves_of, tokens_of
 from tests.support.notaries import (
     ALICE,
     BOB,
     announcement,
     new_jti,
     outcome,
-    running_notary,
+    quiet_notary,
     sealed,
 )
 
 
 async def test_receipt_verifies_against_the_keyset_of_the_boot(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         receipt = await sealed(notary)
         evidence = notary.boot.evidence
         parsed = parse_receipt(receipt.token)
@@ -48,7 +49,7 @@ async def test_receipt_verifies_against_the_keyset_of_the_boot(tmp_path: Path) -
 
 
 async def test_openings_open_exactly_the_bodies(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         receipt = await sealed(notary)
         request = claims_of(receipt.token).request
         key = receipt.openings.keys["req"]
@@ -63,20 +64,20 @@ async def test_openings_open_exactly_the_bodies(tmp_path: Path) -> None:
 
 
 async def test_index_is_the_leaf_position_and_leaf_0_the_boot_statement(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         receipts = await asyncio.gather(*(sealed(notary) for _ in range(20)))
         statement = notary.boot.evidence.statement
-    records = list(parse_records(journal_of(tmp_path).read_bytes()))
-    assert records[0].kind is Kind.BOOT
-    assert records[0].payload == statement.canonical
+    leaves, tokens = leaves_of(boot_of(tmp_path)), tokens_of(boot_of(tmp_path))
+    assert leaves[0].kind is Kind.BOOT
+    assert leaves[0].payload == statement.canonical
     assert sorted(receipt.index for receipt in receipts) == list(range(1, 21))
     for receipt in receipts:
-        assert records[receipt.index].payload.decode() == receipt.token
+        assert tokens[receipt.index - 1] == receipt.token
         assert claims_of(receipt.token).log.index == receipt.index
 
 
 async def test_admission_numbers_follow_announcements_and_indices_seals(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         first, second = new_jti(), new_jti()
         notary.announce(announcement(first))
         notary.announce(announcement(second))
@@ -87,7 +88,7 @@ async def test_admission_numbers_follow_announcements_and_indices_seals(tmp_path
 
 
 async def test_receipt_id_cannot_be_announced_twice(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         with pytest.raises(ValueError, match="twice"):
@@ -98,7 +99,7 @@ async def test_receipt_id_cannot_be_announced_twice(tmp_path: Path) -> None:
 
 
 async def test_request_is_sealed_once(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         with pytest.raises(NotaryUnavailable):
             await notary.seal(outcome(jti))
@@ -107,7 +108,7 @@ async def test_request_is_sealed_once(tmp_path: Path) -> None:
         with pytest.raises(NotaryUnavailable):
             await notary.seal(outcome(jti))
         assert notary.healthy
-    assert len(list(parse_records(journal_of(tmp_path).read_bytes()))) == 2
+    assert len(leaves_of(boot_of(tmp_path))) == 2
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ async def test_request_is_sealed_once(tmp_path: Path) -> None:
 async def test_outcome_that_contradicts_its_announcement_becomes_a_gateway_failure(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         with pytest.raises(NotaryUnavailable):
@@ -137,7 +138,7 @@ async def test_outcome_that_contradicts_its_announcement_becomes_a_gateway_failu
 async def test_oversize_outcome_becomes_a_gateway_failure_and_the_boot_goes_on(
     tmp_path: Path,
 ) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         big = replace(outcome(jti), model=ModelFacts(served="x" * 5000))
@@ -150,7 +151,7 @@ async def test_oversize_outcome_becomes_a_gateway_failure_and_the_boot_goes_on(
 
 
 async def test_receipt_is_found_by_its_owner_only(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         receipt = await sealed(notary)
         for name in (receipt.jti, f"chatcmpl-{receipt.jti}", f"cmpl-{receipt.jti}-0"):
             found = await found_by(notary, name)
@@ -165,7 +166,7 @@ async def test_receipt_is_found_by_its_owner_only(tmp_path: Path) -> None:
 async def test_running_request_is_found_by_its_owner_only_and_can_be_waited_for(
     tmp_path: Path,
 ) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         found = await found_by(notary, jti)
@@ -178,7 +179,7 @@ async def test_running_request_is_found_by_its_owner_only_and_can_be_waited_for(
 
 
 async def test_waiting_ends_with_the_honest_state(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         found = await found_by(notary, jti, wait_seconds=0.01)
@@ -187,14 +188,14 @@ async def test_waiting_ends_with_the_honest_state(tmp_path: Path) -> None:
 
 async def test_retention_forgets_the_oldest_receipts_only(tmp_path: Path) -> None:
     limits = NotaryLimits(retain_receipts=2)
-    async with running_notary(tmp_path, limits=limits) as notary:
+    async with quiet_notary(tmp_path, limits=limits) as notary:
         receipts = [await sealed(notary) for _ in range(3)]
         found = [await notary.find(receipt.jti, ALICE) for receipt in receipts]
         assert [item is not None for item in found] == [False, True, True]
 
 
 async def test_calls_of_a_task_are_numbered_and_chained_per_key(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         lineage = LineageContext(txn="task-1", span="0" * 15 + "1")
         first = await sealed(notary, lineage=lineage)
         second = await sealed(notary, lineage=lineage)
@@ -208,7 +209,7 @@ async def test_calls_of_a_task_are_numbered_and_chained_per_key(tmp_path: Path) 
 
 
 async def test_forgotten_task_starts_again_at_its_first_call(tmp_path: Path) -> None:
-    async with running_notary(tmp_path, limits=NotaryLimits(max_tasks=1)) as notary:
+    async with quiet_notary(tmp_path, limits=NotaryLimits(max_tasks=1)) as notary:
         one, two = (LineageContext(txn=t, span="0" * 15 + "1") for t in ("one", "two"))
         await sealed(notary, lineage=one)
         await sealed(notary, lineage=two)
@@ -217,7 +218,7 @@ async def test_forgotten_task_starts_again_at_its_first_call(tmp_path: Path) -> 
 
 
 async def test_parent_id_stands_for_the_callers_own_receipt_only(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         own, foreign = await sealed(notary), await sealed(notary, BOB)
         parents = (f"chatcmpl-{own.jti}", foreign.jti)
         lineage = LineageContext(txn="t", span="0" * 15 + "1", parents=parents)
@@ -227,7 +228,7 @@ async def test_parent_id_stands_for_the_callers_own_receipt_only(tmp_path: Path)
 
 
 async def test_counters_count(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         notary.count_unauthenticated()
         notary.count_unreceipted()
         await sealed(notary)
@@ -240,7 +241,7 @@ async def test_counters_count(tmp_path: Path) -> None:
 
 
 async def test_cancelled_caller_does_not_lose_its_receipt(tmp_path: Path) -> None:
-    async with running_notary(tmp_path) as notary:
+    async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
         notary.announce(announcement(jti))
         task = asyncio.create_task(notary.seal(outcome(jti)))

@@ -61,6 +61,15 @@ async def running_notary(folder: Path, **changes: Any) -> AsyncIterator[LocalNot
         await notary.close()
 
 
+@asynccontextmanager
+async def quiet_notary(folder: Path, **changes: Any) -> AsyncIterator[LocalNotary]:
+    """A started notary whose platform gives no quote after the boot's: no epochs, no challenges."""
+    changes = {"provider": open_provider("simulated:?failure_rate=1"), **changes}
+    limits = replace(changes.pop("limits", NotaryLimits()), closing_seconds=0.0)
+    async with running_notary(folder, limits=limits, **changes) as notary:
+        yield notary
+
+
 def announcement(jti: str, sub: Digest = ALICE, **changes: Any) -> Announcement:
     base = Announcement(
         jti=jti, method="POST", path=PATH, sub=sub, grant_digest=Grant().digest, lineage=None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attestation.errors import AttestationError, UnavailableError
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
+from attestation.tdx.signatures import own_checks
 from gateway.notary.quotes.turns import Turns
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def _checked(raw: bytes, report_data: bytes) -> Quote:
     if quote.body.report_data != report_data:
         raise UnavailableError(
             "the platform quoted other report data than it was given", code="quote_stale"
+        )
+    checks = own_checks(quote)
+    if False in (checks.body_sig, checks.ak_binding, checks.qe_sig, checks.chain):
+        raise UnavailableError(
+            "the platform gave a quote whose signatures do not hold", code="quote_unsound"
         )
     return quote
 

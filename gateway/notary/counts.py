@@ -1,0 +1,53 @@
+"""What a boot counts for its epochs: leaves, receipts, requests, grants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.statement import grants_digest
+
+if TYPE_CHECKING:
+    from attestation.encoding.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A state of the log: its leaves, their root, and how many of them are receipts."""
+
+    size: int
+    root: Digest
+    receipts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What was counted in one step.  `completed` are the receipt leaves below the size that is
+    quoted, `admitted` all requests announced so far, `grants` covers those of the completed.
+    """
+
+    admitted: int
+    completed: int
+    unauthenticated: int
+    refused_unreceipted: int
+    grants: Digest
+
+
+class GrantBook:
+    """Which grants the receipts of a boot name, and from which leaf on."""
+
+    def __init__(self) -> None:
+        self._first: dict[Digest, int] = {}
+        self._latest: tuple[int, Digest] = (0, grants_digest(()))
+
+    def note(self, grant: Digest, index: int) -> None:
+        """The receipt at `index`, higher than all before it, names this grant."""
+        if grant not in self._first:
+            self._first[grant] = index
+
+    def digest(self, size: int) -> Digest:
+        """Return the digest over the grants of the receipts below `size` (spec/statements.md)."""
+        below = [grant for grant, index in self._first.items() if index < size]
+        if len(below) != self._latest[0]:
+            self._latest = len(below), grants_digest(below)
+        return self._latest[1]

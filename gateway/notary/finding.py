@@ -1,0 +1,130 @@
+"""Finding receipts: where they are, how far they got, and what proves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from attestation.errors import MalformedError, UnavailableError
+from attestation.receipt.signing import parse_receipt
+from gateway.notary.interface import Found, ReceiptState
+from gateway.notary.log.leaves import parse_epoch_payload, parse_receipt_payload
+from gateway.notary.parts import openings_of
+from gateway.notary.proofs import prove_receipt
+
+if TYPE_CHECKING:
+    from attestation.bundle import EpochEvidence
+    from attestation.encoding.digest import Digest
+    from attestation.receipt.signing import Receipt
+    from gateway.notary.clock import Clock
+    from gateway.notary.index import Stored
+    from gateway.notary.interface import Boot
+    from gateway.notary.ledger import Ledger
+    from gateway.notary.lifetime import Lifetime
+    from gateway.notary.log.segments import Location
+    from gateway.notary.log.store import LogStore
+    from gateway.notary.log.tree import TileTree
+    from gateway.notary.quotes.epochs import EpochDesk
+    from gateway.notary.sequencer import Sequencer
+
+MAX_WAIT_SECONDS = 30.0
+_CACHED_EPOCHS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinderParts:
+    """What a finder looks things up in."""
+
+    boot: Boot
+    secret: bytes = field(repr=False)
+    ledger: Ledger
+    sequencer: Sequencer
+    desk: EpochDesk
+    store: LogStore
+    tree: TileTree
+    lifetime: Lifetime
+    clock: Clock
+
+
+class Finder:
+    """Answers about receipts and epochs from the log; keeps the newest epochs in memory."""
+
+    def __init__(self, parts: FinderParts) -> None:
+        self._parts = parts
+        self._epochs: OrderedDict[int, EpochEvidence] = OrderedDict()
+
+    async def find(self, receipt_id: str, sub: Digest, wait_seconds: float) -> Found | None:
+        """Look up a receipt for its owner; see `Notary.find`."""
+        parts = self._parts
+        now = parts.clock.monotonic
+        deadline = now() + min(wait_seconds, MAX_WAIT_SECONDS)
+        found = parts.ledger.find(receipt_id, sub)
+        if found is not None and found[1] is None and wait_seconds > 0:
+            await parts.sequencer.wait_sealed(found[0], deadline - now())
+            parts.lifetime.require_running()
+            found = parts.ledger.find(receipt_id, sub)
+        if found is None:
+            return None
+        jti, stored = found
+        if stored is None:
+            return Found(jti=jti, state=ReceiptState.RUNNING)
+        receipt = self._read(stored)
+        index = receipt.claims.log.index
+        if wait_seconds > 0:
+            await parts.desk.wait_anchored(index, deadline - now())
+            parts.lifetime.require_running()
+        return await self._found(receipt, parts.desk.book.covering(index))
+
+    async def epoch(self, number: int | None) -> EpochEvidence | None:
+        """Return an epoch, the newest for None; None if there is no such one."""
+        book = self._parts.desk.book
+        number = book.count - 1 if number is None else number
+        location = book.location(number)
+        if location is None:
+            return None
+        epoch = self._epochs.get(number)
+        if epoch is None:
+            epoch = await asyncio.to_thread(self._read_epoch, location)
+            self._epochs[number] = epoch
+            while len(self._epochs) > _CACHED_EPOCHS:
+                self._epochs.popitem(last=False)
+        return epoch
+
+    async def _found(self, receipt: Receipt, number: int | None) -> Found:
+        parts = self._parts
+        claims = receipt.claims
+        openings = openings_of(claims, parts.secret)
+        epoch = None if number is None else await self.epoch(number)
+        if epoch is None:
+            return Found(
+                jti=claims.jti, state=ReceiptState.SEALED, token=receipt.token, openings=openings
+            )
+        keyset, path = parts.boot.evidence.keyset, parts.tree.inclusion_path
+        proof = await asyncio.to_thread(prove_receipt, receipt, epoch, keyset, path)
+        return Found(
+            jti=claims.jti,
+            state=ReceiptState.ANCHORED,
+            token=receipt.token,
+            openings=openings,
+            proof=proof,
+            epoch=epoch,
+        )
+
+    def _read(self, stored: Stored) -> Receipt:
+        record = self._parts.store.read(stored.location)
+        try:
+            return parse_receipt(parse_receipt_payload(record.payload).token)
+        except MalformedError as error:
+            raise _unreadable("receipt") from error
+
+    def _read_epoch(self, location: Location) -> EpochEvidence:
+        try:
+            return parse_epoch_payload(self._parts.store.read(location).payload)
+        except MalformedError as error:
+            raise _unreadable("epoch") from error
+
+
+def _unreadable(what: str) -> UnavailableError:
+    return UnavailableError(f"a record of the log is no {what}", code="log_unreadable")

@@ -1,0 +1,94 @@
+"""How a boot comes into being: data folder, earlier boots, quote, log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.errors import UnavailableError
+from gateway.notary.boot import BootSecrets, start_boot
+from gateway.notary.ledger import LedgerBoot
+from gateway.notary.log.folder import open_data_dir
+from gateway.notary.log.store import LogStore
+from gateway.notary.log.tree import TileTree
+from gateway.notary.parts import boot_files, public_boot
+from gateway.notary.quotes.quoter import in_thread
+
+if TYPE_CHECKING:
+    from attestation.tdx.quote import Quote
+    from gateway.notary.boot import StartedBoot
+    from gateway.notary.interface import Boot
+    from gateway.notary.parts import NotaryParts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A quoted boot and its log, of which nothing is written yet but the evidence.
+
+    `release` gives the data folder up.
+    """
+
+    boot: Boot
+    ledger_boot: LedgerBoot
+    store: LogStore
+    tree: TileTree
+    release: Callable[[], None]
+
+    @property
+    def quote(self) -> Quote:
+        """The boot quote."""
+        return self.ledger_boot.started.quote
+
+
+async def open_boot(parts: NotaryParts) -> Started:
+    """Start a boot as far as its evidence is on the disk.
+
+    1. the data folder is this process's alone
+    2. secrets, RTMR3 event, boot statement and its quote
+    3. the boot's folder with its evidence and an empty log
+
+    Raises `UnavailableError`; the data folder is given up then.
+    """
+    lock = await asyncio.to_thread(open_data_dir, parts.layer, parts.data_dir)
+    try:
+        drawn = BootSecrets.draw()
+        quoted = await _quoted(parts, drawn)
+        boot = public_boot(parts, quoted)
+        store = await asyncio.to_thread(
+            LogStore.create,
+            parts.layer,
+            parts.data_dir,
+            boot_files(boot),
+            drawn.bootseed,
+            parts.limits.segment_bytes,
+        )
+    except BaseException:
+        parts.layer.close(lock)
+        raise
+    return Started(
+        boot=boot,
+        ledger_boot=LedgerBoot(
+            issuer=parts.plan.name, provider=parts.provider.name, started=quoted, drawn=drawn
+        ),
+        store=store,
+        tree=TileTree(_not_exported),
+        release=lambda: parts.layer.close(lock),
+    )
+
+
+async def _quoted(parts: NotaryParts, drawn: BootSecrets) -> StartedBoot:
+    call = in_thread(lambda: start_boot(parts.provider, parts.plan, drawn))
+    if not await parts.clock.reaches(call, parts.limits.quote_timeout):
+        raise UnavailableError(
+            "the platform gave no boot quote in time",
+            code="quote_timeout",
+            expected=f"a quote within {parts.limits.quote_timeout:g} s",
+            hint="check the quoting service, or raise evidence.quote_timeout",
+        )
+    return call.result()
+
+
+def _not_exported(_tile: object) -> bytes:
+    raise OSError("nothing was exported")
