@@ -158,11 +158,14 @@ class MemoryLayer(FileLayer):
     # -- names ------------------------------------------------------------------------------
 
     def _fill(self, image: Image) -> None:
+        """Begin with what is in an image, on the medium for long."""
         for name in sorted(image.folders):
             self._link(self._base / name, is_folder=True)
         for name, data in image.files.items():
-            self._files[self._link(self._base / name, is_folder=False)] = bytearray(data)
-        self.trace.clear()
+            number = self._link(self._base / name, is_folder=False)
+            self._files[number] = bytearray(data)
+            self.trace += [Write(file=number, offset=0, data=data), SyncFile(file=number)]
+        self.trace += [SyncFolder(folder=number) for number in self._folders]
 
     def _descriptor(self, number: int) -> int:
         descriptor = next(self._descriptors)

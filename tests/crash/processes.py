@@ -117,7 +117,11 @@ class Running:
         """The living processes of a role: supervisor, notary or worker."""
         if role == "supervisor" or self.workers == 0:
             return [self.process.pid] if self.process.poll() is None else []
-        return [pid for pid in descendants(self.process.pid) if alive(pid) and _is(pid, role)]
+        return [
+            pid
+            for pid in descendants(self.process.pid)
+            if alive(pid) and _is(pid, f"gateway.processes.{role}")
+        ]
 
     def wait_gone(self) -> None:
         """Wait until no process of the gateway lives: it leaves none behind."""
@@ -138,12 +142,12 @@ def inhabitants(folder: Path) -> list[int]:
     return found
 
 
-def _is(pid: int, role: str) -> bool:
+def _is(pid: int, module: str) -> bool:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return any(role.encode() in word for word in words)
+    return module.encode() in words
 
 
 def kill(pid: int) -> None:

@@ -150,8 +150,8 @@ class Medium:
     @property
     def in_flight(self) -> int:
         """How many operations a power loss could still undo."""
-        states = (*self.files.values(), *self.folders.values())
-        return sum(len(state.pending) for state in states)
+        data = sum(len(file.pending) for file in self.files.values())
+        return data + sum(len(folder.pending) for folder in self.folders.values())
 
     def _born(self, op: Link) -> None:
         if op.is_folder:
