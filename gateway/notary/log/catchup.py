@@ -9,7 +9,7 @@ from attestation.errors import MalformedError
 from gateway.notary.log.database import IndexedEpoch, IndexedReceipt, Position
 from gateway.notary.log.folder import BOOT_FOLDER
 from gateway.notary.log.leaves import leaf_digest, parse_epoch_payload, parse_receipt_payload
-from gateway.notary.log.scan import BootSegments, Leaf
+from gateway.notary.log.scan import BootSegments, PlacedLeaf
 from gateway.notary.log.segments import Kind, Location
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def boot_names(layer: FileLayer, data_dir: Path) -> list[str]:
     )
 
 
-def row_of(boot: str, leaf: Leaf) -> IndexedReceipt | IndexedEpoch | None:
+def row_of(boot: str, leaf: PlacedLeaf) -> IndexedReceipt | IndexedEpoch | None:
     """Return the row of a leaf, None for a boot statement.  Raises `MalformedError`."""
     location, payload = leaf.location, leaf.record.payload
     if leaf.record.kind is Kind.RECEIPT:

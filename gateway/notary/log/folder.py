@@ -29,6 +29,7 @@ LOG = "log"
 CHECKPOINT = "checkpoint"
 MAX_SEGMENTS = 10**6
 BOOT_FOLDER = re.compile(r"[0-9a-f]{16}", re.ASCII)
+EXPIRED = re.compile(r"\.[0-9a-f]{16}\.expired", re.ASCII)
 _SEGMENT_FILE = re.compile(r"([0-9]{6})\.seg", re.ASCII)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+class PlacedLeaf:
     """A leaf record, its index in the log and its place."""
 
     index: int
@@ -73,7 +73,7 @@ class BootSegments:
         with self.opened(location.segment) as read:
             return read_record(read, location.offset)
 
-    def leaves(self, start: Location | None = None, index: int = 0) -> Iterator[Leaf]:
+    def leaves(self, start: Location | None = None, index: int = 0) -> Iterator[PlacedLeaf]:
         """Yield leaves in order: all that are there, or those from `start`, which is leaf `index`.
 
         Headers must agree with the count (`MalformedError`, code "segment_order"); a segment
@@ -96,5 +96,5 @@ class BootSegments:
                 for record in iter_records(read, offset):
                     if record.kind in LEAF_KINDS:
                         location = Location(number, record.offset)
-                        yield Leaf(index=index, location=location, record=record)
+                        yield PlacedLeaf(index=index, location=location, record=record)
                         index += 1
