@@ -221,6 +221,25 @@ class ReceiptIndex:
                 self._reader = None
 
 
+def leaves_seen(path: Path) -> dict[str, int]:
+    """Return how many leaves the index at `path` saw in each boot's log, by folder name.
+
+    Nothing if there is no index or it cannot be read: what it says is a hint, never the truth.
+    """
+    if not path.exists():
+        return {}
+    try:
+        database = IndexDatabase(path, create=False)
+    except sqlite3.Error:
+        return {}
+    try:
+        return database.leaves_seen()
+    except sqlite3.Error:
+        return {}
+    finally:
+        database.close()
+
+
 def _incomplete() -> UnavailableError:
     return UnavailableError(
         "the index of receipts is being rebuilt",
