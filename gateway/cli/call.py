@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from attestation.result import AttestationResult, Verdict
 from gateway.client.endpoint import INFERENCE_PATHS
 from gateway.client.export import write_private
 from gateway.client.judge import Trust
-from gateway.client.session import Session
+from gateway.client.session import ANCHOR_SECONDS, Session
 
 if TYPE_CHECKING:
     from gateway.client.call import Call
@@ -28,15 +29,19 @@ if TYPE_CHECKING:
 HELP = "send one request, verify its receipt, keep everything an auditor needs"
 KEY_VARIABLE = "GATEWAY_API_KEY"
 CHAT = "/v1/chat/completions"
+MAX_WAIT = 86_400.0
 _USABLE = (Verdict.ACCEPTED, Verdict.SIMULATED)
 
 _DESCRIPTION = """\
-Accepts the gateway's evidence first and sends nothing otherwise; then sends one request, and
-prints the answer's body on stdout once its receipt holds.  The report goes to stderr.
+Accepts the gateway's evidence first and sends nothing otherwise; then sends one request, checks
+its receipt, waits until a quoted state of the log covers it, and prints the answer's body on
+stdout.  The report goes to stderr.
 """
 _EPILOG = f"""\
 exit codes are those of `attested verify`, by the verdict on gateway and receipt; 14 also for an
-answer whose status is not 2xx.  Simulated evidence (15) is accepted only with --root.
+answer whose status is not 2xx.  Simulated evidence (15) is accepted only with --root.  12 for a
+receipt that is not anchored (--no-wait, or --wait was too short), unless the policy says
+require_anchored = false.
 
 The folder left (--out) holds bundle.json, bodies/, and the receipt and its openings by
 themselves: `attested verify DIR/bundle.json --policy P --contents DIR/bodies`.
@@ -50,6 +55,16 @@ examples:
 
 The API key is read from --key-file, or from the variable {KEY_VARIABLE} (--key-env).
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asides:
+    """What the report says besides the call: the boot's answer to a nonce, if it was asked for
+    one, and why the receipt is not anchored, if it is not.
+    """
+
+    challenged: AttestationResult | None
+    waiting: str
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +88,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--fresh", action="store_true", help="have the boot quoted anew for this call first")
     add("--task-id", metavar="ID", help="sent as X-Task-Id")
     add("--parent", metavar="ID", action="append", help="receipt id this call follows from")
+    wait = parser.add_mutually_exclusive_group()
+    wait.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=_seconds,
+        default=ANCHOR_SECONDS,
+        help="most time for the receipt to be anchored (%(default)s)",
+    )
+    wait.add_argument("--no-wait", action="store_true", help="do not wait for that")
     add("--out", metavar="DIR", help="folder to leave (attested-call-RECEIPT)")
     add("--json", action="store_true", help="one JSON document on stdout instead of the body")
 
@@ -93,11 +117,13 @@ def run(args: argparse.Namespace) -> int:
         gate=lambda result: _gate(result, seen),
     )
     session = challenged = None
+    waiting = ""
     try:
         connected = Session.connect(args.url, trust)
         challenged = _challenge(connected) if args.fresh else None
         session = connected
         _send(session, args, key)
+        waiting = _anchor(session, args)
     except AttestationError:
         if not seen or seen[-1].verdict in _USABLE:
             raise
@@ -107,7 +133,14 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(document(seen[-1], name=args.url))
         return seen[-1].exit_code
-    return _report(args, session, challenged)
+    return _report(args, session, Asides(challenged=challenged, waiting=waiting))
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= MAX_WAIT:
+        raise argparse.ArgumentTypeError(f"expected more than 0 and at most {MAX_WAIT:g} seconds")
+    return seconds
 
 
 def _gate(result: AttestationResult, seen: list[AttestationResult]) -> None:
@@ -119,6 +152,16 @@ def _challenge(session: Session) -> AttestationResult:
     result = session.challenge()
     print("fresh: this boot answered a nonce drawn for this call", file=sys.stderr)
     return result
+
+
+def _anchor(session: Session, args: argparse.Namespace) -> str:
+    """Wait for the receipt to be anchored; why it is not, or nothing."""
+    call = session.calls[-1]
+    if call.receipt is None or call.receipt_id is None:
+        return ""
+    if args.no_wait:
+        return "not waited for (--no-wait)"
+    return session.anchor(seconds=args.wait).left.get(call.receipt_id, "")
 
 
 def _send(session: Session, args: argparse.Namespace, key: str) -> None:
@@ -163,9 +206,7 @@ def _first_model(client: httpx2.Client) -> str:
         ) from None
 
 
-def _report(
-    args: argparse.Namespace, session: Session, challenged: AttestationResult | None
-) -> int:
+def _report(args: argparse.Namespace, session: Session, asides: Asides) -> int:
     call = session.calls[-1]
     if call.result is None:
         raise UnavailableError(
@@ -175,17 +216,27 @@ def _report(
             hint="401 means that it does not know the API key",
         )
     folder = Path(args.out or f"attested-call-{call.receipt_id}")
-    session.export(folder)
+    session.export(folder, seconds=0)
     _write_alone(folder, call)
     print(render_text(call.result, name=args.url), file=sys.stderr, end="")
     print(f"receipt {call.receipt_id}; everything is in {folder}", file=sys.stderr)
+    if asides.waiting:
+        print(_unanchored(call, asides.waiting), file=sys.stderr)
     if args.json:
-        print_json(_document(args.url, call, call.result, folder, challenged))
+        print_json(_document(args.url, call, call.result, folder, asides))
     else:
         sys.stdout.buffer.write(call.response_body)
     if call.result.verdict in _USABLE:
         _require_answered(call)
     return call.result.exit_code
+
+
+def _unanchored(call: Call, reason: str) -> str:
+    return (
+        f"not anchored: {reason}; with the same key, for as long as the gateway keeps it, "
+        f"GET /v1/receipts/{call.receipt_id}?wait=anchored&format=bundle has the anchored "
+        "receipt: `attested bundle` merges it into bundle.json"
+    )
 
 
 def _require_answered(call: Call) -> None:
@@ -213,8 +264,9 @@ def _document(
     call: Call,
     result: AttestationResult,
     folder: Path,
-    challenged: AttestationResult | None,
+    asides: Asides,
 ) -> dict[str, Any]:
+    challenged = asides.challenged
     return {
         "schema": "attested-gateway/call/v1",
         "status": call.status,
@@ -223,6 +275,8 @@ def _document(
         "folder": str(folder),
         "verdict": str(result.verdict),
         "exit_code": result.exit_code,
+        "anchored": call.anchored,
+        "waiting": asides.waiting or None,
         "result": document(result, name=url),
         "challenge": document(challenged, name=url) if challenged is not None else None,
     }

@@ -9,13 +9,16 @@
 For clients built on the older `httpx`, take the transports of `gateway.client.legacy`.
 """
 
-from gateway.client.call import Call, Ended
+from gateway.client.anchor import AnchorReport
+from gateway.client.call import Anchoring, Call, Ended
 from gateway.client.judge import Trust, load_trust
 from gateway.client.recorder import Recorder
 from gateway.client.session import Session
 from gateway.client.transport import AsyncReceiptTransport, ReceiptTransport
 
 __all__ = [
+    "AnchorReport",
+    "Anchoring",
     "AsyncReceiptTransport",
     "Call",
     "Ended",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.bundle import BundledReceipt, make_bundle
+from attestation.checks import ANCHORING
 from attestation.errors import EvidenceError
 from attestation.policy import Policy, parse_policy
 from attestation.receipt.signing import parse_receipt
@@ -17,9 +18,11 @@ from gateway.client.call import Call, Ended
 from gateway.client.evidence import CHANNEL_OPEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from attestation.bundle import Bundle
+    from attestation.encoding.digest import Digest
     from attestation.receipt.signing import Receipt
     from attestation.result import Check
     from attestation.verifier import ChallengeEvidence
@@ -77,13 +80,14 @@ class EvidenceJudge:
         2. `verify`: quote, keyset, signature, binding, nonce and, for an answer that was read
            to its end, both bodies.
         3. The result passes the caller's gate, and none of what this client can prove was
-           left out.
+           left out.  Anchoring counts once there is something to check: an answer comes before
+           the log is quoted again.
         """
         receipt = parse_receipt(call.receipt or "")
         _require_about(call, receipt)
         result = self._verified(call, receipt)
-        self._trust.gate(result)
-        _require_bound(call, result)
+        self._trust.gate(result if call.anchoring is not None else _not_yet_anchored(result))
+        _require_bound(call, receipt, result)
         return result
 
     def judge_challenge(self, challenge: ChallengeEvidence, nonce: bytes) -> AttestationResult:
@@ -101,12 +105,8 @@ class EvidenceJudge:
         return result
 
     def _verified(self, call: Call, receipt: Receipt) -> AttestationResult:
-        item = BundledReceipt(receipt=receipt, openings=call.openings)
-        bundle = make_bundle(
-            boots=self._evidence.bundle.boots,
-            collateral=self._evidence.bundle.collateral.values(),
-            receipts=(item,),
-        )
+        item = bundled(call, receipt)
+        bundle = session_bundle(self._evidence.bundle, {item.receipt.digest: item}, (call,))
         contents = Contents(
             request=call.request_body,
             response=call.response_body if call.ended is Ended.COMPLETE else None,
@@ -123,6 +123,28 @@ class EvidenceJudge:
         )
         # Where the connection has no key, the pipeline cannot know why: the session does.
         return result if call.peer is not None else with_channel(result, self._channel)
+
+
+def bundled(call: Call, receipt: Receipt) -> BundledReceipt:
+    """The call's receipt as a bundle carries it."""
+    proof = call.anchoring.proof if call.anchoring is not None else None
+    return BundledReceipt(receipt=receipt, openings=call.openings, proof=proof)
+
+
+def session_bundle(
+    evidence: Bundle, receipts: Mapping[Digest, BundledReceipt], calls: Iterable[Call]
+) -> Bundle:
+    """The accepted evidence with these receipts and the epochs that anchor `calls`, each once."""
+    anchorings = [call.anchoring for call in calls if call.anchoring is not None]
+    return make_bundle(
+        boots=evidence.boots,
+        collateral=[
+            *evidence.collateral.values(),
+            *(item for one in anchorings for item in one.collateral),
+        ],
+        epochs={one.epoch.statement.digest: one.epoch for one in anchorings}.values(),
+        receipts=receipts.values(),
+    )
 
 
 def accept_boot(evidence: Evidence, channel: Check, trust: Trust, *, at: int) -> AttestationResult:
@@ -167,9 +189,24 @@ def _require_about(call: Call, receipt: Receipt) -> None:
         )
 
 
-def _require_bound(call: Call, result: AttestationResult) -> None:
-    passed = {check.id for check in result.checks if check.status is Status.PASS}
+def _not_yet_anchored(result: AttestationResult) -> AttestationResult:
+    """The result as the gate is to see it while the log was not quoted since the receipt."""
+    checks = tuple(
+        dataclasses.replace(check, required=False)
+        if check.id in ANCHORING and check.status is Status.SKIP
+        else check
+        for check in result.checks
+    )
+    return dataclasses.replace(result, checks=checks)
+
+
+def _require_bound(call: Call, receipt: Receipt, result: AttestationResult) -> None:
+    about = f"receipt {receipt.claims.jti}"
+    checks = [check for check in result.checks if check.subject in (about, "connection")]
+    passed = {check.id for check in checks if check.status is Status.PASS}
     wanted = {"NONCE", "REQUEST-BODY"}
+    if call.anchoring is not None:
+        wanted |= ANCHORING
     if call.ended is Ended.COMPLETE:
         wanted.add("RESPONSE-BODY")
     if call.peer is not None:

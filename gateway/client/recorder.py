@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 256 << 20
 _NONCE_HEADER = "x-receipt-nonce"
+_CREDENTIALS = ("authorization", "x-api-key")
 
 
 class Fields(Protocol):
@@ -83,12 +84,7 @@ class Recorder:
         has already been caught; `UsageError` for another origin than the session's, and for a
         nonce of the caller's that is none.
         """
-        if self._failure is not None:
-            raise EvidenceError(
-                f"this session has ended: {self._failure.message}",
-                code="session_ended",
-                hint="keep its record for the auditor, and connect again for a new one",
-            ) from self._failure
+        self.require_usable()
         if self._origin is not None and origin != self._origin:
             raise UsageError(
                 "this client is for one gateway only",
@@ -106,8 +102,24 @@ class Recorder:
                 code="nonce",
                 expected=f"text of the form {NONCE.pattern}, or no such header for a fresh one",
             )
-        call = Call(method=method, path=path, nonce=nonce, request_body=body)
+        call = Call(
+            method=method,
+            path=path,
+            nonce=nonce,
+            request_body=body,
+            # Only the key that made a request gets its receipt: sessions may use several.
+            credential=tuple((n, text) for n in _CREDENTIALS if (text := headers.get(n, ""))),
+        )
         return Pending(self, call, self._max_answer_bytes)
+
+    def require_usable(self) -> None:
+        """Raise `EvidenceError` (code "session_ended") if an earlier failure ended this session."""
+        if self._failure is not None:
+            raise EvidenceError(
+                f"this session has ended: {self._failure.message}",
+                code="session_ended",
+                hint="keep its record for the auditor, and connect again for a new one",
+            ) from self._failure
 
     def close_call(self, call: Call) -> None:
         """Check and keep a call; raises `AttestationError` where it must not be used."""
@@ -130,10 +142,20 @@ class Recorder:
         with self._lock:
             self._failure = self._failure or error
 
-    def replace(self, old: Call, new: Call) -> None:
-        """Put `new`, whose receipt was fetched later and checked, in the place of `old`."""
+    def replace(self, old: Call, new: Call) -> Call:
+        """Check `new`, of which more was fetched later, and put it in the place of `old`.
+
+        Raises `AttestationError` where it must not be used; that ends the session, and `old`
+        stays as it was.
+        """
+        try:
+            new = self.check(new)
+        except AttestationError as error:
+            self.end(error)
+            raise
         with self._lock:
-            self._calls[self._calls.index(old)] = new
+            self._calls = [new if call is old else call for call in self._calls]
+        return new
 
     def check(self, call: Call) -> Call:
         """The call with its verification; raises `AttestationError` unless it is accepted."""

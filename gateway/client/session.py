@@ -5,7 +5,7 @@ client = openai.OpenAI(
     base_url=session.base_url, api_key=key, http_client=session.http_client()
 )
 …
-session.export(Path("run"))                                    # bundle and bodies
+session.export(Path("run"))                     # anchored receipts, in a bundle, and bodies
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from attestation.bundle import Bundle, BundledReceipt, make_bundle
 from attestation.errors import AttestationError, UnavailableError
+from gateway.client.anchor import Anchorer, AnchorReport, run_blocking
 from gateway.client.channel import pinned_context
-from gateway.client.collect import collect
 from gateway.client.endpoint import Endpoint, parse_endpoint
 from gateway.client.evidence import Evidence, check_channel, fetch_challenge, fetch_evidence
 from gateway.client.export import receipt_of, write_record
-from gateway.client.judge import EvidenceJudge, Trust, accept_boot
+from gateway.client.judge import EvidenceJudge, Trust, accept_boot, bundled, session_bundle
 from gateway.client.recorder import Recorder
 from gateway.client.transport import AsyncReceiptTransport, ReceiptTransport
 
@@ -32,9 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from attestation.bundle import Bundle
     from attestation.result import AttestationResult
     from gateway.client.call import Call
 
+ANCHOR_SECONDS = 60.0
 _NONCE_BYTES = 32
 # A prompt may take minutes to read; SDKs wait this long between two bytes themselves.
 _TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
@@ -43,8 +44,10 @@ _TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 class Session:
     """Clients for one gateway whose every call is recorded and checked.
 
-    A gateway that was restarted has other keys: its TLS key is refused, its receipts are
-    refused, and a new session has to be connected.
+    Each answer is checked before it is given out, for everything but anchoring: the log is quoted
+    some seconds later, and `anchor` or `export` waits for that.  A gateway that was restarted has
+    other keys: its TLS key is refused, its receipts are refused, and a new session has to be
+    connected.
     """
 
     def __init__(
@@ -129,35 +132,52 @@ class Session:
         transport = AsyncReceiptTransport(wrapped, recorder=self._recorder)
         return httpx2.AsyncClient(**{"timeout": _TIMEOUT, **options, "transport": transport})
 
-    def collect(self, api_key: str) -> int:
-        """Fetch and check the receipts of calls that were left or cut before theirs came.
+    @property
+    def unanchored(self) -> tuple[Call, ...]:
+        """The calls that have a receipt, or should get one, which no quoted log covers yet."""
+        return tuple(c for c in self.calls if c.receipt_id is not None and not c.anchored)
 
-        Returns how many calls still have none (the gateway may still be sealing them).
+    def anchor(self, *, seconds: float = ANCHOR_SECONDS) -> AnchorReport:
+        """Wait until the log is quoted over every receipt of this session, and verify that.
+
+        Fetches each receipt with the credential its call was made with, also those of calls
+        that were left or cut before their receipt came.  Takes at most `seconds`; what is not
+        anchored then, or cannot be because the gateway is gone, stays as it is and is in the
+        report.  Raises `AttestationError` for evidence that does not hold, which ends the
+        session.
         """
-        wrapped = httpx2.HTTPTransport(verify=self.tls_context(), uds=self._endpoint.uds)
-        with httpx2.Client(transport=wrapped, timeout=_TIMEOUT, trust_env=False) as client:
-            return collect(client, self._endpoint, self._recorder, api_key)
+        return run_blocking(self.async_anchor(seconds=seconds))
+
+    async def async_anchor(self, *, seconds: float = ANCHOR_SECONDS) -> AnchorReport:
+        """Do the same without blocking."""
+        wrapped = httpx2.AsyncHTTPTransport(verify=self.tls_context(), uds=self._endpoint.uds)
+        async with httpx2.AsyncClient(
+            transport=wrapped, timeout=_TIMEOUT, trust_env=False
+        ) as client:
+            anchorer = Anchorer(client, self._endpoint, self._recorder, self._evidence.boot)
+            return await anchorer.anchor(seconds)
 
     def bundle(self) -> Bundle:
-        """The boot's evidence and every receipt of this session, openings included.
+        """The boot's evidence and every receipt of this session, with its openings and, where it
+        is anchored, with its proof and its epoch.
 
         A receipt that was refused is in it too: for an auditor it is evidence of another kind.
         """
         receipts = {
-            receipt.digest: BundledReceipt(receipt=receipt, openings=call.openings)
+            receipt.digest: bundled(call, receipt)
             for call in self.calls
             if (receipt := receipt_of(call)) is not None
         }
-        evidence = self._evidence.bundle
-        return make_bundle(
-            boots=evidence.boots,
-            collateral=evidence.collateral.values(),
-            receipts=receipts.values(),
-        )
+        return session_bundle(self._evidence.bundle, receipts, self.calls)
 
-    def export(self, folder: Path) -> Path:
+    def export(self, folder: Path, *, seconds: float = ANCHOR_SECONDS) -> Path:
         """Write `bundle.json` and `bodies/` for an auditor; returns the bundle's path.
 
-        Bodies and openings are confidential: the files are readable by their owner only.
+        Receipts that are not anchored yet are anchored first, as `anchor` does it (`seconds` 0:
+        written as they are); what could not be is in `unanchored` afterwards.  After a failure
+        nothing is asked for any more.  Bodies and openings are confidential: the files are
+        readable by their owner only.
         """
+        if seconds > 0 and self.unanchored and self._recorder.failure is None:
+            self.anchor(seconds=seconds)
         return write_record(folder, self.bundle(), self.calls)

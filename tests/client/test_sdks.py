@@ -23,11 +23,27 @@ from tests.support.gateways import MODEL, Stack
 ASK: Any = [{"role": "user", "content": "hello"}]
 
 
-def assert_proved(call: Call) -> None:
+BOUND = {"NONCE", "REQUEST-BODY", "RESPONSE-BODY", "CHANNEL", "RECEIPT-SIGNATURE"}
+ANCHORED = {"LOG-INCLUSION", "LOG-CHECKPOINT", "EPOCH-QUOTE"}
+
+
+def passed(call: Call) -> set[str]:
     assert call.result is not None
-    assert call.result.verdict is Verdict.SIMULATED
-    passed = {check.id for check in call.result.checks if check.status is Status.PASS}
-    assert passed >= {"NONCE", "REQUEST-BODY", "RESPONSE-BODY", "CHANNEL", "RECEIPT-SIGNATURE"}
+    return {check.id for check in call.result.checks if check.status is Status.PASS}
+
+
+def assert_proved(session: Session, count: int) -> None:
+    """Every call was bound when it ended, and is anchored after waiting for that."""
+    assert len(session.calls) == count
+    for call in session.calls:
+        assert call.verdict is Verdict.INCOMPLETE
+        assert passed(call) >= BOUND
+        assert not call.anchored
+    report = session.anchor()
+    assert (report.anchored, report.complete) == (count, True)
+    for call in session.calls:
+        assert call.verdict is Verdict.SIMULATED
+        assert passed(call) >= BOUND | ANCHORED
 
 
 # The SDKs' types are their own affair; their behaviour is what is tested.
@@ -44,9 +60,8 @@ def test_openai_plain_and_streaming_say_the_same_with_a_receipt_each(stack: Stac
         )
         text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert plain.choices[0].message.content == text
-    assert len(session.calls) == 2
+    assert_proved(session, 2)
     for call in session.calls:
-        assert_proved(call)
         receipt = call.parse_receipt()
         assert receipt is not None
         assert receipt.claims.usage is not None
@@ -66,9 +81,7 @@ def test_openai_on_every_other_route(stack: Stack) -> None:
             for _ in stream:
                 pass
         assert [model.id for model in client.models.list()] == [MODEL]
-    assert len(session.calls) == 5
-    for call in session.calls:
-        assert_proved(call)
+    assert_proved(session, 5)
 
 
 async def test_openai_async_plain_and_streaming(stack: Stack) -> None:
@@ -82,9 +95,7 @@ async def test_openai_async_plain_and_streaming(stack: Stack) -> None:
         await client.chat.completions.create(model=MODEL, messages=ASK)
         async for _ in await client.chat.completions.create(model=MODEL, messages=ASK, stream=True):
             pass
-    assert len(session.calls) == 2
-    for call in session.calls:
-        assert_proved(call)
+    assert_proved(session, 2)
 
 
 def test_openai_with_tools_and_several_choices(stack: Stack) -> None:
@@ -95,7 +106,7 @@ def test_openai_with_tools_and_several_choices(stack: Stack) -> None:
             model=MODEL, messages=ASK, n=2, tools=[tool], tool_choice="required"
         )
     assert [choice.finish_reason for choice in answer.choices] == ["tool_calls"] * 2
-    assert_proved(session.calls[0])
+    assert_proved(session, 1)
 
 
 def test_an_sdk_built_on_the_older_httpx_gets_the_same(stack: Stack) -> None:
@@ -108,9 +119,7 @@ def test_an_sdk_built_on_the_older_httpx_gets_the_same(stack: Stack) -> None:
     with client:
         client.chat.completions.create(model=MODEL, messages=ASK)
         list(client.chat.completions.create(model=MODEL, messages=ASK, stream=True))
-    assert len(session.calls) == 2
-    for call in session.calls:
-        assert_proved(call)
+    assert_proved(session, 2)
 
 
 async def test_the_older_httpx_gets_the_same_asynchronously(stack: Stack) -> None:
@@ -124,7 +133,7 @@ async def test_the_older_httpx_gets_the_same_asynchronously(stack: Stack) -> Non
         body = {"model": MODEL, "messages": ASK, "stream": True}
         async with http.stream("POST", "/chat/completions", json=body) as answer:
             assert [line async for line in answer.aiter_lines()][-2] == "data: [DONE]"
-    assert_proved(session.calls[0])
+    assert_proved(session, 1)
 
 
 def test_anthropic_plain_and_streaming(stack: Stack) -> None:
@@ -138,9 +147,7 @@ def test_anthropic_plain_and_streaming(stack: Stack) -> None:
             text = "".join(stream.text_stream)
         client.messages.count_tokens(model=MODEL, messages=ASK)
     assert plain.content[0].text == text
-    assert len(session.calls) == 3
-    for call in session.calls:
-        assert_proved(call)
+    assert_proved(session, 3)
 
 
 async def test_anthropic_async(stack: Stack) -> None:
@@ -152,7 +159,7 @@ async def test_anthropic_async(stack: Stack) -> None:
     )
     async with client:
         await client.messages.create(model=MODEL, max_tokens=64, messages=ASK)
-    assert_proved(session.calls[0])
+    assert_proved(session, 1)
 
 
 def test_errors_of_the_engine_and_refusals_reach_the_sdk_with_receipts(stack: Stack) -> None:
@@ -164,8 +171,7 @@ def test_errors_of_the_engine_and_refusals_reach_the_sdk_with_receipts(stack: St
             client.chat.completions.create(model=MODEL, messages=ASK, extra_body={"priority": 1})
     ends = [receipt.claims.response.end for c in session.calls if (receipt := c.parse_receipt())]
     assert ends == ["complete", "refused"]
-    for call in session.calls:
-        assert_proved(call)
+    assert_proved(session, 2)
 
 
 def test_a_wrong_key_is_an_authentication_error_and_no_receipt(stack: Stack) -> None:

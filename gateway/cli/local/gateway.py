@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.notary.interface import Boot
 
 NAME = "demo.local"
+FORCED_EPOCH_SECONDS = 0.2
 _HOST = "127.0.0.1"
 
 
@@ -107,6 +108,8 @@ def _settings(plan: LocalPlan, folder: Path) -> Settings:
             "access": {"keys_file": folder / "keys.json"},
             "notary": {"data_dir": folder / "journal"},
             "evidence": {"provider": "simulated:"},
+            # Simulated quotes cost nothing, so that nobody has to wait for receipts to be anchored.
+            "log": {"forced_epoch_seconds": FORCED_EPOCH_SECONDS},
             # Whatever is refused here is refused on purpose, and each refusal is looked at.
             "limits": {"refusals_per_second": 1e6, "drain_seconds": 2.0},
         }
