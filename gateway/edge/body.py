@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.edge import failures
-from gateway.edge.caller import CallerGoneError
+from gateway.edge.caller import BrokenBodyError, CallerGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,8 @@ async def read_body(
 ) -> Refusal | None:
     """Tell the exchange, and hand to `sink`, the whole body or as much of it as was read.
 
-    Returns the refusal of a body that is too large, if need be on its declared length alone, or
-    too slow.  Raises `CallerGoneError`; the exchange then knows that the body is partial.
+    Returns the refusal of a body that is too large, if need be on its declared length alone, too
+    slow, or not HTTP.  Raises `CallerGoneError`; the exchange then knows that the body is partial.
     """
     if head.declared_length is not None and head.declared_length > limits.body_bytes:
         exchange.received(head.content_type, complete=False)
@@ -38,6 +38,8 @@ async def read_body(
             refusal = await _read_parts(caller, exchange, limits, sink)
     except TimeoutError:
         refusal = failures.body_too_slow(limits)
+    except BrokenBodyError as error:
+        refusal = error.refusal
     except CallerGoneError:
         exchange.received(head.content_type, complete=False)
         raise

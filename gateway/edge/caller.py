@@ -22,8 +22,17 @@ class CallerGoneError(Exception):
     """The caller closed its connection before the request was over."""
 
 
+class BrokenBodyError(Exception):
+    """The body broke HTTP: nothing more of it can be read, and `refusal` is the answer."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
 class _Connection(Protocol):
     lost: bool
+    conversing: bool
     refused: Refusal | None
 
 
@@ -47,16 +56,18 @@ class Caller:
         """Whether what is sent now reaches nobody."""
         return self._left or (self._connection is not None and self._connection.lost)
 
-    @property
-    def refused(self) -> Refusal | None:
-        """What the connection itself answered this request, whose body broke HTTP."""
-        return self._connection.refused if self._connection is not None else None
+    def converse(self) -> None:
+        """Answer whatever becomes of this request, until `close`: the server is not to."""
+        if self._connection is not None:
+            self._connection.conversing = True
 
     async def body_part(self) -> tuple[bytes, bool]:
         """Return the next piece of the request body and whether more follow.
 
-        Raises `CallerGoneError`.
+        Raises `CallerGoneError`; `BrokenBodyError` while conversing.
         """
+        if self._connection is not None and self._connection.refused is not None:
+            raise BrokenBodyError(self._connection.refused)
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._left = True
@@ -87,9 +98,11 @@ class Caller:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching, and conversing."""
         if self._watcher is not None:
             self._watcher.cancel()
+        if self._connection is not None:
+            self._connection.conversing = False
 
     async def _watch(self, on_gone: Callable[[], None]) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -86,6 +86,7 @@ class Conversation:
 
     async def run(self) -> None:
         """Serve the request.  Raises nothing; a cancelled request is answered and sealed too."""
+        self._caller.converse()
         try:
             await self._serve()
         except CallerGoneError:
@@ -237,15 +238,8 @@ class Conversation:
         if self._call is not None:
             self._call.close()
             self._record_attempts()
-        end = End.CLIENT_ABORT
-        refused = self._caller.refused
-        if refused is not None:
-            # It did not leave: its body broke HTTP, and the connection has said so already.
-            self._exchange.decide(refused.code)
-            self._exchange.answer(refused.status, JSON, error_body("", refused))
-            end = refused.end
         try:
-            await self._seal(self._exchange.finish(end))
+            await self._seal(self._exchange.finish(End.CLIENT_ABORT))
         except NotaryUnavailable:
             # Nobody is left to be told; the boot has ended.
             return

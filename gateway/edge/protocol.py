@@ -47,7 +47,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     `lost` turns true in the same instant in which uvicorn would begin to drop what is sent, so a
     sender that looks at it right after `send` knows whether the transport took the bytes.
-    `refused` is what the running request was answered here, because its body broke HTTP.
+    `refused` says why the running request's body cannot be read on.  Whoever sets `conversing`
+    answers that itself; all other requests are answered here.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._limits = limits if isinstance(limits, ConnectionLimits) else ConnectionLimits()
         self.lost = False
         self.refused: Refusal | None = None
+        self.conversing = False
+        self._deaf = False
         self._running: RequestResponseCycle | None = None
         self._in_head = False
         self._head_bytes = 0
@@ -95,7 +98,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; then bound what a head that is not complete yet may still take."""
-        if self.lost or self.transport.is_closing():
+        if self.lost or self._deaf or self.transport.is_closing():
             return
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
@@ -193,7 +196,12 @@ class EdgeProtocol(HttpToolsProtocol):
 
         An answer under way is cut, not followed by ours: the caller could not tell them apart.
         """
+        self._in_head = False
+        self._stop_head_timer()
         running = self._running if self._is_busy() else None
+        if self.conversing and running and running.more_body and not running.response_started:
+            self._leave_answer_to(running)
+            return
         # What is malformed may be the running request's own body, or a message behind it.
         if running is None or (running.more_body and not running.response_started):
             body = error_body("", self._refusal)
@@ -206,9 +214,14 @@ class EdgeProtocol(HttpToolsProtocol):
             self.lost = True
             running.disconnected = True
             running.message_event.set()
-        self._in_head = False
-        self._stop_head_timer()
         self.transport.close()
+
+    def _leave_answer_to(self, running: RequestResponseCycle) -> None:
+        """Read nothing more; the request's own answer is the connection's last."""
+        self.refused = self._refusal
+        self._deaf = True
+        running.keep_alive = False
+        running.message_event.set()
 
     # -- inside ----------------------------------------------------------------------------
 
