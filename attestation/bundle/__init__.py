@@ -1,6 +1,7 @@
 """Audit bundles: everything a verifier needs about some receipts, in one canonical file."""
 
 from attestation.bundle.endorse import with_endorsements
+from attestation.bundle.extract import extract_receipt
 from attestation.bundle.lone import parse_evidence
 from attestation.bundle.merge import merge_bundles
 from attestation.bundle.model import (
@@ -24,6 +25,7 @@ __all__ = [
     "BundledReceipt",
     "EpochEvidence",
     "EventLogRecord",
+    "extract_receipt",
     "make_bundle",
     "merge_bundles",
     "parse_bundle",

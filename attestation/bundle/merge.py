@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from attestation.bundle.model import BootEvidence, Bundle, BundledReceipt, make_bundle
+from attestation.bundle.model import (
+    BootEvidence,
+    Bundle,
+    BundledReceipt,
+    EpochEvidence,
+    make_bundle,
+)
 from attestation.errors import MalformedError
 from attestation.receipt.commitments import Openings
 
@@ -16,26 +22,25 @@ if TYPE_CHECKING:
 def merge_bundles(*bundles: Bundle) -> Bundle:
     """Return one bundle with everything that `bundles` hold.
 
-    The same boot with and without endorsements keeps them (of two sets, the first); the same
-    receipt keeps its proof and every opening that either shows.  Two different receipts with one
-    index, or two epochs with one number, both stay: `verify` reports them.  Raises
-    `MalformedError` (code "conflict") for two different boots with one bootseed, and for one
-    receipt with different openings or proofs.
+    The same boot or epoch with and without endorsements keeps them (of two sets, the first); the
+    same receipt keeps its proof and every opening that either shows.  Two different receipts with
+    one index, or two epochs with one number, both stay: `verify` reports them.  Raises
+    `MalformedError` (code "conflict") for two different boots with one bootseed, for one receipt
+    with different openings or proofs, and for one epoch with different quotes or checkpoints.
     """
     boots: dict[bytes, BootEvidence] = {}
+    epochs: dict[Digest, EpochEvidence] = {}
     receipts: dict[Digest, BundledReceipt] = {}
     for bundle in bundles:
         for boot in bundle.boots:
             seed = boot.statement.bootseed
             boots[seed] = _merge_boots(boots.get(seed, boot), boot)
+        for epoch in bundle.epochs:
+            digest = epoch.statement.digest
+            epochs[digest] = _merge_epochs(epochs.get(digest, epoch), epoch)
         for item in bundle.receipts:
             digest = item.receipt.digest
             receipts[digest] = _merge_receipts(receipts.get(digest, item), item)
-    epochs = {
-        (epoch.statement.digest, epoch.quote): epoch
-        for bundle in reversed(bundles)
-        for epoch in bundle.epochs
-    }
     return make_bundle(
         boots=boots.values(),
         collateral=[item for bundle in bundles for item in bundle.collateral.values()],
@@ -60,6 +65,17 @@ def _merge_boots(first: BootEvidence, second: BootEvidence) -> BootEvidence:
     )
     if same != merged:
         raise _conflict(f"boot {first.statement.bootseed.hex()[:16]}", "one boot for each bootseed")
+    return merged
+
+
+def _merge_epochs(first: EpochEvidence, second: EpochEvidence) -> EpochEvidence:
+    merged = replace(first, collateral=first.collateral or second.collateral)
+    if replace(second, collateral=merged.collateral) != merged:
+        said = first.statement
+        raise _conflict(
+            f"epoch {said.epoch} of boot {said.bootseed.hex()[:16]}",
+            "one quote and one checkpoint for each epoch statement",
+        )
     return merged
 
 

@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.bundle import make_bundle, merge_bundles, parse_evidence, with_endorsements
+from attestation.bundle import (
+    extract_receipt,
+    make_bundle,
+    merge_bundles,
+    parse_evidence,
+    with_endorsements,
+)
 from attestation.cli.files import (
     STDIN,
     load_collateral,
@@ -31,6 +37,7 @@ GET /v1/attestation?format=bundle answers.
 examples:
   attested bundle attestation.json receipt-*.json -o bundle.json
   attested bundle bundle.json --endorsements collateral.json -o complete.json
+  attested bundle bundle.json --receipt 8c1f6e0a4b2d49f38a7be51c09d2f764 -o receipt.json
 """
 
 
@@ -42,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
     add("--endorsements", metavar="F", action="append", help="endorsements to put in")
+    add("--receipt", metavar="ID", help="keep one receipt, its boot and the epoch it needs")
     add("--json", action="store_true", help="with -o: say as JSON what was written")
 
 
@@ -51,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     merged = merge_bundles(*(load_parsed(name, parse_evidence) for name in args.files))
     sets = [load_collateral(name) for name in args.endorsements or ()]
     bundle = _only_used(with_endorsements(merged, sets))
+    if args.receipt is not None:
+        bundle = extract_receipt(bundle, args.receipt)
     data = bundle.encode()
     if args.output == STDIN:
         sys.stdout.buffer.write(data)
@@ -78,7 +88,12 @@ def _only_used(bundle: Bundle) -> Bundle:
 
 
 def _say(args: argparse.Namespace, bundle: Bundle, size: int) -> None:
-    counts = {"boots": len(bundle.boots), "receipts": len(bundle.receipts), "bytes": size}
+    counts = {
+        "boots": len(bundle.boots),
+        "epochs": len(bundle.epochs),
+        "receipts": len(bundle.receipts),
+        "bytes": size,
+    }
     if args.json:
         print_json({"file": args.output} | counts)
     else:

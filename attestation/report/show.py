@@ -8,7 +8,7 @@ from attestation.errors import MalformedError
 from attestation.tdx.quote import parse_quote
 
 if TYPE_CHECKING:
-    from attestation.bundle import BootEvidence, Bundle, BundledReceipt
+    from attestation.bundle import BootEvidence, Bundle, BundledReceipt, EpochEvidence
     from attestation.receipt.commitments import Openings
     from attestation.tdx.quote import Quote
 
@@ -21,7 +21,7 @@ def show_bundle(bundle: Bundle) -> dict[str, Any]:
     return {
         "boots": [_boot(boot) for boot in bundle.boots],
         "collateral": [digest.hex for digest in bundle.collateral],
-        "epochs": [epoch.statement.to_json() for epoch in bundle.epochs],
+        "epochs": [_epoch(epoch) for epoch in bundle.epochs],
         "receipts": [_receipt(item) for item in bundle.receipts],
         "tasks": len(bundle.tasks),
     }
@@ -63,19 +63,32 @@ def show_quote(quote: Quote) -> dict[str, Any]:
 
 
 def _boot(boot: BootEvidence) -> dict[str, Any]:
-    try:
-        quote = show_quote(parse_quote(boot.quote))
-    except MalformedError as error:
-        quote = {"malformed": str(error)}
     return {
         "statement": boot.statement.to_json(),
         "keyset": boot.keyset.to_json(),
         "keyset_digest": boot.keyset.digest.hex,
-        "quote": quote,
+        "quote": _quote(boot.quote),
         "collateral": boot.collateral.hex if boot.collateral else None,
         "event_log": boot.event_log.format if boot.event_log else None,
         "gpu": len(boot.gpu),
     }
+
+
+def _epoch(epoch: EpochEvidence) -> dict[str, Any]:
+    return {
+        "statement": epoch.statement.to_json(),
+        "statement_digest": epoch.statement.digest.hex,
+        "checkpoint": epoch.checkpoint,
+        "quote": _quote(epoch.quote),
+        "collateral": epoch.collateral.hex if epoch.collateral else None,
+    }
+
+
+def _quote(data: bytes) -> dict[str, Any]:
+    try:
+        return show_quote(parse_quote(data))
+    except MalformedError as error:
+        return {"malformed": str(error)}
 
 
 def _receipt(item: BundledReceipt) -> dict[str, Any]:

@@ -128,12 +128,10 @@ class _Audit:
         complaint = self._miscounted()
         if complaint is not None:
             page.contradicted(_ID, complaint)
-        elif self._clash:
-            page.rejected(_ID, "its leaves make another tree than was signed: see EQUIVOCATION")
         elif self.newest is None:
             if demanded:
                 page.lacking(_ID, "no quoted epoch says how many receipts there are", hint=_HINT)
-        elif self.whole is self.newest:
+        elif self.whole is self.newest and not self._clash:
             page.passed(_ID, self._complete(self.newest))
         elif demanded:
             page.lacking(_ID, self._incomplete(self.newest), hint=_HINT)
@@ -203,6 +201,8 @@ class _Audit:
         return named_spans(gaps(numbers, 0, said.admitted - 1))
 
     def _incomplete(self, epoch: QuotedEpoch) -> str:
+        if self._clash:
+            return "its leaves make another tree than was signed: see EQUIVOCATION"
         said, below = epoch.statement, self.below(epoch.statement.size)
         lacking = said.completed - below
         earlier = (

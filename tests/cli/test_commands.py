@@ -139,7 +139,7 @@ def test_bundle_merges_files_and_verifies_afterwards(
     assert main(["bundle", boots, *lone, "-o", out]) == 0
     output = capsys.readouterr()
     assert output.out == ""
-    assert "1 boot, 2 receipts" in output.err
+    assert "1 boot, 0 epochs, 2 receipts" in output.err
     assert Path(out).read_bytes() == made.bundle().encode()
     assert folder.verify("--contents", folder["bodies"], file=out) == 15
     capsys.readouterr()

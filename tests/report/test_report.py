@@ -74,9 +74,9 @@ def test_refusal_names_the_checks_it_follows_from() -> None:
         "because of QUOTE-GENUINE\n"
     )
     incomplete = GATEWAY.verify(policy=GATEWAY.policy(log=""))
-    assert "because of LOG-INCLUSION (2 times), LOG-CHECKPOINT (2 times), "
-        "EPOCH-QUOTE (2 times)" in render_text(
-        incomplete, name="x"
+    assert (
+        "because of LOG-INCLUSION (2 times), LOG-CHECKPOINT (2 times), EPOCH-QUOTE (2 times)"
+        in render_text(incomplete, name="x")
     )
 
 
