@@ -1,0 +1,257 @@
+"""What crosses the notary's socket means the same on both sides, or is refused on the other."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attestation.encoding.digest import Digest
+from attestation.errors import (
+    AttestationError,
+    EvidenceError,
+    MalformedError,
+    PolicyError,
+    UnavailableError,
+    UsageError,
+)
+from attestation.receipt.claims import Attempt, End, Splice, Usage
+from attestation.receipt.commitments import Openings
+from attestation.receipt.outcome import Body, Outcome
+from gateway.errors import NotaryUnavailable
+from gateway.notary.interface import Announcement, Challenge, Found, ReceiptState, SealedReceipt
+from gateway.notary.wire import messages, replies
+from tests.support.notaries import ALICE, announcement, new_jti, outcome
+from tests.wire.strategies import ANNOUNCEMENTS, DIGESTS, outcomes
+
+
+@given(ANNOUNCEMENTS)
+def test_announcement_arrives_as_it_was(said: Announcement) -> None:
+    assert messages.decode_announcement(messages.encode_announcement(said)) == said
+
+
+@given(outcomes())
+def test_outcome_arrives_as_it_was(ended: Outcome) -> None:
+    payload = messages.encode_outcome(ended)
+    assert messages.decode_outcome(payload) == ended
+    assert messages.outcome_id(payload) == ended.jti
+
+
+@given(outcomes(), st.integers(0, 26), st.sampled_from([None, True, -1, 1 << 60, "", "é", [], {}]))
+def test_changed_item_is_refused_or_read_as_what_it_says(
+    ended: Outcome, place: int, value: Any
+) -> None:
+    items = json.loads(messages.encode_outcome(ended))
+    items[place] = value
+    try:
+        read = messages.decode_outcome(json.dumps(items).encode())
+    except MalformedError:
+        return
+    again = json.loads(messages.encode_outcome(read))
+    # A model without any fact is written in the shorter way.
+    assert again == items or place == 24
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_a_message_or_a_refusal(data: bytes) -> None:
+    for decode in DECODERS:
+        try:
+            decode(data)
+        except MalformedError as error:
+            assert error.message  # noqa: PT017 - refusal is one of two allowed ends
+
+
+DECODERS: tuple[Callable[[bytes], object], ...] = (
+    messages.decode_announcement,
+    messages.decode_outcome,
+    messages.outcome_id,
+    messages.decode_count,
+    messages.decode_search,
+    messages.decode_nonce,
+    messages.decode_path,
+    messages.decode_epoch_number,
+    replies.decode_hello,
+    replies.decode_condition,
+    replies.decode_sealed,
+    replies.decode_found,
+    replies.decode_challenge,
+    replies.decode_epoch,
+    replies.decode_failure,
+)
+
+BODY = Body(digest=Digest.of(b"x"), length=3)
+SPLICE = Splice(code="salt", offset=1, deleted=0, inserted=2)
+CONTRADICTIONS: dict[str, dict[str, Any]] = {
+    "no-request": {"request": None},
+    "no-response": {"response": None},
+    "forwarded-without-rewrite": {"forwarded": BODY},
+    "rewrite-without-forwarded": {"splices": (SPLICE,), "inserted": (b"ab",)},
+    "rewrite-without-its-bytes": {"splices": (SPLICE,), "forwarded": BODY},
+    "rewrite-with-other-bytes": {"splices": (SPLICE,), "inserted": (b"abc",), "forwarded": BODY},
+    "bytes-without-rewrite": {"inserted": (b"ab",)},
+    "block-beyond-the-response": {"block_offset": 9},
+    "forwarded-without-request": {
+        "end": End.GATEWAY_FAILURE,
+        "request": None,
+        "splices": (SPLICE,),
+        "inserted": (b"ab",),
+        "forwarded": BODY,
+    },
+    "status-out-of-range": {"status": 600},
+    "negative-length": {"response": replace(BODY, length=-1)},
+    "length-beyond-json": {"response": replace(BODY, length=1 << 53)},
+    "method": {"method": "GET"},
+    "path": {"path": "/v1/chat completions"},
+    "decision": {"decision": "Free text, as it were"},
+    "nonce": {"nonce": "short"},
+    "media-type": {"response_type": 'text/"html"'},
+    "reasons": {"finish_reasons": ("stop",) * 5},
+    "reason": {"finish_reasons": ("a reason",)},
+    "mods": {"mods": ("tail",) * 5},
+    "usage": {"usage": Usage()},
+    "attempts": {
+        "attempts": (Attempt(upstream="e", local=True, outcome="ok", milliseconds=1),) * 4
+    },
+    "attempt-time": {
+        "attempts": (Attempt(upstream="e", local=True, outcome="ok", milliseconds=-1),)
+    },
+    "insertion": {"splices": (replace(SPLICE, inserted=600),), "inserted": (bytes(600),)},
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_outcome_that_no_receipt_could_hold_is_refused(case: str) -> None:
+    wrong = outcome(new_jti(), **CONTRADICTIONS[case])
+    with pytest.raises(MalformedError):
+        messages.decode_outcome(messages.encode_outcome(wrong))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"{}",
+        b"[]",
+        b'["a","b",1.5]',
+        b"[NaN,1,2]",
+        b" [1,2]",
+        b"[1,2] ",
+        b"[1,2][1,2]",
+        b"[" * 5000,
+        b"[" + b"9" * 5000 + b",1]",
+        b'["\xc3\xa9",1]',
+    ],
+)
+def test_payload_that_is_no_array_of_its_length_is_refused(payload: bytes) -> None:
+    for decode in DECODERS:
+        with pytest.raises(MalformedError):
+            decode(payload)
+
+
+@pytest.mark.parametrize("counts", [(-1, 0), (0, 1_000_001), (True, 0)])
+def test_counts_outside_their_bounds_are_refused(counts: tuple[int, int]) -> None:
+    with pytest.raises(MalformedError):
+        messages.decode_count(messages.encode_count(*counts))
+
+
+def test_nonce_of_another_length_is_refused() -> None:
+    assert messages.decode_nonce(messages.encode_nonce(bytes(32))) == bytes(32)
+    with pytest.raises(MalformedError):
+        messages.decode_nonce(messages.encode_nonce(bytes(31)))
+
+
+@pytest.mark.parametrize("path", ["", "../x y", "tile/0/000\n", "TILE", "a" * 129])
+def test_odd_names_of_log_resources_do_not_reach_the_log(path: str) -> None:
+    assert not messages.is_log_path(path)
+    with pytest.raises(MalformedError):
+        messages.decode_path(messages.encode_path(path))
+
+
+def test_wait_beyond_half_a_minute_is_refused() -> None:
+    search = messages.Search(jti=new_jti(), sub=ALICE, wait_milliseconds=30_000)
+    assert messages.decode_search(messages.encode_search(search)) == search
+    with pytest.raises(MalformedError):
+        messages.decode_search(messages.encode_search(replace(search, wait_milliseconds=30_001)))
+
+
+@given(st.binary(min_size=16, max_size=16), DIGESTS, st.integers(1, 1 << 40))
+def test_sealed_receipt_arrives_as_it_was(jti: bytes, digest: Digest, index: int) -> None:
+    sealed = SealedReceipt(
+        jti=jti.hex(),
+        token="a.b.c",
+        openings=Openings(keys={"req": digest.value, "res": bytes(32)}, inserted=(b"x",)),
+        index=index,
+        digest=digest,
+    )
+    assert replies.decode_sealed(replies.encode_sealed(sealed)) == sealed
+
+
+@pytest.mark.parametrize("keys", [[["req", "00" * 31]], [["other", "00" * 32]], "x", [["req"]]])
+def test_openings_of_another_form_are_refused(keys: object) -> None:
+    payload = json.dumps([new_jti(), "t", keys, [], 1, "00" * 32]).encode()
+    with pytest.raises(MalformedError):
+        replies.decode_sealed(payload)
+
+
+def test_running_receipt_arrives_without_anything_else() -> None:
+    found = Found(jti=new_jti(), state=ReceiptState.RUNNING)
+    assert replies.decode_found(replies.encode_found(found)) == found
+
+
+@given(st.integers(0, 1 << 40), st.lists(DIGESTS, max_size=10))
+def test_challenge_arrives_as_it_was(index: int, path: list[Digest]) -> None:
+    challenge = Challenge(
+        statement=b"{}",
+        quote=secrets.token_bytes(64),
+        index=index,
+        count=index + 1,
+        path=tuple(node.value for node in path),
+    )
+    assert replies.decode_challenge(replies.encode_challenge(challenge)) == challenge
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_condition_arrives_as_it_was_and_never_contradicts_itself(healthy: bool) -> None:
+    said = replies.Condition(healthy=healthy, reason="" if healthy else "log_failed")
+    assert replies.decode_condition(replies.encode_condition(said)) == said
+    with pytest.raises(MalformedError):
+        replies.decode_condition(replies.encode_condition(replace(said, healthy=not healthy)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kind("what", code="c", expected="e", observed="o", hint="h")
+        for kind in (MalformedError, EvidenceError, PolicyError, UnavailableError, UsageError)
+    ],
+)
+def test_refusal_arrives_with_its_kind_and_words(error: AttestationError) -> None:
+    read = replies.decode_failure(replies.encode_failure(error))
+    assert type(read) is type(error)
+    assert str(read) == str(error)
+    assert isinstance(read, AttestationError)
+    assert read.code == error.code
+
+
+def test_end_of_the_boot_arrives_as_such() -> None:
+    read = replies.decode_failure(replies.encode_failure(NotaryUnavailable("ended: closed")))
+    assert isinstance(read, NotaryUnavailable)
+    assert str(read) == "ended: closed"
+
+
+def test_error_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(MalformedError):
+        replies.decode_failure(b'["other","","","","",""]')
+
+
+def test_announcement_with_another_path_form_is_refused() -> None:
+    said = announcement(new_jti(), path="v1")
+    with pytest.raises(MalformedError):
+        messages.decode_announcement(messages.encode_announcement(said))
