@@ -33,6 +33,7 @@ from tests.crash.client import PATIENCE, get_json
 from tests.crash.load import Sight
 from tests.crash.outside import RECEIPT, Boot, read_boot, require
 
+_AT_ONCE = 16
 FINAL = ("sealed", "anchored", "unanchored-final")
 
 
@@ -44,6 +45,7 @@ class View:
     released: dict[str, tuple[str, str]] = field(default_factory=dict)  # id: token, key
     ids: dict[str, str] = field(default_factory=dict)  # id: key
     finished: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     roots: dict[int, bytes] = field(default_factory=dict)
     anchored: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
@@ -106,19 +108,22 @@ class World:
 
     # -- while a boot lives -----------------------------------------------------------------
 
-    async def audit_living(self, port: int, origin: str, *, sample: int = 0) -> None:
-        """A2 and A8 for a boot that serves; `sample` bounds the ids asked for (0: all)."""
+    async def audit_living(self, port: int, origin: str, *, sample: int) -> None:
+        """A2 and A8 for a boot that serves: every new id, and `sample` of those asked before."""
         view = self.boot(origin)
-        wanted = list(view.ids)[-sample:] if sample else list(view.ids)
-        for start in range(0, len(wanted), 16):
-            part = wanted[start : start + 16]
+        wanted = [jti for jti in view.ids if jti not in view.asked]
+        wanted += list(view.asked)[:sample]
+        for start in range(0, len(wanted), _AT_ONCE):
+            part = wanted[start : start + _AT_ONCE]
             await asyncio.gather(*(self._fetch(port, view, jti, view.ids[jti]) for jti in part))
+        view.asked.update(wanted)
 
     async def audit_earlier(self, port: int, origin: str, *, sample: int) -> None:
         """A2 for receipts of a boot that has ended."""
         view = self.boot(origin)
-        for jti, (_, key) in list(view.released.items())[-sample:]:
-            state = await self._fetch(port, view, jti, key)
+        wanted = list(view.released.items())[-sample:]
+        asking = (self._fetch(port, view, jti, key) for jti, (_, key) in wanted)
+        for (jti, _), state in zip(wanted, await asyncio.gather(*asking), strict=True):
             require(state in FINAL[1:], "A2 a receipt of an ended boot is final", f"{jti} {state}")
 
     async def _fetch(self, port: int, view: View, jti: str, key: str) -> str:

@@ -161,7 +161,7 @@ class Campaign:
     async def _audit(self, running: Running, number: int, *, ended: bool, victim: str) -> None:
         origin = running.origin
         if not ended:
-            await self.world.audit_living(running.port, origin)
+            await self.world.audit_living(running.port, origin, sample=_SAMPLE)
             await self._settled(running)
             return
         self.world.audit_ended(origin, drained=victim == "drain")

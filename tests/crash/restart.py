@@ -12,9 +12,12 @@ from attestation.encoding.digest import Digest
 from attestation.errors import AttestationError
 from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import parse_note, verify_note
+from attestation.statement import PreviousBoot
 from gateway.attester.base import open_provider
 from gateway.notary.interface import ReceiptState
 from gateway.notary.local import LocalNotary
+from gateway.notary.log.survey import examine, survey
+from gateway.notary.log.walk import BootStatus
 from tests.crash.life import parts_of
 from tests.crash.memory import MemoryLayer
 from tests.crash.outside import Boot, Violation, require
@@ -25,6 +28,7 @@ from tests.support.notaries import sealed
 Read = Mapping[str, Boot | None]
 Told = Mapping[str, Said]
 _FINDING_SECONDS = 20.0
+_AFTER_A_CRASH = (BootStatus.WHOLE, BootStatus.TORN, BootStatus.UNBORN)
 
 
 def restart(base: Path, image: Image, said: Told, read: Read) -> None:
@@ -48,7 +52,7 @@ async def _restart(folder: Path, layer: MemoryLayer, said: Told, read: Read) -> 
     except AttestationError as error:
         raise Violation("P8 the next boot starts", repr(error)) from error
     try:
-        check_predecessor(notary, said, read)
+        check_predecessor(notary.boot.evidence.statement.prev, said, read)
         await sealed(notary)
         for told in said.values():
             for receipt in told.receipts:
@@ -57,9 +61,28 @@ async def _restart(folder: Path, layer: MemoryLayer, said: Told, read: Read) -> 
         await notary.close()
 
 
-def check_predecessor(notary: LocalNotary, said: Told, read: Read) -> None:
+def survey_disk(base: Path, image: Image, said: Told, read: Read) -> None:
+    """P7 and P8 for one disk, without a start.  Raises `Violation`."""
+    layer = MemoryLayer(base, image)
+    if "data" not in image.folders:
+        return  # what a start makes first; that everything promised is there, P1 has said
+    known = survey(layer, base / "data")
+    require(not known.forks and not known.strangers, "P7 no fork, no stranger", str(known.forks))
+    for name in known.boots:
+        whole = examine(layer, base / "data", name, known)
+        for boot in (known.boots[name], whole):
+            seen = f"{name} {boot.status}: {boot.reason}"
+            require(boot.status in _AFTER_A_CRASH, "P7 what a crash leaves", seen)
+            told = said.get(name, Said())
+            unborn = boot.status is BootStatus.UNBORN
+            require(not (unborn and told.ready), "P7 a started boot was born", seen)
+            ended = boot.status is BootStatus.WHOLE
+            require(ended or not told.closed, "P7 an ended boot is whole", seen)
+    check_predecessor(known.prev, said, read)
+
+
+def check_predecessor(prev: PreviousBoot | None, said: Told, read: Read) -> None:
     """P8: the newest boot that had started is named, or a newer one that nearly had."""
-    prev = notary.boot.evidence.statement.prev
     started = [folder for folder, told in said.items() if told.ready]
     if prev is None:
         require(not started, "P8 a boot that had started has a successor", str(started))
