@@ -36,8 +36,9 @@ _EVENT_DELAY = 0.01
 
 _DESCRIPTION = """\
 Starts a gateway with simulated TDX quotes in front of a stand-in engine, asks it twice through
-the unmodified OpenAI client, verifies the audit bundle in another process, and shows that one
-changed byte of answer, receipt or quote is refused.  Needs no TEE, GPU, network or account.
+the unmodified OpenAI client, waits until the log is quoted over both receipts, verifies the audit
+bundle in another process, and shows that one changed byte of answer, receipt, proof or either
+quote is refused.  Needs no TEE, GPU, network or account.
 """
 _EPILOG = """\
 exit codes: 0 everything went as told; 10 something did not; 2 usage; 14 something is missing
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             raise EvidenceError(
                 "the demo did not go as told",
                 code="demo",
-                expected="exit 15 for the bundle, 10 or 13 for every changed byte",
+                expected="anchored receipts, exit 15 for the bundle, 10 or 13 for every change",
                 hint="this is a bug in the gateway or the verifier",
             )
         if args.keep:

@@ -49,7 +49,21 @@ def render(story: Story, folder: str) -> str:
             "read and to a fresh nonce; the client saw no end of an answer before that held",
         ),
         "",
-        "4. An auditor verified the bundle in another process, offline",
+        "4. The log was quoted over both receipts",
+        *_anchoring(story),
+        *_says(
+            "proved",
+            "each receipt has its place in the log up to the size that a quote of the same trust "
+            "domain reports: from then on nobody can change it, or put another one in its place, "
+            "not even who steals the gateway's keys",
+        ),
+        *_says(
+            "not",
+            "that you were shown every receipt: that takes all epochs of the boot and the whole "
+            "log; and when it happened: clocks are the host's, and no witness signed the log",
+        ),
+        "",
+        "5. An auditor verified the bundle in another process, offline",
         *_audited(story.audit),
         *_says(
             "proved",
@@ -57,12 +71,15 @@ def render(story: Story, folder: str) -> str:
             "neither the gateway nor this machine",
         ),
         "",
-        "5. One byte was changed, in three places, and each change was refused",
+        f"6. One byte was changed, in {len(story.tamperings)} places, and each change was refused",
     ]
     for one in story.tamperings:
         lines += [f"   {one.change}", *_audited(one.audit)]
     lines += [
-        *_says("proved", "a change of answer, receipt or quote does not go unnoticed"),
+        *_says(
+            "proved",
+            "a change of answer, receipt, inclusion proof or either quote does not go unnoticed",
+        ),
         "",
         "Not proved by any of this",
         *(line for note in story.audit.not_proved for line in _bullet(note)),
@@ -78,7 +95,8 @@ def readme(story: Story) -> str:
     lines = [
         MARK,
         "",
-        "bundle.json   evidence of one gateway boot, and a receipt with openings for each call",
+        "bundle.json   evidence of one gateway boot; for each call a receipt with its openings,",
+        "              and the quoted state of the log that anchors it",
         "bodies/       the exact requests and answers, by receipt id",
         "policy.toml   what the auditor accepts: the software and settings it names",
         "root.pem      the root of the SIMULATED platform; Intel's is built into the verifier",
@@ -109,10 +127,25 @@ def document(story: Story, folder: str) -> dict[str, Any]:
         "went_as_told": story.went_as_told,
         "connected": str(story.connected.verdict),
         "receipts": [call.receipt_id for call in story.calls],
+        "unanchored": dict(story.unanchored),
         "audit": _audit_json(story.audit),
         "tampered": [{"change": one.change, **_audit_json(one.audit)} for one in story.tamperings],
         "not_proved": list(story.audit.not_proved),
     }
+
+
+def _anchoring(story: Story) -> list[str]:
+    lines = []
+    for call in story.calls:
+        if call.anchoring is None:
+            lines.append(f"   ✗ {call.receipt_id}: {story.unanchored.get(call.receipt_id or '')}")
+            continue
+        statement = call.anchoring.epoch.statement
+        lines.append(
+            f"   receipt    {call.receipt_id}  epoch {statement.epoch}, log of "
+            f"{statement.size} leaves"
+        )
+    return lines
 
 
 def _audited(audit: Audit) -> list[str]:

@@ -3,8 +3,10 @@
 1. A gateway starts in front of an engine, with a fresh API key and simulated quotes.
 2. A client accepts its evidence before it sends anything.
 3. The unmodified OpenAI client asks twice, plain and streaming.
-4. An auditor, another process, verifies the bundle: exit 15.
-5. One byte of the answer, of the receipt and of the quote is changed: each is refused.
+4. The log is quoted over both receipts, and the client takes them anchored.
+5. An auditor, another process, verifies the bundle: exit 15.
+6. One byte of the answer, of the receipt, of its proof and of either quote is changed: each is
+   refused.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from gateway.demo.audit import Audit, audit
 from gateway.demo.folder import POLICY_NAME, ROOT_NAME, TAMPERED_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from openai import OpenAI
 
@@ -55,16 +57,19 @@ class Story:
     connected: AttestationResult
     answers: tuple[str, str]
     calls: tuple[Call, ...]
+    unanchored: Mapping[str, str]
     audit: Audit
     tamperings: tuple[Tampering, ...]
 
     @property
     def went_as_told(self) -> bool:
-        """Whether the untouched bundle is accepted as simulated and every change is refused."""
+        """Whether all receipts are anchored, the untouched bundle is accepted as simulated and
+        every change is refused.
+        """
         refused = {Verdict.REJECTED.exit_code, Verdict.MALFORMED.exit_code}
-        return self.audit.exit_code == Verdict.SIMULATED.exit_code and all(
-            one.audit.exit_code in refused for one in self.tamperings
-        )
+        audited = self.audit.exit_code == Verdict.SIMULATED.exit_code
+        changes = [one.audit.exit_code for one in self.tamperings]
+        return not self.unanchored and audited and refused.issuperset(changes)
 
 
 def tell(
@@ -89,13 +94,15 @@ def tell(
     session = Session.connect(gateway.url, trust)
     with sdk(session, gateway.key) as client:
         answers = _ask_plain(client, model), _ask_streaming(client, model)
-    session.export(folder.path)
+    report = session.anchor()
+    session.export(folder.path, seconds=0)
     return Story(
         url=gateway.url,
         model=model,
         connected=session.result,
         answers=answers,
         calls=session.calls,
+        unanchored=report.left,
         audit=audit(folder.path, BUNDLE_NAME, *_GROUNDS, "--contents", "bodies"),
         tamperings=_tamper(folder, session.calls[0]),
     )
@@ -122,29 +129,28 @@ def _ask_streaming(client: OpenAI, model: str) -> str:
 
 
 def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
-    """Change one byte of the answer, the receipt and the quote; each copy goes to the auditor."""
+    """Change one byte of the answer, and one in each part of the bundle; each copy is audited."""
     bundle = parse_bundle((folder.path / BUNDLE_NAME).read_bytes())
     jti = call.receipt_id or ""
     answer, in_answer = tamper.change_answer(call.response_body)
-    receipt, in_receipt = tamper.change_receipt(bundle, jti)
-    quote, in_quote = tamper.change_quote(bundle)
-    for name, data in (("answer", answer), ("receipt.json", receipt), ("quote.json", quote)):
-        write_private(folder.tampered / name, data)
+    write_private(folder.tampered / "answer", answer)
     about = ("--receipt", jti, "--request", f"bodies/{jti}.request")
+    told = audit(
+        folder.path, BUNDLE_NAME, *_GROUNDS, *about, "--response", f"{TAMPERED_NAME}/answer"
+    )
+    changed = {"receipt.json": tamper.change_receipt(bundle, jti)}
+    if bundle.epochs:
+        changed["proof.json"] = tamper.change_proof(bundle, jti)
+        changed["epoch-quote.json"] = tamper.change_epoch_quote(bundle)
+    changed["quote.json"] = tamper.change_quote(bundle)
     return (
-        Tampering(
-            change=str(in_answer),
-            audit=audit(
-                folder.path, BUNDLE_NAME, *_GROUNDS, *about,
-                "--response", f"{TAMPERED_NAME}/answer",
-            ),
-        ),
-        Tampering(
-            change=str(in_receipt),
-            audit=audit(folder.path, f"{TAMPERED_NAME}/receipt.json", *_GROUNDS),
-        ),
-        Tampering(
-            change=str(in_quote),
-            audit=audit(folder.path, f"{TAMPERED_NAME}/quote.json", *_GROUNDS),
-        ),
-    )  # fmt: skip
+        Tampering(change=str(in_answer), audit=told),
+        *(_tampered(folder, name, data, change) for name, (data, change) in changed.items()),
+    )
+
+
+def _tampered(folder: DemoFolder, name: str, data: bytes, change: tamper.Change) -> Tampering:
+    write_private(folder.tampered / name, data)
+    return Tampering(
+        change=str(change), audit=audit(folder.path, f"{TAMPERED_NAME}/{name}", *_GROUNDS)
+    )

@@ -1,14 +1,15 @@
-"""One changed byte, in three places where somebody might want one changed."""
+"""One changed byte, in each place where somebody might want one changed."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from attestation.encoding import base64url, jcs
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import UsageError
+from attestation.merkle.tlog_proof import parse_tlog_proof, render
 from attestation.tdx.quote import parse_quote
 
 if TYPE_CHECKING:
@@ -57,6 +58,26 @@ def change_quote(bundle: Bundle) -> tuple[bytes, Change]:
     changed, change = _flipped(quote, at, "the quote (its MRTD)")
     document = _document(bundle)
     document["boots"][0]["quote"] = base64url.encode(changed)
+    return jcs.canonicalize(document), change
+
+
+def change_epoch_quote(bundle: Bundle) -> tuple[bytes, Change]:
+    """The bundle with one bit of what an epoch's quote reports about the log changed."""
+    epoch = bundle.epochs[0]
+    at = epoch.quote.index(epoch.statement.report_data)
+    changed, change = _flipped(epoch.quote, at, "the epoch's quote (its REPORTDATA)")
+    document = _document(bundle)
+    document["epochs"][0]["quote"] = base64url.encode(changed)
+    return jcs.canonicalize(document), change
+
+
+def change_proof(bundle: Bundle, jti: str) -> tuple[bytes, Change]:
+    """The bundle with one bit of the first hash of one receipt's inclusion proof changed."""
+    index = next(at for at, item in enumerate(bundle.receipts) if item.jti == jti)
+    proof = parse_tlog_proof(bundle.receipts[index].proof or "")
+    node, change = _flipped(proof.path[0], 0, "the inclusion proof (its first hash)")
+    document = _document(bundle)
+    document["receipts"][index]["proof"] = render(replace(proof, path=(node, *proof.path[1:])))
     return jcs.canonicalize(document), change
 
 
