@@ -159,6 +159,8 @@ def _look(args: argparse.Namespace, check: Callable[[Place], Looked]) -> int:
         else:
             held.append(looked)
             codes.append(looked.exit_code)
+        finally:
+            place.close()
     code = min(codes, key=_WORST_FIRST.index)
     _tell(args, held, code)
     return code

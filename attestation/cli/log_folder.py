@@ -22,13 +22,21 @@ _LOG = "log"
 _SEGMENTS = "segments"
 
 
+def _nothing_to_close() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One log and where it is: `load_boot` gives the evidence found beside it, or None."""
+    """One log and where it is: `load_boot` gives the evidence found beside it, or None.
+
+    Whoever opened a place calls `close` when it has been read.
+    """
 
     name: str
     source: Source
     load_boot: Callable[[], Bundle | None]
+    close: Callable[[], None] = _nothing_to_close
 
 
 class FolderLog:

@@ -81,11 +81,11 @@ def _history(looked: Looked) -> list[str]:
         told.append("seen for the first time")
     report = looked.report
     if report.consistent:
-        told.append(f"continues {len(report.consistent)} checkpoints of the bundle")
+        told.append(f"continues every checkpoint of the bundle: {len(report.consistent)}")
     if report.included:
-        told.append(f"{report.included} entries of the bundle are in their places")
+        told.append(f"entries of the bundle that are in their places: {report.included}")
     if report.beyond:
-        told.append(f"{len(report.beyond)} receipts of the bundle are not in this checkpoint yet")
+        told.append(f"receipts of the bundle not yet in this checkpoint: {len(report.beyond)}")
     return told
 
 

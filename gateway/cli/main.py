@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     **files.COMMANDS,
     "call": "gateway.cli.call",
     "conformance": "gateway.cli.conformance",
+    "log": "gateway.cli.log",
     "demo-engine": "gateway.cli.demo_engine",
 }
 _CLIENT: Final = frozenset({"httpx", "httpx2", "openai", "anthropic"})
@@ -36,15 +37,20 @@ def load_command(path: str) -> Command:
     try:
         return files.load_command(path)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in _OWN:
-            raise
-        extra = "client" if missing in _CLIENT else "server"
-        raise UsageError(
-            f"this command needs the package {missing}, which is not installed",
-            code="extra",
-            hint=f"pip install 'attested-gateway[{extra}]', or '.[{extra}]' in a checkout",
-        ) from error
+        raise lacking_extra(error) from error
+
+
+def lacking_extra(error: ModuleNotFoundError) -> UsageError:
+    """Return the refusal that names the extra to install; raises `error` if the fault is ours."""
+    missing = (error.name or "").partition(".")[0]
+    if missing in _OWN:
+        raise error
+    extra = "client" if missing in _CLIENT else "server"
+    return UsageError(
+        f"this command needs the package {missing}, which is not installed",
+        code="extra",
+        hint=f"pip install 'attested-gateway[{extra}]', or '.[{extra}]' in a checkout",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,198 @@
+"""`attested log verify` on folders, and where it takes the key from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attestation.bundle import make_bundle
+from attestation.cli.main import main
+from tests.cli.logs import Boot, log_of
+from tests.cli.support import Folder, printed
+from tests.support.bundles import Gateway
+
+
+@pytest.fixture
+def boot(tmp_path: Path, folder: Folder) -> Boot:
+    return Boot(tmp_path / "data", folder.gateway)
+
+
+def verify(where: Path | str, *arguments: str) -> int:
+    return main(["log", "verify", str(where), *arguments])
+
+
+def test_log_directory_is_verified_with_the_key_given(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(boot.path, "--vkey", boot.log.vkey_text) == 0
+    told = capsys.readouterr().out
+    assert "as given, NOT checked against a quote" in told
+    assert "303 read: 1 boot, 302 receipts, 0 epochs, 0 tasks" in told
+
+
+def test_key_of_the_boot_beside_the_log_is_used_and_said_to_be_unchecked(
+    boot: Boot, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verify(boot.path) == 0
+    assert verify(boot.folder) == 0
+    monkeypatch.chdir(boot.path)
+    assert verify(".") == 0
+    assert capsys.readouterr().out.count("NOT checked against a quote: --policy does that") == 3
+
+
+def test_boot_beside_the_log_is_verified_where_a_policy_is_given(
+    boot: Boot, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(boot.path, *folder.grounds) == 15
+    assert "whose evidence is SIMULATED" in capsys.readouterr().out
+
+
+def test_boot_whose_quote_is_refused_decides_the_exit_code(
+    boot: Boot, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(boot.path, "--policy", folder["policy.toml"]) == 10
+    told = capsys.readouterr()
+    assert "whose evidence is REJECTED" in told.out
+    assert "QUOTE-GENUINE" in told.err
+
+
+def test_bundle_s_receipts_and_proofs_are_looked_up_in_the_log(
+    boot: Boot, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boot.gateway.anchored()
+    bundle = folder.write("with-proofs.json", boot.gateway.bundle().encode())
+    # Bodies and anchors of receipts are `attested verify`'s; here they leave nothing worse open.
+    assert verify(boot.path, "--bundle", bundle, *folder.grounds, "--json") in (12, 15)
+    told = printed(capsys)
+    (one,) = told["logs"]
+    assert one["bundle"] == {"checkpoints": [3], "included": 3, "beyond": []}
+    assert (one["key_from"], one["size"], one["entries"]["receipt"]) == ("bundle", 303, 302)
+    assert one["vkey"] == boot.log.vkey_text
+    assert told["exit_code"] in (12, 15)
+    assert verify(boot.path, "--bundle", bundle) == 0
+    told_as_text = capsys.readouterr().out
+    assert "continues every checkpoint of the bundle: 1" in told_as_text
+    assert "entries of the bundle that are in their places: 3" in told_as_text
+
+
+def test_receipt_of_the_bundle_that_the_log_lacks_is_refused(boot: Boot, folder: Folder) -> None:
+    boot.gateway.exchanged.reverse()
+    boot.show(log_of(boot.gateway))
+    assert verify(boot.path, "--bundle", folder["bundle.json"]) == 10
+
+
+def test_receipt_beyond_the_checkpoint_is_told(
+    boot: Boot, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boot.log.files.clear()
+    boot.log.publish(2)
+    boot.show(boot.log)
+    assert verify(boot.path, "--bundle", folder["bundle.json"]) == 0
+    assert "receipts of the bundle not yet in this checkpoint: 1" in capsys.readouterr().out
+
+
+def test_checkpoint_of_the_bundle_that_the_log_does_not_continue_is_refused(
+    boot: Boot, folder: Folder
+) -> None:
+    boot.gateway.anchored()
+    bundle = folder.write("with-proofs.json", boot.gateway.bundle().encode())
+    boot.log.files.clear()
+    boot.log.publish(2)
+    boot.show(boot.log)
+    assert verify(boot.path, "--bundle", bundle) == 10
+
+
+def test_log_of_no_boot_in_the_bundle_is_refused(boot: Boot, folder: Folder) -> None:
+    other = folder.write("other.json", Gateway(seed="b").bundle().encode())
+    assert verify(boot.path, "--bundle", other) == 10
+    empty = folder.write("empty.json", make_bundle().encode())
+    assert verify(boot.path, "--bundle", empty) == 10
+
+
+def test_whole_data_folder_is_read_boot_by_boot(
+    boot: Boot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Boot(tmp_path / "data", Gateway(seed="b"))
+    (tmp_path / "data" / "0123456789abcdef" / "segments").mkdir(parents=True)
+    (tmp_path / "data" / "index.sqlite").write_bytes(b"")
+    assert verify(tmp_path / "data", "--json") == 0
+    told = capsys.readouterr()
+    assert "0123456789abcdef' has no log: nothing of this boot is checked" in told.err
+    origins = {one["origin"] for one in json.loads(told.out)["logs"]}
+    assert origins == {boot.gateway.origin, other.gateway.origin}
+
+
+def test_one_bad_log_does_not_hide_the_others(
+    boot: Boot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Boot(tmp_path / "data", Gateway(seed="b"))
+    boot.log.flip("tile/0/000")
+    boot.show(boot.log)
+    assert verify(tmp_path / "data") == 10
+    told = capsys.readouterr()
+    assert f"log {other.gateway.origin}" in told.out
+    assert boot.gateway.origin not in told.out
+    assert "tile/0/000 does not hold the hashes" in told.err
+
+
+def test_log_without_a_key_is_not_verified(boot: Boot, capsys: pytest.CaptureFixture[str]) -> None:
+    (boot.folder / "boot.json").unlink()
+    assert verify(boot.path) == 2
+    assert "nothing says which key the log is signed with" in capsys.readouterr().err
+
+
+def test_key_that_is_none_is_refused(boot: Boot) -> None:
+    assert verify(boot.path, "--vkey", "example.com+00000000+AAAA") == 13
+
+
+@pytest.mark.parametrize("where", ["", "/nonexistent/folder", "https://h/v1/log", "unix:/run/s"])
+def test_place_without_a_log_is_refused(tmp_path: Path, where: str) -> None:
+    assert verify(where or tmp_path, "--vkey", "x") == 2
+
+
+@pytest.mark.parametrize("path", ["checkpoint", "tile/0/000", "tile/1/000.p/1", "tile/entries/000"])
+def test_log_with_a_changed_file_is_refused(boot: Boot, path: str) -> None:
+    boot.log.flip(path, 7)
+    boot.show(boot.log)
+    assert verify(boot.path) == 10
+    (Path(boot.path) / path).unlink()
+    assert verify(boot.path, "--vkey", boot.log.vkey_text) == (2 if path == "checkpoint" else 10)
+
+
+def test_file_larger_than_any_tile_is_refused_unread(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (Path(boot.path) / "tile/0/000").open("ab") as file:
+        file.truncate(1 << 40)
+    assert verify(boot.path) == 13
+    assert "tile/0/000 is too large" in capsys.readouterr().err
+
+
+def test_folder_in_place_of_a_file_is_a_file_that_is_missing(boot: Boot) -> None:
+    (Path(boot.path) / "tile/0/000").unlink()
+    (Path(boot.path) / "tile/0/000").mkdir()
+    assert verify(boot.path) == 10
+
+
+def test_file_that_cannot_be_read_is_said_to_be_unavailable(
+    boot: Boot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self.name == "000":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert verify(boot.path) == 14
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["log"], ["log", "verify"], ["log", "monitor"]):
+        assert main([*arguments, "--help"]) == 0
+        assert "attested log monitor https://gateway:8443/v1/log" in capsys.readouterr().out
+    assert main(["log"]) == 2
