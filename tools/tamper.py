@@ -3,7 +3,8 @@
     python tools/tamper.py [DIR] [--other DIR]... [--all-bits] [--jobs N] [--only FAMILY] [--cli N]
 
 DIR is a folder that `attested demo` left (bundle.json, policy.toml, root.pem, bodies/); without it
-a folder is made by hand (--rich: one with rewrites, an engine's own answer and proofs). --other
+a folder is made by hand (--rich: one with rewrites, an engine's own answer and proofs; --log: one
+with a whole log, its epochs and a policy that asks for every receipt of it). --other
 names further such folders whose parts are swapped in; a boot on the same machine (where DIR is made
 by hand) and one under another root always take part. The untouched folder must end in 15, every
 change in 10, 12 or 13. --cli sends every N-th case of each family through `attested verify` in a
@@ -26,10 +27,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from attestation.result import Verdict  # noqa: E402
-from tests.support.bundles import Gateway  # noqa: E402
+from tests.support.epochs import COMPLETE  # noqa: E402
 from tests.tamper import folder as folders  # noqa: E402
 from tests.tamper.folder import AuditFolder, judge, load_folder, write_evidence  # noqa: E402
-from tests.tamper.folders import PROOFS, folder_of, gateway, rich_gateway  # noqa: E402
+from tests.tamper.folders import (  # noqa: E402
+    PROOFS,
+    epoch_log,
+    folder_of,
+    folder_of_log,
+    gateway,
+    rich_gateway,
+)
 from tests.tamper.sweep import KEPT, REFUSED, Tally, families, run  # noqa: E402
 
 CODES = (10, 12, 13, 0, 1, 11, 14, 15)
@@ -61,6 +69,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("dir", type=Path, nargs="?", help="audit folder; none: one made by hand")
     parser.add_argument("--other", type=Path, action="append", default=[], help="swap parts with")
     parser.add_argument("--rich", action="store_true", help="without DIR: rewrites and proofs too")
+    parser.add_argument(
+        "--log", action="store_true", help="without DIR: a whole log and its epochs"
+    )
     parser.add_argument("--all-bits", action="store_true", help="every bit of every byte")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", action="append", help="a family of changes; may be repeated")
@@ -73,13 +84,20 @@ def _load(args: argparse.Namespace) -> tuple[AuditFolder, Mapping[str, AuditFold
     others["another root"] = folder_of(gateway("other"))
     if args.dir:
         return load_folder(args.dir), others
-    own = _own(args)
+    if args.log:
+        log = epoch_log("own")
+        sibling = epoch_log("sibling", platform_of=log.made)
+        return folder_of_log(log), {**others, "the same machine": folder_of_log(sibling)}
+    own = rich_gateway("own") if args.rich else gateway("own")
     others["the same machine"] = folder_of(gateway("sibling", platform_of=own))
     return folder_of(own, more=PROOFS if args.rich else ""), others
 
 
-def _own(args: argparse.Namespace) -> Gateway:
-    return rich_gateway("own") if args.rich else gateway("own")
+def _policy(args: argparse.Namespace) -> str:
+    """Return the policy of a folder made by hand, which follows from the seed, as its text."""
+    if args.log:
+        return epoch_log("own").made.policy_toml(log=COMPLETE)
+    return gateway("own").policy_toml(more=PROOFS if args.rich else "")
 
 
 def _shard(task: tuple[argparse.Namespace, str, int]) -> Tally:
@@ -100,8 +118,7 @@ def _through_cli(args: argparse.Namespace, names: list[str]) -> list[str]:
             for own in (folders.POLICY, folders.ROOT):
                 (path / own).write_bytes((args.dir / own).read_bytes())
         else:
-            more = PROOFS if args.rich else ""
-            (path / folders.POLICY).write_text(_own(args).policy_toml(more=more))
+            (path / folders.POLICY).write_text(_policy(args))
             (path / folders.ROOT).write_bytes(folder.anchors[0].root_der)
         command = [sys.executable, "-m", "attestation.cli.main", "verify", folders.BUNDLE,
                    "--policy", folders.POLICY, "--root", folders.ROOT,

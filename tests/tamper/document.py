@@ -75,7 +75,8 @@ def rewrite(document: Any) -> bytes | None:
     changed = copy.deepcopy(document)
     try:
         _readdress(changed)
-        for name, key in (("boots", _boot_key), ("receipts", receipt_key)):
+        keys = (("boots", _boot_key), ("epochs", epoch_key), ("receipts", receipt_key))
+        for name, key in keys:
             if isinstance(changed.get(name), list):
                 changed[name].sort(key=key)
     except (AttributeError, KeyError, TypeError, ValueError, MalformedError):
@@ -98,6 +99,12 @@ def receipt_key(item: Any) -> tuple[bytes, int, bytes]:
     claims = json.loads(base64url.decode(signing_input.partition(".")[2]))
     digest = Digest.of(signing_input.encode()).value
     return base64url.decode(claims["bootseed"]), claims["log"]["i"], digest
+
+
+def epoch_key(epoch: Any) -> tuple[bytes, int, bytes]:
+    """Return what epochs are in order of."""
+    said = epoch["statement"]
+    return bytes.fromhex(said["bootseed"]), said["epoch"], Digest.of(jcs.canonicalize(said)).value
 
 
 def _boot_key(boot: Any) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attestation.encoding.digest import Digest
 from attestation.receipt.claims import End, Splice
 from attestation.receipt.outcome import Body
 from tests.support.bundles import FRAMES, NOW, Gateway
+from tests.support.epochs import COMPLETE, EpochLog
 from tests.tamper.folder import AuditFolder
 
 PROOFS = '[require]\nchecks = ["LOG-INCLUSION", "LOG-CHECKPOINT"]'
@@ -44,6 +47,24 @@ def rich_gateway(seed: str) -> Gateway:
     )
     made.anchored()
     return made
+
+
+def epoch_log(seed: str, *, platform_of: Gateway | None = None) -> EpochLog:
+    """Return a boot with two quoted epochs over three receipts, and a request in flight."""
+    made = Gateway(seed=seed, platform=platform_of.machine if platform_of else None)
+    log = EpochLog(made, unauthenticated=3, refused=2)
+    log.serve(2)
+    log.announce()
+    log.quote_epoch()
+    log.serve()
+    log.quote_epoch()
+    return log
+
+
+def folder_of_log(log: EpochLog) -> AuditFolder:
+    """Return the audit folder of a whole log; its policy asks for every receipt, anchored."""
+    folder = folder_of(log.made)
+    return replace(folder, bundle=log.bundle().encode(), policy=log.policy(COMPLETE))
 
 
 def folder_of(made: Gateway, *, more: str = "") -> AuditFolder:

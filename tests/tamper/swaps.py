@@ -35,6 +35,25 @@ def between_receipts(folder: AuditFolder) -> Iterator[Case]:
         yield from _token_parts(changes, one, other)
 
 
+def between_epochs(folder: AuditFolder) -> Iterator[Case]:
+    """Every member of every epoch, at every depth, exchanged with or replaced by another's."""
+    changes = Changes(folder)
+    document, epochs = changes.document, changes.document["epochs"]
+    for one, other in itertools.permutations(range(len(epochs)), 2):
+        for path in paths(epochs[one]):
+            here, there = ("epochs", one, *path), ("epochs", other, *path)
+            mine, theirs = get(document, here), get(document, there)
+            for kind, changed in (
+                ("epochs: exchanged", put(put(document, here, theirs), there, mine)),
+                ("epochs: replaced", put(document, here, theirs)),
+            ):
+                where = f"{one} {other} {named(path)}"
+                yield changes.rewritten(kind, where, partial(dict, changed))
+        copied = {**epochs[one], "quote": epochs[other]["quote"]}
+        doubled = put(document, ("epochs",), [*epochs, copied])
+        yield changes.rewritten("epochs: doubled", f"{one} {other}", partial(dict, doubled))
+
+
 def between_bundles(folder: AuditFolder, other: AuditFolder) -> Iterator[Case]:
     """Every value that both bundles have in the same place, taken from the other bundle."""
     changes = Changes(folder)
@@ -73,7 +92,10 @@ def _merged(changes: Changes, document: Any, foreign: Any) -> Iterator[Case]:
     """Yield bundles with the other's boot, receipts or endorsements added, or in place of ours."""
     theirs = put(foreign, ("boots", 0, "collateral"), "1")
     together = {**document["collateral"], "1": foreign["collateral"]["0"]}
+    their_epochs = [{**epoch, "collateral": "1"} for epoch in foreign["epochs"]]
     for kind, changed in (
+        ("epochs added", {"epochs": document["epochs"] + their_epochs, "collateral": together}),
+        ("epochs replaced", {"epochs": their_epochs, "collateral": together}),
         ("receipts added", {"receipts": document["receipts"] + foreign["receipts"]}),
         ("receipts replaced", {"receipts": foreign["receipts"]}),
         ("boot replaced", {"boots": theirs["boots"], "collateral": together}),
@@ -110,14 +132,14 @@ def _aligned(document: Any) -> Any:
     """Name collateral sets by number, so that two bundles have them in the same place."""
     numbers = {name: str(at) for at, name in enumerate(document["collateral"])}
     sets = {numbers[name]: value for name, value in document["collateral"].items()}
-    for boot in document["boots"]:
-        boot["collateral"] = numbers[boot["collateral"]]
+    for item in (*document["boots"], *document["epochs"]):
+        item["collateral"] = numbers[item["collateral"]]
     return {**document, "collateral": sets}
 
 
 def _only_used(document: Any) -> Any:
-    """Leave out the sets that no boot names: the parser would refuse the file for those alone."""
-    used = {boot["collateral"] for boot in document["boots"]}
+    """Leave out the sets that no quote names: the parser would refuse the file for those alone."""
+    used = {item["collateral"] for item in (*document["boots"], *document["epochs"])}
     sets = document["collateral"]
     return {**document, "collateral": {name: v for name, v in sets.items() if name in used}}
 

@@ -66,6 +66,7 @@ def families(
         "items": lambda: members.items(folder),
         "claims": lambda: members.claims(folder),
         "receipt-swaps": lambda: swaps.between_receipts(folder),
+        "epoch-swaps": lambda: swaps.between_epochs(folder),
         "bundle-swaps": lambda: chain.from_iterable(
             swaps.between_bundles(folder, other) for other in others.values()
         ),

@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 from tests.tamper.folder import AuditFolder, judge, load_folder, write_evidence
-from tests.tamper.folders import PROOFS, folder_of, gateway, rich_gateway
+from tests.tamper.folders import (
+    PROOFS,
+    epoch_log,
+    folder_of,
+    folder_of_log,
+    gateway,
+    rich_gateway,
+)
 from tests.tamper.sweep import REFUSED, families, run
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = gateway("own")
 FOLDER = folder_of(OWN)
 RICH = folder_of(rich_gateway("rich"), more=PROOFS)
+LOG = epoch_log("log")
+EPOCHS = folder_of_log(LOG)
 OTHERS = {
     "machine": folder_of(gateway("sibling", platform_of=OWN)),
     "root": folder_of(gateway("other")),
@@ -34,6 +43,7 @@ STRIDES = {
     "items": 1,
     "claims": 3,
     "receipt-swaps": 1,
+    "epoch-swaps": 1,
     "bundle-swaps": 1,
 }
 
@@ -44,7 +54,7 @@ def test_every_family_of_changes_has_a_stride(everywhere: bool) -> None:
 
 
 def test_untouched_folder_ends_in_15() -> None:
-    assert judge(FOLDER) == judge(RICH) == 15
+    assert judge(FOLDER) == judge(RICH) == judge(EPOCHS) == 15
     assert {judge(other) for other in OTHERS.values()} <= {15, 10}
 
 
@@ -52,7 +62,7 @@ def test_untouched_folder_ends_in_15() -> None:
 def test_no_change_is_accepted(name: str) -> None:
     tally = run(FAMILIES[name](), stride=STRIDES[name])
     assert tally.violations == []
-    assert tally.cases > 10
+    assert tally.cases > 10 or name == "epoch-swaps"
 
 
 @pytest.mark.parametrize("name", STRIDES)
@@ -60,7 +70,17 @@ def test_no_change_of_a_folder_with_rewrites_and_proofs_is_accepted(name: str) -
     made = families(RICH, {}, everywhere=False)[name]
     tally = run(made(), stride=3 * STRIDES[name] + 2)
     assert tally.violations == []
-    assert tally.cases > 10 or name == "bundle-swaps"
+    assert tally.cases > 10 or name in ("bundle-swaps", "epoch-swaps")
+
+
+@pytest.mark.parametrize("name", STRIDES)
+def test_no_change_of_a_folder_with_a_whole_log_is_accepted(name: str) -> None:
+    others = {"machine": folder_of_log(epoch_log("log sibling", platform_of=LOG.made))}
+    made = families(EPOCHS, others, everywhere=False)[name]
+    stride = 2 if name.endswith("-swaps") else 5 * STRIDES[name] + 3
+    tally = run(made(), stride=stride)
+    assert tally.violations == []
+    assert tally.cases > 10
 
 
 def test_swaps_reach_evidence_that_only_a_binding_protects() -> None:
