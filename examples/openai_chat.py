@@ -1,4 +1,4 @@
-r"""A chat with the unmodified OpenAI client, every answer checked before it is used.
+r"""A chat with the unmodified OpenAI client: every answer checked, every receipt anchored.
 
     python examples/openai_chat.py                     # against a gateway of its own
     python examples/openai_chat.py --base-url https://gateway:8443 --key-file key \
@@ -23,7 +23,7 @@ from attestation.errors import AttestationError, UnavailableError
 
 
 def main() -> int:
-    """Ask once plain and once streaming; 0 if every receipt held."""
+    """Ask once plain and once streaming; 0 if every receipt held and is anchored."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     add_arguments(parser)
     parser.add_argument("--prompt", default="Name one use of a receipt.")
@@ -52,6 +52,9 @@ def main() -> int:
             ):
                 print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="")
             print()
+            # Answers were checked when they came; what they are worth for an auditor is settled
+            # some seconds later, when the log with their receipts has been quoted.
+            report = session.anchor()
         except AttestationError as error:
             print(f"not usable: {error}", file=sys.stderr)
             return error.exit_code
@@ -59,10 +62,11 @@ def main() -> int:
             print(f"the gateway answered {error.status_code}: {error.message}", file=sys.stderr)
             return UnavailableError.exit_code
         for call in session.calls:
-            print(f"receipt {call.receipt_id}: {call.verdict}", file=sys.stderr)
+            why = report.left.get(call.receipt_id or "", "anchored")
+            print(f"receipt {call.receipt_id}: {call.verdict}, {why}", file=sys.stderr)
         if args.out:
-            print(f"for the auditor: {session.export(args.out)}", file=sys.stderr)
-    return 0
+            print(f"for the auditor: {session.export(args.out, seconds=0)}", file=sys.stderr)
+    return 0 if report.complete else 12
 
 
 if __name__ == "__main__":

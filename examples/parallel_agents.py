@@ -91,6 +91,8 @@ async def collaborate(target: Target, task: Task) -> dict[str, str]:
         prompt = REVIEW.format(work="\n\n".join(f"{d.agent}:\n{d.text}" for d in drafts))
         parents = [draft.receipt_id for draft in drafts]
         review = await work(client, target.model, task, "review", prompt, *parents)
+    # The log is quoted over all four receipts; what cannot be anchored is said by its verdict.
+    await session.async_anchor()
     return {one.receipt_id: one.agent for one in (*drafts, review)}
 
 
@@ -110,6 +112,7 @@ def graph(target: Target, names: dict[str, str]) -> list[dict[str, Any]]:
                 "end": str(receipt.claims.response.end),
                 "parents": sorted(agents[parent.digest] for parent in lineage.parents),
                 "follows": agents[lineage.previous] if lineage.previous else None,
+                "anchored": call.anchored,
                 "verdict": str(call.verdict),
                 "tokens": _tokens(receipt),
             }
@@ -127,14 +130,14 @@ def show(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         lines.append(
             f"  {row['call']}  {row['agent']:<15} receipt {row['receipt']}  "
-            f"{row['end']}, verified: {row['verdict']}"
+            f"{row['end']}, verified: {row['verdict']}{', anchored' * row['anchored']}"
         )
         lines += [f"       └── follows from {parent}" for parent in row["parents"]]
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Run the agents; 0 if every receipt held and the review follows from all three."""
+    """Run the agents; 0 if every receipt held, is anchored, and the review follows from all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     add_arguments(parser)
     parser.add_argument("--out", type=Path, help="folder to leave bundle and bodies in")
@@ -154,9 +157,10 @@ def main() -> int:
         rows = graph(target, names)
         print(json.dumps(rows) if args.json else show(rows))
         if args.out:
-            print(f"for the auditor: {target.session.export(args.out)}", file=sys.stderr)
-    proved = len(rows) == len(AGENTS) + 1 and rows[-1]["parents"] == sorted(AGENTS)
-    return 0 if proved else 10
+            print(f"for the auditor: {target.session.export(args.out, seconds=0)}", file=sys.stderr)
+    if len(rows) != len(AGENTS) + 1 or rows[-1]["parents"] != sorted(AGENTS):
+        return 10
+    return 12 if target.session.unanchored else 0
 
 
 if __name__ == "__main__":

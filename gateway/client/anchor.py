@@ -108,7 +108,7 @@ class Anchorer:
             async with asyncio.timeout(seconds), self._slots:
                 return await self._settle(call)
         except TimeoutError:
-            return self._lost or f"not anchored within {seconds:g} s"
+            return self._lost or f"not yet, after {seconds:g} s"
         except AttestationError as error:
             # One failure ends the session; the others are let finish before it is raised.
             self._recorder.end(error)

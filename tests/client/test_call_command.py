@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.bundle import parse_bundle
 from attestation.receipt.signing import parse_receipt
 from gateway.cli.local.policy import pin_policy
 from gateway.cli.main import main
 from gateway.engine.scripted import Close, Script
-from tests.support.gateways import Stack, closed_port, relay, scripted
+from tests.support.gateways import Stack, closed_port, relay, scripted, standing
 
 
 @pytest.fixture
@@ -56,6 +58,82 @@ def test_a_call_prints_the_body_and_leaves_what_an_auditor_verifies(
     assert set(json.loads((desk / "left" / "openings.json").read_bytes())) == {"req", "res"}
     grounds = GROUNDS[:4]
     assert main(["verify", "left/bundle.json", *grounds, "--contents", "left/bodies"]) == 15
+
+
+def test_a_call_waits_until_its_receipt_is_anchored_and_leaves_it_so(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(plain_stack.gateway.url, "--prompt", "hello", "--out", "left", "--json") == 15
+    seen = capsys.readouterr()
+    document = json.loads(seen.out)
+    assert (document["anchored"], document["waiting"]) == (True, None)
+    passed = {c["id"] for c in document["result"]["checks"] if c["status"] == "pass"}
+    assert passed >= {"LOG-INCLUSION", "LOG-CHECKPOINT", "EPOCH-QUOTE"}
+    assert "not anchored" not in seen.err
+    bundle = parse_bundle((desk / "left" / "bundle.json").read_bytes())
+    assert len(bundle.epochs) == 1
+    assert bundle.receipts[0].proof is not None
+
+
+def test_a_call_that_does_not_wait_is_incomplete_and_says_what_to_do(
+    plain_stack: Stack, desk: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    arguments = ("--prompt", "hello", "--out", "left", "--no-wait")
+    assert call(plain_stack.gateway.url, *arguments) == 12
+    seen = capsysbinary.readouterr()
+    assert seen.out == next((desk / "left" / "bodies").glob("*.response")).read_bytes()
+    assert b"INCOMPLETE (exit 12)" in seen.err
+    jti = parse_receipt((desk / "left" / "receipt.jws").read_text()).claims.jti
+    hint = f"GET /v1/receipts/{jti}?wait=anchored&format=bundle"
+    assert hint.encode() in seen.err
+    later = httpx2.get(
+        f"{plain_stack.gateway.url}{hint.removeprefix('GET ')}",
+        headers={"authorization": f"Bearer {plain_stack.gateway.key}"},
+    )
+    (desk / "later.json").write_bytes(later.content)
+    assert main(["bundle", "left/bundle.json", "later.json", "-o", "whole.json"]) == 0
+    assert main(["verify", "left/bundle.json", *GROUNDS[:4]]) == 12
+    assert main(["verify", "whole.json", *GROUNDS[:4], "--contents", "left/bodies"]) == 15
+
+
+def test_a_policy_may_be_content_with_what_is_not_anchored(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = pin_policy(plain_stack.gateway.boot)
+    wish = "require_anchored = true"
+    assert wish in policy
+    (desk / "policy.toml").write_text(policy.replace(wish, "require_anchored = false"))
+    arguments = ("--prompt", "hello", "--out", "left", "--no-wait", "--json")
+    assert call(plain_stack.gateway.url, *arguments) == 15
+    document = json.loads(capsys.readouterr().out)
+    assert (document["anchored"], document["waiting"]) == (False, "not waited for (--no-wait)")
+
+
+def test_a_wait_that_was_too_short_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with standing(tls="off") as stack:
+        prepare(stack, tmp_path)
+        monkeypatch.chdir(tmp_path)
+        port = int(stack.gateway.url.rpartition(":")[2])
+
+        def muted(data: bytes) -> bytes:
+            # What asks for the anchored receipt never arrives.
+            return b"" if b"wait=anchored" in data else data
+
+        with relay(stack, to_gateway=muted) as between:
+            assert between._port == port
+            arguments = ("--prompt", "hello", "--out", "left", "--wait", "0.5")
+            assert call(between.url, *arguments) == 12
+    assert b"not anchored: not yet, after 0.5 s" in capsysbinary.readouterr().err
+
+
+@pytest.mark.parametrize("wait", ["0", "-1", "nan", "inf", "soon", "86401"])
+def test_a_wait_that_is_no_time_is_refused(
+    plain_stack: Stack, desk: Path, wait: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(plain_stack.gateway.url, "--prompt", "hello", f"--wait={wait}") == 2
+    assert "--wait" in capsys.readouterr().err
 
 
 def test_a_fresh_call_has_the_boot_answer_a_nonce_before_anything_is_sent(

@@ -54,6 +54,7 @@ def test_parallel_agents_prints_a_graph_that_the_receipts_prove(run: Run) -> Non
     rows = json.loads(done.stdout)
     assert [row["call"] for row in rows] == [0, 1, 2, 3]
     assert {row["verdict"] for row in rows} == {"SIMULATED"}
+    assert all(row["anchored"] for row in rows)
     assert len({row["task"] for row in rows}) == 1
     assert rows[3]["agent"] == "review"
     assert rows[3]["parents"] == ["documentation", "implementation", "tests"]
@@ -65,7 +66,7 @@ def test_parallel_agents_work_in_front_of_any_gateway_and_leave_a_bundle(
 ) -> None:
     done = run("parallel_agents.py", *grounds(stack, tmp_path), "--out", "left")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("verified: SIMULATED") == 4
+    assert done.stdout.count("verified: SIMULATED, anchored") == 4
     assert done.stdout.count("follows from") == 3
     verified = subprocess.run(
         [sys.executable, "-m", "attestation.cli.main", "verify", "left/bundle.json",
@@ -80,7 +81,7 @@ def test_openai_chat_says_the_same_plain_and_streaming(run: Run) -> None:
     assert done.returncode == 0, done.stderr
     plain, streamed = done.stdout.splitlines()
     assert plain == streamed
-    assert done.stderr.count(": SIMULATED") == 2
+    assert done.stderr.count(": SIMULATED, anchored") == 2
 
 
 @pytest.mark.parametrize("name", ["openai_chat.py", "parallel_agents.py"])
