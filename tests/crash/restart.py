@@ -31,11 +31,16 @@ _FINDING_SECONDS = 20.0
 _AFTER_A_CRASH = (BootStatus.WHOLE, BootStatus.TORN, BootStatus.UNBORN)
 
 
-def restart(base: Path, image: Image, said: Told, read: Read) -> None:
-    """P6, P8 and P9 for one disk.  Raises `Violation`."""
+def restart(base: Path, image: Image, said: Told, read: Read, *, index: Path | None = None) -> None:
+    """P6, P8 and P9 for one disk; `index` holds an index as it was left, none: it is lost.
+
+    Raises `Violation`.
+    """
     folder = Path(tempfile.mkdtemp(dir=base))
     try:
         (folder / "data").mkdir()
+        for path in index.glob("index.*") if index is not None else ():
+            shutil.copy(path, folder / "data")
         layer = MemoryLayer(folder, image)
         asyncio.run(_restart(folder, layer, said, read))
         after = folders_of(layer.image())
