@@ -191,6 +191,7 @@ class Gateway:
             tls_spki=() if tls is None else (tls.spki_sha256,),
             metrics=self.metrics,
             on_end=self._on_end,
+            emit=self._events.emit,
             layer=self._layer,
         )
         self._notary = notary = await LocalNotary.start(parts)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.errors import MalformedError, UnavailableError
+from attestation.receipt.seal import receipt_id_in
 from attestation.receipt.signing import parse_receipt
 from gateway.notary.interface import Found, ReceiptState
 from gateway.notary.log.leaves import parse_epoch_payload, parse_receipt_payload
+from gateway.notary.log.segments import Location
 from gateway.notary.parts import openings_of
 from gateway.notary.proofs import prove_receipt
 
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
     from attestation.receipt.signing import Receipt
     from gateway.notary.clock import Clock
-    from gateway.notary.index import Stored
     from gateway.notary.interface import Boot
     from gateway.notary.ledger import Ledger
     from gateway.notary.lifetime import Lifetime
-    from gateway.notary.log.segments import Location
+    from gateway.notary.log.database import IndexedReceipt
+    from gateway.notary.log.index import ReceiptIndex
     from gateway.notary.log.store import LogStore
     from gateway.notary.log.tree import TileTree
     from gateway.notary.quotes.epochs import EpochDesk
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_WAIT_SECONDS = 30.0
 _CACHED_EPOCHS = 16
+_INDEX_TRIES = 20
+_INDEX_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class FinderParts:
     ledger: Ledger
     sequencer: Sequencer
     desk: EpochDesk
+    index: ReceiptIndex
     store: LogStore
     tree: TileTree
     lifetime: Lifetime
@@ -60,22 +65,22 @@ class Finder:
         parts = self._parts
         now = parts.clock.monotonic
         deadline = now() + min(wait_seconds, MAX_WAIT_SECONDS)
-        found = parts.ledger.find(receipt_id, sub)
-        if found is not None and found[1] is None and wait_seconds > 0:
-            await parts.sequencer.wait_sealed(found[0], deadline - now())
-            parts.lifetime.require_running()
-            found = parts.ledger.find(receipt_id, sub)
-        if found is None:
+        jti = receipt_id_in(receipt_id)
+        if jti is None:
             return None
-        jti, stored = found
-        if stored is None:
-            return Found(jti=jti, state=ReceiptState.RUNNING)
-        receipt = self._read(stored)
-        index = receipt.claims.log.index
-        if wait_seconds > 0:
-            await parts.desk.wait_anchored(index, deadline - now())
+        if wait_seconds > 0 and parts.ledger.owner_of_running(jti) == sub:
+            await parts.sequencer.wait_sealed(jti, deadline - now())
             parts.lifetime.require_running()
-        return await self._found(receipt, parts.desk.book.covering(index))
+        if (owner := parts.ledger.owner_of_running(jti)) is not None:
+            return Found(jti=jti, state=ReceiptState.RUNNING) if owner == sub else None
+        row = await self._row(bytes.fromhex(jti))
+        if row is None or row.sub != sub.value:
+            return None
+        receipt = await asyncio.to_thread(self._read, row)
+        if wait_seconds > 0:
+            await parts.desk.wait_anchored(row.leaf, deadline - now())
+            parts.lifetime.require_running()
+        return await self._found(receipt, parts.desk.book.covering(row.leaf))
 
     async def epoch(self, number: int | None) -> EpochEvidence | None:
         """Return an epoch, the newest for None; None if there is no such one."""
@@ -91,6 +96,15 @@ class Finder:
             while len(self._epochs) > _CACHED_EPOCHS:
                 self._epochs.popitem(last=False)
         return epoch
+
+    async def _row(self, jti: bytes) -> IndexedReceipt | None:
+        """Look an id up; directly after a start, wait a little for the index to be complete."""
+        for _ in range(_INDEX_TRIES):
+            try:
+                return await asyncio.to_thread(self._parts.index.get, jti)
+            except UnavailableError:
+                await asyncio.sleep(_INDEX_PAUSE_SECONDS)
+        return await asyncio.to_thread(self._parts.index.get, jti)
 
     async def _found(self, receipt: Receipt, number: int | None) -> Found:
         parts = self._parts
@@ -112,8 +126,8 @@ class Finder:
             epoch=epoch,
         )
 
-    def _read(self, stored: Stored) -> Receipt:
-        record = self._parts.store.read(stored.location)
+    def _read(self, row: IndexedReceipt) -> Receipt:
+        record = self._parts.store.read(Location(row.segment, row.offset))
         try:
             return parse_receipt(parse_receipt_payload(record.payload).token)
         except MalformedError as error:

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
+from attestation.errors import UnavailableError
 from attestation.lineage.context import LineageContext
 from attestation.receipt.claims import End
 from attestation.receipt.outcome import Outcome, abandoned
 from attestation.receipt.seal import SealContext, claims_of, receipt_id_in
 from attestation.receipt.signing import sign_receipt
 from gateway.notary.counts import Counts, GrantBook, Mark
-from gateway.notary.index import ReceiptIndex, Stored
+from gateway.notary.log.database import IndexedEpoch, IndexedReceipt
+from gateway.notary.log.folder import boot_folder_name
 from gateway.notary.log.leaves import epoch_payload, log_entry, receipt_payload
 from gateway.notary.log.segments import Kind, encode_record
 from gateway.notary.tasks import TaskCounters
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from attestation.receipt.commitments import Openings
     from gateway.notary.boot import BootSecrets, StartedBoot
     from gateway.notary.interface import Announcement
+    from gateway.notary.log.index import ReceiptIndex
     from gateway.notary.log.segments import Location
     from gateway.notary.log.tree import TileTree
 
@@ -78,18 +81,19 @@ class Ledger:
         self,
         boot: LedgerBoot,
         tree: TileTree,
+        index: ReceiptIndex,
         *,
         wall: Callable[[], float],
-        retain_receipts: int,
         max_tasks: int,
     ) -> None:
         self._boot = boot
         self._wall = wall
         self._kid = boot.drawn.receipt_jwk.kid
+        self._name = boot_folder_name(boot.drawn.bootseed)
         self._tree = tree
         self._running: dict[str, Admission] = {}
         self._sequenced: dict[str, Sequenced] = {}
-        self._index = ReceiptIndex(retain_receipts)
+        self._index = index
         self._tasks = TaskCounters(max_tasks)
         self._grants = GrantBook()
         self._receipts = 0
@@ -123,16 +127,35 @@ class Ledger:
         self._tree.append(log_entry(Kind.BOOT, statement.digest))
         return encode_record(Kind.BOOT, statement.canonical)
 
-    def add_epoch(self, evidence: EpochEvidence) -> bytes:
-        """Take the next index for a quoted epoch and return its framed record."""
+    def add_epoch(self, evidence: EpochEvidence) -> tuple[int, bytes]:
+        """Take the next index for a quoted epoch; return it and the framed record."""
         frame = encode_record(Kind.EPOCH, epoch_payload(evidence))
-        self._tree.append(log_entry(Kind.EPOCH, evidence.statement.digest))
-        return frame
+        leaf = self._tree.append(log_entry(Kind.EPOCH, evidence.statement.digest))
+        return leaf, frame
+
+    def settle_epoch(self, evidence: EpochEvidence, leaf: int, location: Location) -> None:
+        """Make an epoch retrievable: its record is durable at this location."""
+        statement = evidence.statement
+        self._index.add_epoch(
+            IndexedEpoch(
+                boot=self._name,
+                size=statement.size,
+                number=statement.epoch,
+                segment=location.segment,
+                offset=location.offset,
+                leaf=leaf,
+                digest=statement.digest.value,
+            )
+        )
 
     def announce(self, announcement: Announcement) -> None:
-        """Give the request the next admission number; a known jti raises `ValueError`."""
+        """Give the request the next admission number.
+
+        Raises `ValueError` for a jti that is being served or sealed; those of receipts on disk
+        are not looked up, because 128 random bits do not repeat by chance.
+        """
         jti = announcement.jti
-        if jti in self._running or jti in self._sequenced or self._index.get(jti) is not None:
+        if jti in self._running or jti in self._sequenced:
             raise ValueError("a receipt id was announced twice")
         self._running[jti] = Admission(number=self.admitted, announcement=announcement)
         self.admitted += 1
@@ -185,21 +208,19 @@ class Ledger:
         """Make a receipt retrievable: its record is durable at this location."""
         del self._sequenced[sequenced.jti]
         self._index.add(
-            sequenced.jti, Stored(location=location, sub=sequenced.sub, digest=sequenced.digest)
+            IndexedReceipt(
+                jti=bytes.fromhex(sequenced.jti),
+                boot=self._name,
+                segment=location.segment,
+                offset=location.offset,
+                leaf=sequenced.index,
+                sub=sequenced.sub.value,
+                digest=sequenced.digest.value,
+            )
         )
 
-    def find(self, receipt_id: str, sub: Digest) -> tuple[str, Stored | None] | None:
-        """Return the jti in `receipt_id` and where its receipt is, None in its place while it has
-        none; None for what does not exist or belongs to another key.
-        """
-        jti = receipt_id_in(receipt_id)
-        if jti is None:
-            return None
-        stored = self._index.get(jti)
-        owner = stored.sub if stored is not None else self._owner_of_running(jti)
-        return (jti, stored) if owner == sub else None
-
-    def _owner_of_running(self, jti: str) -> Digest | None:
+    def owner_of_running(self, jti: str) -> Digest | None:
+        """Return whose request this is, None unless it is announced and not yet durable."""
         if jti in self._running:
             return self._running[jti].announcement.sub
         return self._sequenced[jti].sub if jti in self._sequenced else None
@@ -243,9 +264,17 @@ class Ledger:
     def _known_parents(self, outcome: Outcome) -> Iterator[tuple[str, Digest]]:
         for declared in outcome.lineage.parents:
             jti = receipt_id_in(declared)
-            stored = self._index.get(jti) if jti else None
-            if jti and stored is not None and stored.sub == outcome.sub:
-                yield jti, stored.digest
+            row = self._lookup(jti) if jti else None
+            if jti and row is not None and row.sub == outcome.sub.value:
+                yield jti, Digest(row.digest)
+
+    def _lookup(self, jti: str) -> IndexedReceipt | None:
+        """Return where a receipt of this boot is, None if that cannot be found now."""
+        try:
+            row = self._index.get(bytes.fromhex(jti))
+        except UnavailableError:
+            return None  # the parent is then recorded by its id, as unknown ones are
+        return row if row is not None and row.boot == self._name else None
 
     def _take_index(
         self, outcome: Outcome, context: SealContext, token: str, openings: Openings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Self
 
 from attestation.errors import AttestationError, UnavailableError
@@ -14,6 +15,7 @@ from gateway.notary.finding import Finder, FinderParts
 from gateway.notary.interface import Announcement, Boot, Challenge, Found, SealedReceipt
 from gateway.notary.ledger import Ledger, OutcomeRefused
 from gateway.notary.lifetime import Lifetime
+from gateway.notary.log.export import Exporter
 from gateway.notary.log.folder import CHECKPOINT
 from gateway.notary.quotes.challenges import ChallengeDesk
 from gateway.notary.quotes.epochs import EpochDesk, QuotedBoot, Snapshot
@@ -43,8 +45,8 @@ class LocalNotary:
         self._ledger = Ledger(
             started.ledger_boot,
             started.tree,
+            started.index,
             wall=parts.clock.wall,
-            retain_receipts=parts.limits.retain_receipts,
             max_tasks=parts.limits.max_tasks,
         )
         self._sequencer = Sequencer(
@@ -65,6 +67,12 @@ class LocalNotary:
             clock=parts.clock,
         )
         self._published: SignedCheckpoint | None = None
+        self._loop = asyncio.get_running_loop()
+        self._exporter = Exporter(
+            started.static,
+            seconds=parts.limits.export_seconds,
+            on_failure=lambda: self._loop.call_soon_threadsafe(self._lifetime.end, "export_failed"),
+        )
         quoter = Quoter(
             parts.provider,
             timeout=parts.limits.quote_timeout,
@@ -80,6 +88,7 @@ class LocalNotary:
                 ledger=self._ledger,
                 sequencer=self._sequencer,
                 desk=self._epochs,
+                index=started.index,
                 store=started.store,
                 tree=started.tree,
                 lifetime=self._lifetime,
@@ -223,10 +232,14 @@ class LocalNotary:
         self._epochs.close()
         self._checkpointer.close()
         await self._sequencer.close()
+        await asyncio.to_thread(self._exporter.close)
+        await asyncio.to_thread(self._started.index.close)
         self._lifetime.end("closed")
         self._started.release()
 
     async def _open(self) -> None:
+        self._exporter.start()
+        self._started.index.start()
         await self._sequencer.open()
         await asyncio.shield(self._checkpointer.sign().kept)
         self._parts.metrics.healthy(1)
@@ -287,7 +300,13 @@ class LocalNotary:
     def _publish(self, signed: SignedCheckpoint) -> None:
         self._published = signed
         self._started.tree.publish(signed.checkpoint.size)
+        self._exporter.note(signed.checkpoint.size, signed.note)
         self._parts.metrics.checkpointed()
+
+    def _export_failed(self) -> None:
+        """Called in the exporter's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the boot with it
+            self._loop.call_soon_threadsafe(self._lifetime.end, "export_failed")
 
     def _report_epoch(self, result: str, leaves: int) -> None:
         self._parts.metrics.epoch(result, leaves)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 class NotaryLimits:
     """Bounds of a notary: entries it remembers, how its log is signed and quoted (seconds)."""
 
-    retain_receipts: int = 250_000
     max_tasks: int = 250_000
     quote_timeout: float = 30.0
     closing_seconds: float = 30.0

@@ -82,12 +82,15 @@ class Sequencer:
     async def append_epoch(self, evidence: EpochEvidence) -> Location:
         """Make a quoted epoch the next leaf; return where it is, once it is durable."""
         try:
-            durable = self._commit.submit(self._ledger.add_epoch(evidence))
+            leaf, frame = self._ledger.add_epoch(evidence)
+            durable = self._commit.submit(frame)
         except NotaryUnavailable:
             raise
         except Exception as error:
             self._lifetime.end("sequence_failed")
             raise NotaryUnavailable("an epoch could not be put into the log") from error
+        # As a callback: rows of the index come in the order of the log.
+        durable.add_done_callback(lambda done: self._settle_epoch(evidence, leaf, done))
         return await asyncio.shield(durable)
 
     def keep_note(self, note: str) -> asyncio.Future[Location]:
@@ -135,6 +138,12 @@ class Sequencer:
         watcher = self._watchers.pop(sequenced.jti, None)
         if watcher is not None:
             watcher.set()
+
+    def _settle_epoch(
+        self, evidence: EpochEvidence, leaf: int, done: asyncio.Future[Location]
+    ) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._ledger.settle_epoch(evidence, leaf, done.result())
 
     def _take_batch(self) -> tuple[float, Mark]:
         return self._clock.monotonic(), self._ledger.mark()

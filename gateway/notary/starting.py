@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from attestation.errors import UnavailableError
 from gateway.notary.boot import BootSecrets, start_boot
 from gateway.notary.ledger import LedgerBoot
-from gateway.notary.log.folder import open_data_dir
+from gateway.notary.log.export import StaticLog, tile_loader
+from gateway.notary.log.folder import INDEX_FILE, LOG, open_data_dir
+from gateway.notary.log.index import ReceiptIndex
 from gateway.notary.log.store import LogStore
 from gateway.notary.log.tree import TileTree
 from gateway.notary.parts import boot_files, public_boot
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
 class Started:
     """A quoted boot and its log, of which nothing is written yet but the evidence.
 
-    `release` gives the data folder up.
+    `static` is the log as files; `release` gives the data folder up.
     """
 
     boot: Boot
     ledger_boot: LedgerBoot
     store: LogStore
     tree: TileTree
+    static: StaticLog
+    index: ReceiptIndex
     release: Callable[[], None]
 
     @property
@@ -67,13 +71,22 @@ async def open_boot(parts: NotaryParts) -> Started:
     except BaseException:
         parts.layer.close(lock)
         raise
+    tree = TileTree(tile_loader(parts.layer, store.folder / LOG))
     return Started(
         boot=boot,
         ledger_boot=LedgerBoot(
             issuer=parts.plan.name, provider=parts.provider.name, started=quoted, drawn=drawn
         ),
         store=store,
-        tree=TileTree(_not_exported),
+        tree=tree,
+        static=StaticLog(parts.layer, store.folder / LOG, tree),
+        index=ReceiptIndex(
+            parts.layer,
+            parts.data_dir,
+            parts.data_dir / INDEX_FILE,
+            store.folder.name,
+            lambda code: parts.emit("index.trouble", reason=code),
+        ),
         release=lambda: parts.layer.close(lock),
     )
 
@@ -88,7 +101,3 @@ async def _quoted(parts: NotaryParts, drawn: BootSecrets) -> StartedBoot:
             hint="check the quoting service, or raise evidence.quote_timeout",
         )
     return call.result()
-
-
-def _not_exported(_tile: object) -> bytes:
-    raise OSError("nothing was exported")

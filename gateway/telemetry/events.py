@@ -38,6 +38,7 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "provider": CODE},
     "boot.ended": {"reason": CODE},
     "epoch.failed": {"reason": CODE},
+    "index.trouble": {"reason": CODE},
     "listening": {"address": ADDRESS},
     "stopping": {"signal": NUMBER},
     "worker.died": {"worker": NUMBER, "code": NUMBER},

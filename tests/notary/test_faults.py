@@ -23,41 +23,52 @@ from tests.support.notaries import ALICE, announcement, new_jti, notary_parts, o
 
 
 class FaultyLayer(FileLayer):
-    """The real calls, counted; `fault` names one and the error it gives from then on."""
+    """The real calls, counted; `fault` names one and the error it gives from then on.
+
+    Only calls on paths that contain `where` count and fail.
+    """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.where = ""
         self.fault: tuple[str, int] | None = None
         self.partial = 0
         self.gate: threading.Event | None = None
+        self._paths: dict[int, Path] = {}
 
     def make_folder(self, path: Path) -> None:
-        self._note("make_folder")
+        self._note("make_folder", path)
         super().make_folder(path)
 
     def create(self, path: Path) -> int:
-        self._note("create")
-        return super().create(path)
+        self._note("create", path)
+        descriptor = super().create(path)
+        self._paths[descriptor] = path
+        return descriptor
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        path = self._paths[descriptor]
         if self.fault is not None and self.fault[0] == "write" and self.partial:
             # What a full disk does: it takes a part, and the next call fails.
             taken, self.partial = super().write(descriptor, data[: self.partial]), 0
             return taken
-        self._note("write")
+        self._note("write", path)
         return super().write(descriptor, data)
 
     def sync_data(self, descriptor: int) -> None:
-        if self.gate is not None:
+        path = self._paths[descriptor]
+        if self.gate is not None and self.where in str(path):
             self.gate.wait(20)
-        self._note("sync_data")
+        self._note("sync_data", path)
         super().sync_data(descriptor)
 
     def sync_folder(self, path: Path) -> None:
-        self._note("sync_folder")
+        self._note("sync_folder", path)
         super().sync_folder(path)
 
-    def _note(self, call: str) -> None:
+    def _note(self, call: str, path: Path) -> None:
+        if self.where not in str(path):
+            return
         self.calls.append(call)
         if self.fault is not None and self.fault[0] == call:
             raise OSError(self.fault[1], os.strerror(self.fault[1]))
@@ -74,6 +85,13 @@ def parts(tmp_path: Path, layer: FaultyLayer) -> NotaryParts:
     provider = open_provider("simulated:?failure_rate=1")
     limits = NotaryLimits(closing_seconds=0.0)
     return notary_parts(tmp_path, layer=layer, provider=provider, limits=limits)
+
+
+async def started(parts: NotaryParts, layer: FaultyLayer) -> LocalNotary:
+    """A notary of which the calls on segments are looked at from now on."""
+    notary = await LocalNotary.start(parts)
+    layer.where = "/segments"
+    return notary
 
 
 def tokens_on_disk(parts: NotaryParts) -> list[str]:
@@ -98,7 +116,7 @@ async def test_failed_commit_ends_the_boot_and_releases_nothing(
     parts: NotaryParts, layer: FaultyLayer, call: str, code: int
 ) -> None:
     ended: list[str] = []
-    notary = await LocalNotary.start(replace(parts, on_end=ended.append))
+    notary = await started(replace(parts, on_end=ended.append), layer)
     released = await sealed(notary)
     waiting = [new_jti() for _ in range(5)]
     for jti in waiting:
@@ -120,7 +138,7 @@ async def test_failed_commit_ends_the_boot_and_releases_nothing(
 async def test_failed_sync_is_never_repeated_and_nothing_is_written_after_it(
     parts: NotaryParts, layer: FaultyLayer
 ) -> None:
-    notary = await LocalNotary.start(parts)
+    notary = await started(parts, layer)
     jti, late = new_jti(), new_jti()
     notary.announce(announcement(jti))
     notary.announce(announcement(late))
@@ -138,7 +156,7 @@ async def test_failed_sync_is_never_repeated_and_nothing_is_written_after_it(
 async def test_disk_that_fills_in_the_middle_of_a_record_leaves_a_torn_tail_only(
     parts: NotaryParts, layer: FaultyLayer
 ) -> None:
-    notary = await LocalNotary.start(parts)
+    notary = await started(parts, layer)
     first = await sealed(notary)
     layer.fault, layer.partial = ("write", errno.ENOSPC), 100
     with pytest.raises(NotaryUnavailable):
@@ -148,7 +166,7 @@ async def test_disk_that_fills_in_the_middle_of_a_record_leaves_a_torn_tail_only
 
 
 async def test_receipts_sealed_together_share_syncs(parts: NotaryParts, layer: FaultyLayer) -> None:
-    notary = await LocalNotary.start(parts)
+    notary = await started(parts, layer)
     before = layer.calls.count("sync_data")
     layer.gate = threading.Event()
     tasks = [asyncio.create_task(sealed(notary)) for _ in range(100)]
@@ -164,7 +182,7 @@ async def test_receipts_sealed_together_share_syncs(parts: NotaryParts, layer: F
 async def test_receipt_is_neither_returned_nor_found_before_it_is_durable(
     parts: NotaryParts, layer: FaultyLayer
 ) -> None:
-    notary = await LocalNotary.start(parts)
+    notary = await started(parts, layer)
     layer.gate = threading.Event()
     jti = new_jti()
     notary.announce(announcement(jti))
@@ -186,7 +204,7 @@ async def test_receipt_is_neither_returned_nor_found_before_it_is_durable(
 async def test_receipts_on_disk_before_the_failure_stay_readable_by_anyone(
     parts: NotaryParts, layer: FaultyLayer
 ) -> None:
-    notary = await LocalNotary.start(parts)
+    notary = await started(parts, layer)
     receipts = [await sealed(notary) for _ in range(3)]
     layer.fault = ("sync_data", errno.EIO)
     with pytest.raises(NotaryUnavailable):
@@ -197,8 +215,10 @@ async def test_receipts_on_disk_before_the_failure_stay_readable_by_anyone(
     assert all(parse_receipt(token) for token in tokens)
 
 
-async def test_damaged_record_is_reported_and_not_served(parts: NotaryParts) -> None:
-    notary = await LocalNotary.start(parts)
+async def test_damaged_record_is_reported_and_not_served(
+    parts: NotaryParts, layer: FaultyLayer
+) -> None:
+    notary = await started(parts, layer)
     receipt = await sealed(notary)
     (path,) = segments_of(only_boot(parts.data_dir))
     data = bytearray(path.read_bytes())
@@ -211,9 +231,9 @@ async def test_damaged_record_is_reported_and_not_served(parts: NotaryParts) -> 
 
 
 async def test_failure_after_the_index_is_taken_ends_the_boot(
-    parts: NotaryParts, monkeypatch: pytest.MonkeyPatch
+    parts: NotaryParts, layer: FaultyLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notary = await LocalNotary.start(parts)
+    notary = await started(parts, layer)
     jti = new_jti()
     notary.announce(announcement(jti))
 

@@ -6,6 +6,7 @@ checks it against the record that it points at.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ class IndexDatabase:
 
         Raises `sqlite3.DatabaseError` for what is no index of this version.
         """
+        if create:
+            # What sqlite makes beside it gets the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._prepare(create=create)
