@@ -15,7 +15,11 @@ import pytest
 
 from attestation.bundle import MEDIA_TYPE, parse_bundle
 from attestation.encoding import base64url
-from attestation.merkle.tree import leaf_hash, verify_inclusion
+from attestation.merkle.checkpoint import parse_checkpoint
+from attestation.merkle.note import parse_note, parse_vkey
+from attestation.merkle.tiles import parse_entry_bundle, parse_hash_tile
+from attestation.merkle.tlog_proof import parse_tlog_proof, verify_tlog_proof
+from attestation.merkle.tree import leaf_hash, root_hash, verify_inclusion
 from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from attestation.statement import parse_challenge_statement
 from attestation.tdx.quote import parse_quote
@@ -102,10 +106,49 @@ async def test_receipt_is_handed_to_its_owner(running: Any) -> None:
         verify_receipt_signature(receipt, running.gateway.boot.evidence.keyset.receipt_key)
 
 
-async def test_receipt_waiting_for_an_anchor_is_honestly_sealed(running: Any) -> None:
+async def test_who_waits_gets_the_receipt_with_its_proof_in_the_quoted_log(running: Any) -> None:
     jti = (await running.chat()).headers["x-receipt-id"]
     response = await running.get(f"/v1/receipts/{jti}?wait=anchored")
-    assert (response.status_code, response.json()["state"]) == (200, "sealed")
+    assert (response.status_code, response.json()["state"]) == (200, "anchored")
+    bundle = parse_bundle((await running.get(f"/v1/receipts/{jti}?format=bundle")).content)
+    (item,), (epoch,) = bundle.receipts, bundle.epochs
+    keyset = running.gateway.boot.evidence.keyset
+    proved = verify_tlog_proof(
+        parse_tlog_proof(item.proof or ""),
+        leaf_hash=leaf_hash(b"\x01" + item.receipt.digest.value),
+        vkeys=[parse_vkey(keyset.log_vkey)],
+        origin=running.gateway.boot.log_origin,
+    )
+    assert proved.index == item.receipt.claims.log.index
+    assert (proved.checkpoint.size, proved.checkpoint.root) == (
+        epoch.statement.size,
+        epoch.statement.root.value,
+    )
+    shown = parse_bundle((await running.get("/v1/log/epoch/0", None)).content)
+    assert shown.epochs == (epoch,)
+
+
+async def test_the_log_over_http_is_the_log_that_the_quote_is_about(running: Any) -> None:
+    jti = (await running.chat()).headers["x-receipt-id"]
+    await running.get(f"/v1/receipts/{jti}?wait=anchored")
+    latest = parse_bundle((await running.get("/v1/log/epoch/latest", None)).content)
+    size = latest.epochs[0].statement.size
+    checkpoint = parse_checkpoint(
+        parse_note((await running.get("/v1/log/checkpoint", None)).text).text
+    )
+    assert checkpoint.origin == running.gateway.boot.log_origin
+    assert checkpoint.size >= size
+    tile = await running.get(f"/v1/log/tile/0/000.p/{size}", None)
+    assert (
+        root_hash(parse_hash_tile(tile.content, width=size))
+        == latest.epochs[0].statement.root.value
+    )
+    entries = await running.get(f"/v1/log/tile/entries/000.p/{size}", None)
+    digests = parse_entry_bundle(entries.content, width=size)
+    assert digests[0] == b"\x00" + latest.boots[0].statement.digest.value
+    assert [leaf_hash(entry) for entry in digests] == parse_hash_tile(tile.content, width=size)
+    for path in ("tile/0/000", "tile/0/001", "tile/1/000.p/1", "tile/0/000.p/200"):
+        assert (await running.get(f"/v1/log/{path}", None)).status_code == 404
 
 
 async def test_receipt_comes_as_a_bundle_with_its_openings(running: Any) -> None:
@@ -240,9 +283,9 @@ async def test_failing_disk_ends_the_boot_and_every_answer_becomes_503(
             response = await running.get(path)
             assert (response.status_code, error_of(response)["code"]) == (503, "notary_unavailable")
         ready = await running.get("/readyz", None)
-        assert ready.json()["reasons"] == ["journal_failed"]
-        assert await running.gateway.wait_ended() == "journal_failed"
-        assert {"event": "boot.ended", "reason": "journal_failed"}.items() <= (
+        assert ready.json()["reasons"] == ["log_failed"]
+        assert await running.gateway.wait_ended() == "log_failed"
+        assert {"event": "boot.ended", "reason": "log_failed"}.items() <= (
             running.events()[-1].items()
         )
 
@@ -269,9 +312,9 @@ async def test_nothing_of_a_call_is_in_log_metrics_or_files(running: Any) -> Non
     await running.get(f"/v1/{canary}?{canary}={canary}")
     text = answer.json()["choices"][0]["message"]["content"]
     seen = running.log.getvalue() + running.gateway.metrics.render().decode()
-    seen += "".join(
-        path.read_text(errors="replace") for path in (running.folder / "data").iterdir()
-    )
+    files = [path for path in (running.folder / "data").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".seg" for path in files)
+    seen += "".join(path.read_text(errors="replace") for path in files)
     for token in (canary, text, *running.keys.values()):
         assert token not in seen
 
