@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from gateway.notary.opening import open_notary_parts
 from gateway.notary.wire.server import WireServer
 from gateway.notary.wire.socket import bind_notary_socket
 from gateway.processes.child import forbid_inspection, run_child, settings_of
+from gateway.telemetry.events import Events
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class NotaryProcess:
             tls_spki=tls_spki,
             metrics=Metrics(),
             on_end=self._on_end,
+            emit=Events(sys.stderr, time.time).emit,
             layer=FileLayer(),
         )
         return await LocalNotary.start(parts)

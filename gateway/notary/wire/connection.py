@@ -21,10 +21,9 @@ from gateway.notary.wire.frames import (
 from gateway.notary.wire.values import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from attestation.bundle import EpochEvidence
-    from gateway.notary.interface import Found
+    from attestation.receipt.outcome import Outcome
+    from gateway.notary.interface import Challenge, Found
     from gateway.notary.wire.server import WireServer
 
 _FAREWELL_SECONDS = 1.0
@@ -143,12 +142,13 @@ class Connection(asyncio.Protocol):
             outcome = messages.decode_outcome(frame.payload)
         except MalformedError:
             # The fault may be one exchange's alone.  The others on this connection go on.
-            self._take(messages.outcome_id(frame.payload))
-            work = self._refuse_outcome(messages.outcome_id(frame.payload))
-            self._start_sealing(frame.request, work)
-            return
-        self._take(outcome.jti)
-        self._start_sealing(frame.request, self._sealed(outcome))
+            jti = messages.outcome_id(frame.payload)
+            ask = partial(self._refuse_outcome, jti)
+        else:
+            jti, ask = outcome.jti, partial(self._sealed, outcome)
+        self._take(jti)
+        self._sealing.add(frame.request)
+        self._server.keep(self._answer(frame.request, ask))
 
     def _count(self, frame: Frame) -> None:
         unauthenticated, unreceipted = messages.decode_count(frame.payload)
@@ -159,28 +159,27 @@ class Connection(asyncio.Protocol):
 
     def _find(self, frame: Frame) -> None:
         asked = messages.decode_search(frame.payload)
-        work = self._server.notary.find(
-            asked.jti, asked.sub, wait_seconds=asked.wait_milliseconds / 1000
-        )
-        self._ask(frame.request, self._reply(work, _found_reply))
+        wait = asked.wait_milliseconds / 1000
+        find = partial(self._server.notary.find, asked.jti, asked.sub, wait_seconds=wait)
+        self._ask(frame.request, find, _found_reply)
 
     def _challenge(self, frame: Frame) -> None:
-        work = self._server.notary.challenge(messages.decode_nonce(frame.payload))
-        encode = partial(_one, Kind.CHALLENGED, replies.encode_challenge)
-        self._ask(frame.request, self._reply(work, encode))
+        nonce = messages.decode_nonce(frame.payload)
+        challenge = partial(self._server.notary.challenge, nonce)
+        self._ask(frame.request, challenge, _challenge_reply)
 
     def _read_log(self, frame: Frame) -> None:
-        work = self._server.notary.read_log(messages.decode_path(frame.payload))
-        self._ask(frame.request, self._reply(work, _data_reply))
+        path = messages.decode_path(frame.payload)
+        self._ask(frame.request, partial(self._server.notary.read_log, path), _data_reply)
 
     def _epoch(self, frame: Frame) -> None:
-        work = self._server.notary.epoch(messages.decode_epoch_number(frame.payload))
-        self._ask(frame.request, self._reply(work, _epoch_reply))
+        number = messages.decode_epoch_number(frame.payload)
+        self._ask(frame.request, partial(self._server.notary.epoch, number), _epoch_reply)
 
     def _metrics(self, frame: Frame) -> None:
         if frame.payload:
             raise refused("no payload")
-        self._ask(frame.request, self._reply(self._server.notary.metrics_text(), _data_reply))
+        self._ask(frame.request, self._server.notary.metrics_text, _data_reply)
 
     def _cancel(self, frame: Frame) -> None:
         # An answer may have crossed it, so that there is nothing to cancel.
@@ -199,21 +198,22 @@ class Connection(asyncio.Protocol):
         if request in self._questions or request in self._sealing:
             raise refused("a request number that no question waits under")
 
-    def _start_sealing(self, request: int, work: Coroutine[None, None, Reply]) -> None:
-        self._sealing.add(request)
-        self._server.keep(self._answer(request, work))
-
-    def _ask(self, request: int, work: Coroutine[None, None, Reply]) -> None:
+    def _ask(
+        self, request: int, ask: Callable[[], Awaitable[T]], encode: Callable[[T], Reply]
+    ) -> None:
         self._require_unused(request)
         if len(self._questions) >= self._server.limits.questions:
-            work.close()
             self._send(Kind.FAILED, request, replies.encode_failure(_busy()))
             return
-        self._questions[request] = self._server.keep(self._answer(request, work))
 
-    async def _answer(self, request: int, work: Coroutine[None, None, Reply]) -> None:
+        async def reply() -> Reply:
+            return encode(await ask())
+
+        self._questions[request] = self._server.keep(self._answer(request, reply))
+
+    async def _answer(self, request: int, ask: Callable[[], Awaitable[Reply]]) -> None:
         try:
-            kind, payload = await work
+            kind, payload = await ask()
         except (AttestationError, NotaryUnavailable) as error:
             kind, payload = Kind.FAILED, replies.encode_failure(error)
         except Exception:  # noqa: BLE001 - a fault of the notary's must not leave a worker waiting
@@ -224,16 +224,12 @@ class Connection(asyncio.Protocol):
             self._questions.pop(request, None)
         self._send(kind, request, payload)
 
-    async def _sealed(self, outcome: messages.Outcome) -> Reply:
+    async def _sealed(self, outcome: Outcome) -> Reply:
         return Kind.SEALED, replies.encode_sealed(await self._server.notary.seal(outcome))
 
     async def _refuse_outcome(self, jti: str) -> Reply:
         await self._server.notary.abandon(jti)
         raise NotaryUnavailable("the outcome could not be sealed as it is")
-
-    @staticmethod
-    async def _reply(work: Awaitable[T], encode: Callable[[T], Reply]) -> Reply:
-        return encode(await work)
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -277,8 +273,8 @@ class Connection(asyncio.Protocol):
         return self._transport
 
 
-def _one(kind: Kind, encode: Callable[[T], bytes], value: T) -> Reply:
-    return kind, encode(value)
+def _challenge_reply(challenge: Challenge) -> Reply:
+    return Kind.CHALLENGED, replies.encode_challenge(challenge)
 
 
 def _found_reply(found: Found | None) -> Reply:
