@@ -282,6 +282,12 @@ def test_epoch_with_a_checkpoint_that_is_no_note_is_refused() -> None:
     assert refusal(parse_bundle, jcs.canonicalize(document)) == "note"
 
 
+def test_epoch_with_a_note_that_is_no_checkpoint_is_refused() -> None:
+    note = sign_note("no checkpoint\n", GATEWAY.origin, GATEWAY.log_key)
+    epochs = (epoch_of(GATEWAY, checkpoint=note),)
+    assert refusal(parse_bundle, Bundle(epochs=epochs).encode()) == "checkpoint"
+
+
 def test_proof_with_bytes_that_nothing_signs_is_refused() -> None:
     proof = GATEWAY.exchanged[0].item.proof
     assert proof is not None

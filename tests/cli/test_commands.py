@@ -147,6 +147,16 @@ def test_bundle_merges_files_and_verifies_afterwards(
     assert printed(capsys)["receipts"] == 0
 
 
+def test_one_receipt_is_taken_out_of_a_bundle(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jti, out = folder.gateway.exchanged[1].jti, folder["out.json"]
+    assert main(["bundle", folder["bundle.json"], "--receipt", jti, "-o", out]) == 0
+    assert "1 boot, 0 epochs, 1 receipt, " in capsys.readouterr().err
+    assert parse_bundle(Path(out).read_bytes()).receipts[0].jti == jti
+    assert main(["bundle", folder["bundle.json"], "--receipt", "0" * 32, "-o", out]) == 2
+
+
 def test_file_that_cannot_be_merged_is_named(
     folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_smallest_policy_has_the_strict_defaults() -> None:
     assert not policy.tdx.unbound_keys
     assert policy.tdx.max_key_events == 1
     assert policy.require_anchored
+    assert not policy.require_complete
     assert policy.required == FLOOR
     assert policy.platform == PlatformRules()
     (values,) = policy.reference_values
@@ -83,6 +84,7 @@ fmspc = ["B0C06F000000"]
 required = true
 [log]
 require_anchored = false
+require_complete = true
 [lineage]
 require_complete = true
 [require]
@@ -138,6 +140,7 @@ def test_every_key_reaches_its_place() -> None:
         "GPU-GENUINE",
         "GPU-MEASUREMENTS",
         "GPU-BINDING",
+        "EPOCH-CHAIN",
         "LINEAGE-COMPLETE",
         "PLATFORM",
         "NONCE",
@@ -240,6 +243,7 @@ def test_empty_tables_are_defaults() -> None:
         ("[platform]\nfmspc = ['zz0000000000']", "policy_value", "platform.fmspc[0]"),
         ("[gpu]\nrequired = 1", "policy_value", "gpu.required"),
         ("[log]\nrequire_anchored = 0", "policy_value", "log.require_anchored"),
+        ("[log]\nrequire_complete = 1", "policy_value", "log.require_complete"),
         ("[lineage]\nrequire_complete = 'no'", "policy_value", "lineage.require_complete"),
         ("[require]\nchecks = ['NONSENSE']", "policy_value", "require.checks[0]"),
         ("[require]\nchecks = ['no']", "policy_value", "require.checks[0]"),

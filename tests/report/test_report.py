@@ -22,6 +22,7 @@ from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.quote import parse_quote
 from gateway.attester.simulated.facts import Machine
 from tests.support.bundles import NOW, Gateway
+from tests.support.epochs import EpochLog
 
 GATEWAY = Gateway()
 GATEWAY.plain()
@@ -120,6 +121,46 @@ def test_receipts_with_something_wrong_are_shown_one_by_one() -> None:
     assert "5 receipts with nothing wrong" in text
     other = made.exchanged[0].jti
     assert other not in text
+
+
+def quoted(rounds: int) -> EpochLog:
+    log = EpochLog(Gateway())
+    for _ in range(rounds):
+        log.serve()
+        log.quote_epoch()
+    return log
+
+
+def test_many_epochs_with_nothing_wrong_are_summed_up() -> None:
+    log = quoted(6)
+    text = render_text(log.verify(), name="x")
+    assert "6 epochs with nothing wrong" in text
+    assert "6 receipts with nothing wrong" in text
+    assert "  epochs of boot " in text
+    assert "  log of boot " in text
+    epochs = [*log.epochs[:2], replace(log.epochs[2], collateral=None), *log.epochs[3:]]
+    text = render_text(log.verify(epochs=epochs), name="x")
+    assert "5 epochs with nothing wrong" in text
+    assert "  epoch 2 of boot " in text
+
+
+def test_few_epochs_are_shown_one_by_one() -> None:
+    text = render_text(quoted(4).verify(), name="x")
+    assert all(f"  epoch {number} of boot " in text for number in range(4))
+
+
+def test_epochs_are_shown_with_counters_checkpoint_and_quote() -> None:
+    log = quoted(1)
+    (shown,) = show_bundle(log.bundle())["epochs"]
+    assert shown["statement"]["completed"] == 1
+    assert shown["statement_digest"] == log.epochs[0].statement.digest.hex
+    assert shown["checkpoint"] == log.epochs[0].checkpoint
+    assert shown["quote"]["report_data"].startswith(shown["statement_digest"])
+    assert shown["collateral"] == log.made.machine.collateral().digest.hex
+    broken = replace(log.epochs[0], quote=b"x", collateral=None)
+    (shown,) = show_bundle(Bundle(epochs=(broken,)))["epochs"]
+    assert "malformed" in shown["quote"]
+    assert shown["collateral"] is None
 
 
 def plain_result(*checks: Check) -> AttestationResult:

@@ -25,6 +25,7 @@ from attestation.statement import (
     EpochStatement,
     PreviousBoot,
     Statement,
+    grants_digest,
     log_origin,
     nonce_root,
     parse_boot_statement,
@@ -262,6 +263,15 @@ def test_nonce_root_proves_every_nonce_that_waited() -> None:
     for index, leaf in enumerate(leaves):
         path = inclusion_path(index, leaves)
         verify_inclusion(leaf_hash=leaf, index=index, size=5, path=path, root=root.value)
+
+
+def test_grants_digest_is_that_of_the_distinct_digests_in_order() -> None:
+    one, two = sorted((digest("one"), digest("two")), key=lambda found: found.hex)
+    expected = Digest.of(f'["{one.hex}","{two.hex}"]'.encode())
+    assert grants_digest([two, one, two]) == expected
+    assert grants_digest(iter([one, two])) == expected
+    assert grants_digest([]) == Digest.of(b"[]")
+    assert grants_digest([one]) != expected
 
 
 def test_package_offers_what_it_lists() -> None:

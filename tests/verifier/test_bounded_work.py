@@ -23,6 +23,7 @@ from attestation.statement import PreviousBoot
 from attestation.verifier import verify
 from tests.refusals import refusal
 from tests.support.bundles import NAME, NOW, Gateway
+from tests.support.epochs import EpochLog
 
 GATEWAY = Gateway()
 GATEWAY.plain()
@@ -54,6 +55,14 @@ def many_receipts(count: int) -> Bundle:
     return made.bundle()
 
 
+def many_epochs(count: int) -> Bundle:
+    log = EpochLog(Gateway())
+    for number in range(count // 5):
+        log.serve(2, grant_digest=Digest.of(b"%d" % number))
+        log.quote_epoch()
+    return log.bundle()
+
+
 def calls_made(work: Callable[[], object]) -> int:
     count = 0
 
@@ -76,7 +85,7 @@ def judge(data: bytes) -> None:
     assert render_text(result, name="bundle.json")
 
 
-@pytest.mark.parametrize("many", [many_boots, many_receipts])
+@pytest.mark.parametrize("many", [many_boots, many_receipts, many_epochs])
 def test_twice_as_much_in_a_file_is_twice_the_work(many: Callable[[int], Bundle]) -> None:
     small, large = many(50).encode(), many(100).encode()
     judge(small)

@@ -28,6 +28,7 @@ from gateway.attester.simulated.facts import Domain, Machine
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.refusals import refusal
 from tests.support.bundles import NOW, Gateway, failed, open_checks
+from tests.support.epochs import EpochLog
 
 BOOT = Gateway()
 NONCE = b"\x5a" * 32
@@ -338,6 +339,53 @@ def test_endorsements_that_ran_out_are_not_accepted() -> None:
 def test_challenge_is_the_answer_of_one_boot(boots: list[Any]) -> None:
     bundle = make_bundle(boots=[replace(boot, collateral=None) for boot in boots])
     assert refusal(judge, answer(BOOT), bundle=bundle, error=UsageError) == "boots"
+
+
+# The log
+
+
+def log_bundle(log: EpochLog) -> Any:
+    return log.bundle(receipts=[])
+
+
+def quoted_log() -> EpochLog:
+    log = EpochLog(Gateway())
+    log.serve()
+    log.quote_epoch()
+    return log
+
+
+def test_log_of_the_challenge_may_be_the_one_of_an_epoch() -> None:
+    log = quoted_log()
+    said = log.epochs[0].statement
+    for changes in ({"size": said.size, "root": said.root}, {"size": 3, "root": Digest.of(b"x")}):
+        result = judge(answer(log.made, **changes), log.made, bundle=log_bundle(log))
+        assert result.verdict is Verdict.SIMULATED
+        (check,) = [c for c in result.checks if c.id == "EQUIVOCATION"]
+        assert check.status is Status.PASS
+
+
+def test_challenge_over_another_log_than_an_epochs_is_equivocation() -> None:
+    log = quoted_log()
+    result = judge(answer(log.made, size=2), log.made, bundle=log_bundle(log))
+    assert failed(result) == {"EQUIVOCATION"}
+    (check,) = [c for c in result.checks if c.id == "EQUIVOCATION"]
+    assert "epoch 0 (root " in check.reason
+    assert "the challenge (root " in check.reason
+
+
+def test_challenge_that_is_not_the_boots_says_nothing_about_its_log() -> None:
+    log = quoted_log()
+    forged = answer(log.made, size=2, keyset_digest=Digest.of(b"x"))
+    result = judge(forged, log.made, bundle=log_bundle(log))
+    assert failed(result) == {"BOOT-STATEMENT"}
+
+
+def test_epoch_beside_a_challenge_is_judged_too() -> None:
+    log = quoted_log()
+    log.epochs[0] = replace(log.epochs[0], quote=log.made.evidence.quote)
+    result = judge(answer(log.made), log.made, bundle=log_bundle(log))
+    assert failed(result) == {"EPOCH-QUOTE"}
 
 
 # The document
