@@ -48,7 +48,7 @@ def readable(data: bytes) -> tuple[list[tuple[Kind, bytes]], SegmentError | None
     try:
         for record in iter_records(lambda length, offset: data[offset : offset + length]):
             if record.kind not in (Kind.HEADER, Kind.BATCH):
-                found.append((record.kind, record.payload))
+                found.append((record.kind, record.payload))  # noqa: PERF401 - up to the fault
     except SegmentError as error:
         return found, error
     return found, None

@@ -36,11 +36,10 @@ def frame(text: str, kind: Kind = Kind.RECEIPT) -> bytes:
 
 def written(store: LogStore) -> list[bytes]:
     """The payloads on disk, in order, batch marks and headers apart."""
-    found = []
+    found: list[bytes] = []
     for path in sorted((store.folder / SEGMENTS).iterdir()):
-        for record in parse_segment(path.read_bytes()):
-            if record.kind not in (Kind.HEADER, Kind.BATCH):
-                found.append(record.payload)
+        records = parse_segment(path.read_bytes())
+        found += [r.payload for r in records if r.kind not in (Kind.HEADER, Kind.BATCH)]
     return found
 
 
@@ -62,8 +61,8 @@ def test_appended_records_are_read_back_from_where_they_are(tmp_path: Path) -> N
     placed = {}
     for number in range(40):
         texts = [f"{number}/{place}" * 3 for place in range(number % 4 + 1)]
-        for text, location in zip(texts, store.append([frame(t) for t in texts]), strict=True):
-            placed[location] = text
+        locations = store.append([frame(text) for text in texts])
+        placed.update(zip(locations, texts, strict=True))
     assert {location: store.read(location).payload.decode() for location in placed} == placed
     assert [payload.decode() for payload in written(store)] == list(placed.values())
     assert store.leaves == len(placed)
@@ -227,7 +226,7 @@ def test_after_a_failure_no_call_is_made_any_more(tmp_path: Path, name: str, cod
 
 def test_write_that_takes_nothing_is_a_failure(tmp_path: Path) -> None:
     class Nothing(FileLayer):
-        def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        def write(self, _descriptor: int, _data: bytes | memoryview) -> int:
             return 0
 
     with pytest.raises(UnavailableError):
