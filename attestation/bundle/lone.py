@@ -51,6 +51,11 @@ def _unknown(
 
 
 def _answer(data: bytes) -> Bundle:
+    if len(data) > _LONE_LIMITS.max_bytes:
+        raise _unknown(
+            hint="a bundle has the member boots, a gateway's answer is no larger than "
+            f"{_LONE_LIMITS.max_bytes} bytes"
+        )
     members = Members(parse_json_object(data, _LONE_LIMITS), "the file")
     if not members.has("receipt"):
         raise _unknown()

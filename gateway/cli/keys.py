@@ -7,11 +7,17 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attestation.errors import UsageError
 from gateway.access.keyfile import MAX_CONCURRENCY, KeyRecord, add_key, load_keys, revoke_key
 from gateway.access.principal import ANY, DEFAULT_CONCURRENCY, Grant, subject_of
+from gateway.edge.routes import PATHS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HELP = "make, list and revoke API keys"
 
@@ -111,6 +117,8 @@ def _add(path: Path, args: argparse.Namespace, now: int) -> None:
     )
     if grant.expires is not None and grant.expires <= now:
         raise UsageError("the key would have expired already", code="expires")
+    for warning in _warnings(path, args):
+        print(f"warning: {warning}", file=sys.stderr)
     key = add_key(path, label=args.label, grant=grant, now=now)
     sub = subject_of(key.encode("ascii")).base64url
     if args.json:
@@ -118,6 +126,20 @@ def _add(path: Path, args: argparse.Namespace, now: int) -> None:
         return
     print(key)
     print(f"this is the only time the key is shown; its digest is {sub}", file=sys.stderr)
+
+
+def _warnings(path: Path, args: argparse.Namespace) -> Iterator[str]:
+    """What is allowed and yet looks like a mistake."""
+    for route in args.routes:
+        if route != ANY and route not in PATHS:
+            near = get_close_matches(route, PATHS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield f"the gateway has no inference route {route!a}{hint}"
+    in_use = [r for r in load_keys(path) if r.revoked is None] if path.exists() else []
+    alike = sum(record.label == args.label for record in in_use)
+    if args.label and alike:
+        others = "another key has" if alike == 1 else f"{alike} other keys have"
+        yield f"{others} the label {args.label!a}: to revoke one, name it by its digest"
 
 
 def _list(path: Path, args: argparse.Namespace, now: int) -> None:

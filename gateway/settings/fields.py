@@ -21,7 +21,12 @@ class Section(BaseModel):
     """A table of settings: closed, frozen, and silent about values in its errors."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+        # TOML and text can say inf and nan, and both pass most bounds.
+        allow_inf_nan=False,
     )
 
 

@@ -100,3 +100,9 @@ def test_gateways_answer_about_its_boot_names_the_bundle_to_ask_for() -> None:
     data = b'{"boot":{},"schema":"attested-gateway/attestation/v1"}'
     with pytest.raises(MalformedError, match=r"attestation\?format=bundle"):
         parse_evidence(data)
+
+
+def test_a_large_file_that_is_no_bundle_is_called_that_and_not_too_large_for_an_answer() -> None:
+    data = b'{"a":"' + b"x" * (1 << 20) + b'"}'
+    with pytest.raises(MalformedError, match=r"neither a bundle nor a receipt.*member boots"):
+        parse_evidence(data)

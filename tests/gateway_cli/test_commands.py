@@ -179,6 +179,59 @@ def test_missing_extra_is_named_with_the_command_that_installs_it(
     assert "pip install 'attested-gateway[server]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("topic", ["requests", "sse"])
+def test_a_conformance_topic_that_needs_an_extra_names_it(
+    topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("gateway.conformance.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith("gateway.cli.local")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert cli.main(["conformance", topic, str(tmp_path)]) == 2
+    seen = capsys.readouterr().err
+    assert "pip install 'attested-gateway[server]'" in seen
+    assert "Traceback" not in seen
+
+
+def test_a_label_that_another_key_has_is_warned_about(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = ["keys", "add", "--keys-file", keys, "--label", "agent"]
+    cli.main(add)
+    assert "warning" not in capsys.readouterr().err
+    cli.main(add)
+    assert "another key has the label 'agent'" in capsys.readouterr().err
+    cli.main(add)
+    assert "2 other keys have the label 'agent'" in capsys.readouterr().err
+    cli.main(["keys", "add", "--keys-file", keys, "--label", "other"])
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_label_of_a_revoked_key_is_free_again(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = ["keys", "add", "--keys-file", keys, "--label", "agent"]
+    cli.main(add)
+    cli.main(["keys", "revoke", "--keys-file", keys, "agent"])
+    cli.main(add)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_route_that_is_none_is_warned_about_and_the_key_is_made(
+    keys: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = ["keys", "add", "--keys-file", keys, "--routes"]
+    assert cli.main([*add, "/v1/chat/completions", "/v1/messages"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert cli.main([*add, "/v1/chat/completion"]) == 0
+    seen = capsys.readouterr()
+    assert "did you mean /v1/chat/completions?" in seen.err
+    assert seen.out.startswith("ag-")
+    assert cli.main([*add, "\x1b[31m"]) in {0, 2}
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_missing_module_of_ours_is_no_missing_extra() -> None:
     with pytest.raises(ModuleNotFoundError):
         cli.load_command("gateway.cli.no_such_command")

@@ -87,6 +87,10 @@ def test_building_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch)
     ("flags", "named"),
     [
         ({"listen.prot": "1"}, "did you mean listen.port?"),
+        ({"limits.drain_seconds": "inf"}, "limits.drain_seconds (from --set"),
+        ({"limits.drain_seconds": "nan"}, "expected a finite number"),
+        ({"limits.refusals_per_second": "inf"}, "expected a finite number"),
+        ({"upstream.connect_timeout": "nan"}, "expected a finite number"),
         ({"listen.port": "70000"}, "listen.port (from --set listen.port)"),
         ({"listen.port": "canary"}, "listen.port"),
         ({"listen.uds": "/run/x", "listen.port": "1"}, "either uds or host and port"),
