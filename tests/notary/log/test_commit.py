@@ -88,14 +88,25 @@ async def test_what_waits_becomes_one_batch_in_order(committed: Committed) -> No
     committed.layer.gate.clear()
     first = committed.submit("first")
     await committed.syncing()
-    rest = [committed.submit(f"{number}") for number in range(100)]
+    rest = [committed.submit(f"{number}") for number in range(50)]
     committed.submit("note", Kind.CHECKPOINT)
     committed.layer.gate.set()
     locations = await asyncio.gather(first, *rest)
     assert locations == sorted(locations)
     assert committed.batches[0] == (1, 1)
     # Everything that waited, with the state of the moment when it was taken; a note is no leaf.
-    assert committed.batches[1:] == [(102, 100)]
+    assert committed.batches[1:] == [(52, 50)]
+    await committed.commit.close()
+
+
+async def test_long_turn_of_the_loop_does_not_keep_the_disk_waiting(committed: Committed) -> None:
+    waiters = [committed.submit(f"{number}") for number in range(64)]
+    # Nothing was awaited: the loop is still in the turn in which they were submitted.
+    assert committed.layer.entered.wait(20)
+    waiters += [committed.submit(f"{number}") for number in range(64, 100)]
+    locations = await asyncio.gather(*waiters)
+    assert locations == sorted(locations)
+    assert committed.batches == [(64, 64), (100, 36)]
     await committed.commit.close()
 
 
@@ -175,3 +186,23 @@ async def test_failing_callback_is_a_failure_of_the_commit(tmp_path: Path) -> No
         await commit.submit(encode_record(Kind.RECEIPT, b"x"))
     assert failed == [True]
     await commit.close()
+
+
+async def test_nothing_is_written_after_a_failing_callback(committed: Committed) -> None:
+    states = iter([0])
+    commit = GroupCommit(
+        committed.store,
+        before_batch=lambda: next(states),
+        after_batch=lambda _state, _leaves: None,
+        on_failure=committed._failed,
+    )
+    committed.layer.gate.clear()
+    first = commit.submit(encode_record(Kind.RECEIPT, b"first"))
+    await committed.syncing()
+    second = commit.submit(encode_record(Kind.RECEIPT, b"second"))
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(isinstance(result, NotaryUnavailable) for result in results)
+    committed.layer.gate.set()
+    await commit.close()
+    assert committed.failures == 1
+    assert committed.store.leaves == 1
