@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE boots (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-    segment INTEGER, offset INTEGER, leaf INTEGER, digest BLOB, most INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE receipts (jti BLOB PRIMARY KEY, boot INTEGER NOT NULL, segment INTEGER NOT NULL,
-    offset INTEGER NOT NULL, leaf INTEGER NOT NULL, sub BLOB NOT NULL, digest BLOB NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE epochs (boot INTEGER NOT NULL, size INTEGER NOT NULL, number INTEGER NOT NULL,
-    segment INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (boot, size)) WITHOUT ROWID;
-"""
+_BOOTS = (
+    "CREATE TABLE boots (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, segment INTEGER,"
+    " offset INTEGER, leaf INTEGER, digest BLOB, most INTEGER NOT NULL DEFAULT 0)"
+)
+_EPOCHS = (
+    "CREATE TABLE epochs (boot INTEGER NOT NULL, size INTEGER NOT NULL, number INTEGER NOT NULL,"
+    " segment INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (boot, size)) WITHOUT ROWID"
+)
+_RECEIPTS = (
+    "CREATE TABLE receipts (jti BLOB PRIMARY KEY, boot INTEGER NOT NULL, segment INTEGER NOT NULL,"
+    " offset INTEGER NOT NULL, leaf INTEGER NOT NULL, sub BLOB NOT NULL, digest BLOB NOT NULL)"
+    " WITHOUT ROWID"
+)
+_TABLES = [_BOOTS, _EPOCHS, _RECEIPTS]
 
 _ROWS_A_STATEMENT = 250
 _INSERT_RECEIPT = "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -92,11 +97,16 @@ class IndexDatabase:
         self._connection.execute("PRAGMA cache_size = -16384")
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version == 0 and create:
-            self._connection.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
-        elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError("an index of another version")
+            with _Transaction(self._connection):
+                for table in _TABLES:
+                    self._connection.execute(table)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            version = SCHEMA_VERSION
+        tables = self._connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        ).fetchall()
+        if version != SCHEMA_VERSION or [sql for (sql,) in tables] != _TABLES:
+            raise sqlite3.DatabaseError("no index of this version")
 
     def require_intact(self) -> None:
         """Raise `sqlite3.DatabaseError` if pages of the file are damaged.  Reads all of it."""
