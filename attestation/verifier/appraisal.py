@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attestation.result import AttestationResult
 from attestation.verifier import boot as boot_checks
 from attestation.verifier import domain, events, platform
+from attestation.verifier.issued import say_when_issued
 from attestation.verifier.notes import not_proved
 
 if TYPE_CHECKING:
@@ -144,8 +145,10 @@ def collateral_of(item: BootEvidence | EpochEvidence, bundle: Bundle) -> Collate
 
 
 def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> Appraised:
-    quote, genuine = read_quote(boot.quote, collateral_of(boot, bundle), grounds, page)
+    collateral = collateral_of(boot, bundle)
+    quote, genuine = read_quote(boot.quote, collateral, grounds, page)
     if quote is not None:
+        say_when_issued(quote, collateral, boot.statement.time_claimed, grounds, page)
         # What binds the boot's parts to each other does not wait for the platform's word.
         boot_checks.check_statement(boot.statement, quote, page)
     boot_checks.check_keyset(boot, page)

@@ -16,6 +16,7 @@ from attestation.verifier.appraisal import (
     read_quote,
 )
 from attestation.verifier.equivocation import SignedState
+from attestation.verifier.issued import say_when_issued
 from attestation.verifier.ledger import Complaint, unequal
 from attestation.verifier.running import find_stranger, grounds_of
 from attestation.verifier.words import short
@@ -134,6 +135,8 @@ class _Desk:
         own = grounds_of(self.known, grounds)
         collateral = collateral_of(self.evidence, bundle)
         self.quote, genuine = read_quote(self.evidence.quote, collateral, own, self.page)
+        if self.quote is not None:
+            say_when_issued(self.quote, collateral, self.statement.time_claimed, own, self.page)
         checkpoint = self._read_checkpoint()
         self._check_quoted(checkpoint, genuine)
         appraise_domain(genuine, self.known.boot, own, self.page)

@@ -45,8 +45,13 @@ def named_spans(ends: Sequence[tuple[int, int]], *, most: int = 8) -> str:
     return ", ".join(texts)
 
 
+def is_instant(seconds: int) -> bool:
+    """Say whether `seconds` (Unix) lies in the years 1970-9999."""
+    return 0 <= seconds <= _LAST_INSTANT
+
+
 def instant(seconds: int) -> str:
     """Return an instant as RFC 3339 in UTC, or the bare number outside the years 1970-9999."""
-    if not 0 <= seconds <= _LAST_INSTANT:
+    if not is_instant(seconds):
         return f"{seconds} s"
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -358,8 +358,8 @@ def quoted_log() -> EpochLog:
 def test_log_of_the_challenge_may_be_the_one_of_an_epoch() -> None:
     log = quoted_log()
     said = log.epochs[0].statement
-    for changes in ({"size": said.size, "root": said.root}, {"size": 3, "root": Digest.of(b"x")}):
-        result = judge(answer(log.made, **changes), log.made, bundle=log_bundle(log))
+    for size, root in ((said.size, said.root), (3, Digest.of(b"x"))):
+        result = judge(answer(log.made, size=size, root=root), log.made, bundle=log_bundle(log))
         assert result.verdict is Verdict.SIMULATED
         (check,) = [c for c in result.checks if c.id == "EQUIVOCATION"]
         assert check.status is Status.PASS

@@ -13,7 +13,7 @@ from attestation.merkle.checkpoint import Checkpoint
 from attestation.merkle.note import sign_note
 from attestation.result import AttestationResult, Status, Verdict
 from gateway.attester.simulated.facts import Endorsements, SvnLevel
-from tests.support.bundles import Gateway, failed, open_checks
+from tests.support.bundles import NOW, Gateway, failed, open_checks
 from tests.support.epochs import ANCHORED, EpochLog, quoted_by, text_of
 from tests.verifier.support import OTHER, refused
 
@@ -89,8 +89,8 @@ def test_result_shows_the_counters_of_every_quoted_epoch() -> None:
     log.serve(2)
     log.announce()
     log.quote_epoch()
-    facts = log.verify().facts
-    (shown,) = facts["epochs"]  # type: ignore[misc]
+    facts: Any = log.verify().facts
+    (shown,) = facts["epochs"]
     assert (shown["size"], shown["admitted"], shown["completed"], shown["in_flight"]) == (
         3,
         3,
@@ -98,8 +98,23 @@ def test_result_shows_the_counters_of_every_quoted_epoch() -> None:
         1,
     )
     assert (shown["unauthenticated"], shown["refused_unreceipted"]) == (7, 5)
-    quotes: Any = facts["quotes"]
-    assert [quote.get("epoch") for quote in quotes] == [None, 0]
+    assert [quote.get("epoch") for quote in facts["quotes"]] == [None, 0]
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize("claimed", [NOW + 60, NOW + 400 * DAY, 2**50])
+def test_evidence_out_of_date_says_whether_it_was_genuine_when_issued(claimed: int) -> None:
+    made = Gateway(statement_changes={"time_claimed": claimed})
+    log = EpochLog(made)
+    log.serve()
+    log.quote_epoch(time_claimed=claimed)
+    result = log.verify(at=NOW + 500 * DAY)
+    assert result.verdict is Verdict.NOT_ACCEPTED
+    said = [c.subject for c in result.checks if c.reason.startswith("genuine when issued")]
+    assert len(said) == (2 if claimed == NOW + 60 else 0)
+    assert not any("genuine when issued" in check.reason for check in log.verify().checks)
 
 
 def test_cosignatures_are_named_and_not_taken_for_checked() -> None:
