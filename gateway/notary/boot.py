@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attestation.encoding.digest import Digest
+    from attestation.statement import PreviousBoot
     from gateway.attester.base import QuoteProvider
 
 SEED_BYTES = 32
@@ -33,7 +34,8 @@ class BootPlan:
     """What is fixed before a boot starts.  `not_after` and `now` are unix seconds.
 
     `tls_spki` are the digests of the TLS keys that were made for this boot, `runtime_log` the
-    file in which earlier boots of this TD noted their RTMR3 events (None: there were none).
+    file in which earlier boots of this TD noted their RTMR3 events (None: there were none),
+    `prev` the boot before this one by the data folder (None: there is none).
     """
 
     name: str
@@ -43,6 +45,7 @@ class BootPlan:
     now: int
     image: str | None = None
     runtime_log: Path | None = None
+    prev: PreviousBoot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
         config_digest=plan.config_digest,
         image=plan.image,
         time_claimed=plan.now,
+        prev=plan.prev,
     )
     quote = parse_quote(canonical_quote(provider.quote(statement.report_data)))
     _require_own_look(quote, statement, runtime_log)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.notary.ledger import Ledger
     from gateway.notary.lifetime import Lifetime
     from gateway.notary.log.database import IndexedReceipt
+    from gateway.notary.log.earlier import EarlierBoots, EarlierReceipt
     from gateway.notary.log.index import ReceiptIndex
     from gateway.notary.log.store import LogStore
     from gateway.notary.log.tree import TileTree
@@ -47,6 +48,7 @@ class FinderParts:
     sequencer: Sequencer
     desk: EpochDesk
     index: ReceiptIndex
+    earlier: EarlierBoots
     store: LogStore
     tree: TileTree
     lifetime: Lifetime
@@ -76,6 +78,8 @@ class Finder:
         row = await self._row(bytes.fromhex(jti))
         if row is None or row.sub != sub.value:
             return None
+        if row.boot != parts.store.folder.name:
+            return _earlier(await asyncio.to_thread(parts.earlier.find, row))
         receipt = await asyncio.to_thread(self._read, row)
         if wait_seconds > 0:
             await parts.desk.wait_anchored(row.leaf, deadline - now())
@@ -138,6 +142,17 @@ class Finder:
             return parse_epoch_payload(self._parts.store.read(location).payload)
         except MalformedError as error:
             raise _unreadable("epoch") from error
+
+
+def _earlier(found: EarlierReceipt) -> Found:
+    return Found(
+        jti=found.jti,
+        state=found.state,
+        token=found.token,
+        proof=found.proof,
+        epoch=found.epoch,
+        earlier=found.boot,
+    )
 
 
 def _unreadable(what: str) -> UnavailableError:

@@ -12,9 +12,11 @@ from gateway.errors import NotaryUnavailable
 from gateway.notary.boot import require_same_domain
 from gateway.notary.checkpointer import Checkpointer, SignedCheckpoint
 from gateway.notary.finding import Finder, FinderParts
+from gateway.notary.history import Caretaker
 from gateway.notary.interface import Announcement, Boot, Challenge, Found, SealedReceipt
 from gateway.notary.ledger import Ledger, OutcomeRefused
 from gateway.notary.lifetime import Lifetime
+from gateway.notary.log.earlier import EarlierBoots
 from gateway.notary.log.export import Exporter
 from gateway.notary.log.folder import CHECKPOINT
 from gateway.notary.quotes.challenges import ChallengeDesk
@@ -71,7 +73,7 @@ class LocalNotary:
         self._exporter = Exporter(
             started.static,
             seconds=parts.limits.export_seconds,
-            on_failure=lambda: self._loop.call_soon_threadsafe(self._lifetime.end, "export_failed"),
+            on_failure=self._export_failed,
         )
         quoter = Quoter(
             parts.provider,
@@ -89,11 +91,19 @@ class LocalNotary:
                 sequencer=self._sequencer,
                 desk=self._epochs,
                 index=started.index,
+                earlier=EarlierBoots(parts.layer, parts.data_dir, started.index),
                 store=started.store,
                 tree=started.tree,
                 lifetime=self._lifetime,
                 clock=parts.clock,
             )
+        )
+        self._caretaker = Caretaker(
+            parts,
+            started.history,
+            started.store,
+            started.index,
+            exported=lambda: self._exporter.exported,
         )
         parts.metrics.watch_epoch_age(lambda: self._epochs.age)
 
@@ -226,6 +236,7 @@ class LocalNotary:
             return
         self._lifetime.closing = True
         self._desk.close()
+        self._caretaker.close()
         self._notice_expiry()
         if not self._lifetime.reason:
             await self._finish()
@@ -243,6 +254,7 @@ class LocalNotary:
         await self._sequencer.open()
         await asyncio.shield(self._checkpointer.sign().kept)
         self._parts.metrics.healthy(1)
+        self._caretaker.start()
 
     async def _finish(self) -> None:
         left = [self.abandon(jti) for jti in self._ledger.running()]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attestation.errors import UnavailableError
 from gateway.notary.boot import BootSecrets, start_boot
+from gateway.notary.history import History, load_history
 from gateway.notary.ledger import LedgerBoot
 from gateway.notary.log.export import StaticLog, tile_loader
 from gateway.notary.log.folder import INDEX_FILE, LOG, open_data_dir
@@ -20,7 +21,7 @@ from gateway.notary.quotes.quoter import in_thread
 
 if TYPE_CHECKING:
     from attestation.tdx.quote import Quote
-    from gateway.notary.boot import StartedBoot
+    from gateway.notary.boot import BootPlan, StartedBoot
     from gateway.notary.interface import Boot
     from gateway.notary.parts import NotaryParts
 
@@ -34,6 +35,7 @@ class Started:
 
     boot: Boot
     ledger_boot: LedgerBoot
+    history: History
     store: LogStore
     tree: TileTree
     static: StaticLog
@@ -50,15 +52,18 @@ async def open_boot(parts: NotaryParts) -> Started:
     """Start a boot as far as its evidence is on the disk.
 
     1. the data folder is this process's alone
-    2. secrets, RTMR3 event, boot statement and its quote
-    3. the boot's folder with its evidence and an empty log
+    2. a survey of earlier boots: which one this boot follows
+    3. secrets, RTMR3 event, boot statement and its quote
+    4. the boot's folder with its evidence and an empty log
 
     Raises `UnavailableError`; the data folder is given up then.
     """
     lock = await asyncio.to_thread(open_data_dir, parts.layer, parts.data_dir)
     try:
+        index_path = parts.data_dir / INDEX_FILE
+        history = await asyncio.to_thread(load_history, parts.layer, parts.data_dir, index_path)
         drawn = BootSecrets.draw()
-        quoted = await _quoted(parts, drawn)
+        quoted = await _quoted(parts, replace(parts.plan, prev=history.survey.prev), drawn)
         boot = public_boot(parts, quoted)
         store = await asyncio.to_thread(
             LogStore.create,
@@ -77,13 +82,14 @@ async def open_boot(parts: NotaryParts) -> Started:
         ledger_boot=LedgerBoot(
             issuer=parts.plan.name, provider=parts.provider.name, started=quoted, drawn=drawn
         ),
+        history=history,
         store=store,
         tree=tree,
         static=StaticLog(parts.layer, store.folder / LOG, tree),
         index=ReceiptIndex(
             parts.layer,
             parts.data_dir,
-            parts.data_dir / INDEX_FILE,
+            index_path,
             store.folder.name,
             lambda code: parts.emit("index.trouble", reason=code),
         ),
@@ -91,8 +97,8 @@ async def open_boot(parts: NotaryParts) -> Started:
     )
 
 
-async def _quoted(parts: NotaryParts, drawn: BootSecrets) -> StartedBoot:
-    call = in_thread(lambda: start_boot(parts.provider, parts.plan, drawn))
+async def _quoted(parts: NotaryParts, plan: BootPlan, drawn: BootSecrets) -> StartedBoot:
+    call = in_thread(lambda: start_boot(parts.provider, plan, drawn))
     if not await parts.clock.reaches(call, parts.limits.quote_timeout):
         raise UnavailableError(
             "the platform gave no boot quote in time",

@@ -37,6 +37,12 @@ NUMBER: Final = _number
 EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "provider": CODE},
     "boot.ended": {"reason": CODE},
+    "boot.surveyed": {"boot": HEX, "status": CODE, "depth": CODE},
+    "boot.unread": {"boot": HEX},
+    "boot.fork": {"after": CODE, "boots": NUMBER},
+    "data.unknown": {"names": NUMBER, "other_layout": NUMBER},
+    "log.retired": {"boots": NUMBER, "segments": NUMBER},
+    "log.retention_failed": {"reason": CODE},
     "epoch.failed": {"reason": CODE},
     "index.trouble": {"reason": CODE},
     "listening": {"address": ADDRESS},

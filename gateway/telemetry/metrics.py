@@ -15,7 +15,7 @@ from attestation.receipt.claims import End
 from gateway.edge.routes import PATHS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OTHER: Final = "other"
@@ -27,6 +27,7 @@ CHALLENGE_RESULTS: Final = frozenset(
 EPOCH_RESULTS: Final = frozenset(
     {"anchored", "quote_timeout", "quote_busy", "quote_pause", "quote_failed", "internal"}
 )
+BOOT_STATUSES: Final = frozenset({"whole", "torn", "damaged", "shortened", "foreign", "unborn"})
 _QUOTE_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _LEAVES: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -86,6 +87,10 @@ class Metrics:
         self._checkpoints = Counter(
             "attested_checkpoints", "Signed checkpoints on the medium", registry=registry
         )
+        self._earlier_boots = Gauge(
+            "attested_earlier_boots", "Boots found in the data folder at the start, by status",
+            ["status"], registry=registry,
+        )  # fmt: skip
         self._healthy = Gauge(
             "attested_notary_healthy", "1 while the boot can issue receipts", registry=registry
         )
@@ -135,6 +140,11 @@ class Metrics:
     def checkpointed(self) -> None:
         """Count a durable checkpoint."""
         self._checkpoints.inc()
+
+    def surveyed(self, boots: Mapping[str, int]) -> None:
+        """Note how many earlier boots have which status."""
+        for status, count in boots.items():
+            self._earlier_boots.labels(_closed(status, BOOT_STATUSES)).set(count)
 
     def healthy(self, state: int) -> None:
         """Note whether the notary issues receipts: 1 or 0."""

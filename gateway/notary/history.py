@@ -1,0 +1,158 @@
+"""Earlier boots: surveyed at the start, read whole in the background, kept as long as set."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.errors import UnavailableError
+from gateway.notary.log.index import leaves_seen
+from gateway.notary.log.retention import DAY_SECONDS, retire
+from gateway.notary.log.survey import Survey, examine, survey
+from gateway.notary.log.walk import BootStatus
+from gateway.notary.quotes.quoter import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gateway.notary.files import FileLayer
+    from gateway.notary.log.examination import SurveyedBoot
+    from gateway.notary.log.index import ReceiptIndex
+    from gateway.notary.log.store import LogStore
+    from gateway.notary.parts import NotaryParts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What was in the data folder when the boot started, and what an index knew of it."""
+
+    survey: Survey
+    leaves_seen: Mapping[str, int]
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The folder of the boot that this one names as `prev`, if there is one."""
+        before = self.survey.predecessor
+        return () if before is None else (before.name,)
+
+
+def load_history(layer: FileLayer, data_dir: Path, index_path: Path) -> History:
+    """Survey the data folder: evidence, headers and tails only.  Blocks.
+
+    Raises `UnavailableError` if the folder cannot be listed.
+    """
+    seen = leaves_seen(index_path)
+    try:
+        return History(survey=survey(layer, data_dir, leaves_seen=seen), leaves_seen=seen)
+    except OSError as error:
+        raise UnavailableError(
+            f"the data folder {data_dir} cannot be surveyed",
+            code="data_dir",
+            observed=error.strerror or "an I/O error",
+            hint="check notary.data_dir",
+        ) from error
+
+
+class Caretaker:
+    """Reports on earlier boots and deletes what was kept long enough; changes nothing else."""
+
+    def __init__(
+        self,
+        parts: NotaryParts,
+        history: History,
+        store: LogStore,
+        index: ReceiptIndex,
+        exported: Callable[[], int],
+    ) -> None:
+        self._parts = parts
+        self._history = history
+        self._store = store
+        self._index = index
+        self._exported = exported
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Report the survey; start to read the boot before this one, and to clear up daily."""
+        found = self._history.survey
+        self._count(found)
+        before = found.predecessor
+        for boot in found.boots.values():
+            if boot.status not in (BootStatus.WHOLE, BootStatus.UNBORN) or boot is before:
+                self._report(boot)
+        for fork in found.forks:
+            self._parts.emit("boot.fork", after=fork.after or "none", boots=len(fork.boots))
+        if found.strangers or found.other_layout:
+            self._parts.emit(
+                "data.unknown", names=len(found.strangers), other_layout=len(found.other_layout)
+            )
+        self._tasks = [asyncio.create_task(self._clear_daily())]
+        if before is not None:
+            self._tasks.append(asyncio.create_task(self._examine(before)))
+
+    def close(self) -> None:
+        """Start nothing more; what a thread reads or deletes just now it does to its end."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _examine(self, boot: SurveyedBoot) -> None:
+        parts, history = self._parts, self._history
+        try:
+            whole = await in_thread(
+                lambda: examine(
+                    parts.layer,
+                    parts.data_dir,
+                    boot.name,
+                    history.survey,
+                    leaves_seen=history.leaves_seen,
+                )
+            )
+        except OSError:
+            parts.emit("boot.unread", boot=boot.name)
+            return
+        self._report(whole)
+        if whole.status is not boot.status:
+            self._count(history.survey, whole)
+
+    async def _clear_daily(self) -> None:
+        while True:
+            before = self._parts.clock.wall() - self._parts.limits.retain_days * DAY_SECONDS
+            await self._clear(before)
+            await self._parts.clock.sleep(DAY_SECONDS)
+
+    async def _clear(self, before: float) -> None:
+        parts = self._parts
+        try:
+            boots, segments = await in_thread(
+                lambda: retire(
+                    parts.layer,
+                    parts.data_dir,
+                    before=before,
+                    store=self._store,
+                    covered=self._exported(),
+                    index=self._index,
+                    follows=self._history.follows,
+                )
+            )
+        except OSError as error:
+            code = errno.errorcode.get(error.errno or 0, "EIO").lower()
+            parts.emit("log.retention_failed", reason=code)
+            return
+        if boots or segments:
+            parts.emit("log.retired", boots=len(boots), segments=len(segments))
+
+    def _report(self, boot: SurveyedBoot) -> None:
+        self._parts.emit(
+            "boot.surveyed", boot=boot.name, status=str(boot.status), depth=str(boot.depth)
+        )
+
+    def _count(self, found: Survey, whole: SurveyedBoot | None = None) -> None:
+        boots = dict(found.boots)
+        if whole is not None:
+            boots[whole.name] = whole
+        counted = Counter(boot.status for boot in boots.values())
+        self._parts.metrics.surveyed({str(status): counted[status] for status in BootStatus})
