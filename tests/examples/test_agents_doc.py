@@ -59,6 +59,10 @@ def test_the_python_blocks_run_and_every_call_has_its_receipt(
     assert names["http_client"].post(url, json=body, headers=headers).status_code == 200
     names["http_client"].close()
     names["client"].close()
+    first, second = names["session"].calls
+    assert (first.verdict, first.anchored) == (Verdict.SIMULATED, True)
+    assert (second.verdict, second.anchored) == (Verdict.INCOMPLETE, False)
+    assert names["session"].anchor().complete
     assert [one.verdict for one in names["session"].calls] == [Verdict.SIMULATED] * 2
     assert (tmp_path / "run1" / "bundle.json").exists()
 
