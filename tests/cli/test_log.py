@@ -191,6 +191,15 @@ def test_file_that_cannot_be_read_is_said_to_be_unavailable(
     assert verify(boot.path) == 14
 
 
+def test_members_of_a_report_are_documented(boot: Boot, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "verifying.md").read_text("utf-8")
+    assert verify(boot.path, "--json") == 0
+    told = printed(capsys)
+    named = {*told, *told["logs"][0], *told["logs"][0]["bundle"]}
+    assert all(f"`{name}`" in text for name in named)
+    assert told["schema"] in text
+
+
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["log"], ["log", "verify"], ["log", "monitor"]):
         assert main([*arguments, "--help"]) == 0

@@ -358,5 +358,13 @@ def test_every_published_case_with_its_verdict_turned_round_is_not_ok(
 
 
 def test_topics_are_known_by_the_names_of_the_specification() -> None:
-    assert sorted(TOPICS) == ["c2sp-note", "jcs", "json", "merkle", "tdx", "tlog-proof"]
+    assert sorted(TOPICS) == [
+        "c2sp-note",
+        "jcs",
+        "json",
+        "merkle",
+        "tdx",
+        "tlog-proof",
+        "tlog-tiles",
+    ]
     assert all(callable(import_module(path).cases) for path in TOPICS.values())
