@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Mapping[str, str] = {
     "verify": "attestation.cli.verify",
+    "explain": "attestation.cli.explain",
     "inspect": "attestation.cli.inspect",
     "quote": "attestation.cli.quote",
     "bundle": "attestation.cli.bundle",

@@ -252,7 +252,7 @@ def _require(table: Table) -> frozenset[str]:
 def _check_id(value: object, path: str) -> str:
     id_ = read_text(value, path, r"[A-Z-]{1,64}")
     if id_ not in CHECKS:
-        raise refuse(path, "the id of a check; `attested verify --help` lists them")
+        raise refuse(path, "the id of a check; `attested explain` lists them")
     return id_
 
 
