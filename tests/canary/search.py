@@ -21,7 +21,7 @@ class Canary:
     `hidden` goes wherever a caller or an engine may write what nobody else shall read: it must
     be found nowhere.  `recorded` goes into the few fields that a receipt records by design where
     their text fits the receipts' alphabet (model id, task id, nonce, finish reason, media type):
-    it must be found in the journal, and nowhere else.
+    it must be found in the log, and nowhere else.
     """
 
     hidden: str = field(default_factory=_token)

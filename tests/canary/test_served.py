@@ -7,7 +7,7 @@ values, URLs, tool names, stop strings, malformed bodies and host names.
 
 Where a receipt records a caller's or the engine's text by design (model and task id, nonce,
 finish reason, media type, all bounded by the receipts' alphabet), another token is used: it is
-found in the journal, which also shows that the search sees into receipts, and nowhere else.
+found in the log, which also shows that the search sees into receipts, and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gateway.edge import rules
 from gateway.errors import UpstreamFailure
 from tests.canary.conftest import Left, driven, everything
 from tests.canary.search import Canary, hits
+from tests.support.logs import segments_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -82,16 +83,16 @@ def test_every_way_a_request_can_end_was_driven(left: Left) -> None:
 
 def test_hidden_token_is_found_nowhere(left: Left, canary: Canary) -> None:
     assert {"stdout", "stderr", "metrics", "keys.json"} <= left.places.keys()
-    assert any(name.endswith(".journal") for name in left.places)
+    assert any(name.endswith(".seg") for name in left.places)
     assert hits(canary.hidden.encode(), left.places) == []
 
 
-def test_recorded_token_is_found_in_the_journal_and_nowhere_else(
+def test_recorded_token_is_found_in_the_segment_and_nowhere_else(
     left: Left, canary: Canary
 ) -> None:
-    (journal,) = (name for name in left.places if name.endswith(".journal"))
+    (segment,) = (name for name in left.places if name.endswith(".seg"))
     found = {place.partition(" (")[0] for place in hits(canary.recorded.encode(), left.places)}
-    assert found == {journal}
+    assert found == {segment}
 
 
 def test_no_api_key_and_no_opening_is_found_anywhere(left: Left) -> None:
@@ -131,19 +132,19 @@ def test_gateway_whose_disk_is_full_says_nothing_either(tmp_path: Path) -> None:
     with driven(tmp_path, canary) as (run, _):
         for scenario in ("plain", "stream") * 4:
             run.ask(run.body(user=scenario))
-        (journal,) = run.served.data.glob("*.journal")
-        room = max(journal.stat().st_size, (tmp_path / "stderr").stat().st_size + 2048)
-        resource.prlimit(run.served.process.pid, resource.RLIMIT_FSIZE, (room, room))
+        (segment,) = segments_of(run.served.boot)
+        room = max(segment.stat().st_size, (tmp_path / "stderr").stat().st_size + 2048)
+        resource.prlimit(run.served.notary_pid, resource.RLIMIT_FSIZE, (room, room))
         metrics = run.served.metrics_text()
         # The record that no longer fits is the last thing this boot does.
         while run.served.process.poll() is None and "receipt_unavailable" not in run.codes:
             run.ask()
         assert run.served.process.wait(60) == 14
         places = everything(run.served, metrics)
-    assert b"journal_failed" in places["stderr"]
+    assert b"log_failed" in places["stderr"]
     assert hits(canary.hidden.encode(), places) == []
     found = {place.partition(" (")[0] for place in hits(canary.recorded.encode(), places)}
-    assert {name.rpartition(".")[2] for name in found} == {"journal"}
+    assert {name.rpartition(".")[2] for name in found} == {"seg"}
     assert [hits(secret, places) for secret in run.secrets.values() if hits(secret, places)] == []
 
 

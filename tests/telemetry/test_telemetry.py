@@ -92,4 +92,4 @@ class FullDisk(io.StringIO):
 
 
 def test_log_that_takes_nothing_does_not_stop_what_is_being_reported() -> None:
-    Events(FullDisk(), lambda: 0.0).emit("boot.ended", reason="journal_failed")
+    Events(FullDisk(), lambda: 0.0).emit("boot.ended", reason="log_failed")

@@ -15,7 +15,7 @@ from attestation.receipt.claims import End, ReceiptClaims
 from attestation.receipt.signing import parse_receipt
 from gateway.client.call import Ended
 from gateway.client.session import Session
-from gateway.notary.journal import Kind, parse_records
+from tests.support.logs import tokens_of
 from tests.support.relay import unix_relay
 from tests.support.serving import Served, serving, wait_until
 from tests.vllm.audit import audited_one
@@ -53,10 +53,8 @@ def engine_stops_early(engine: Engine) -> Iterator[None]:
 
 
 def receipts_of(served: Served) -> list[ReceiptClaims]:
-    """Every receipt in the gateway's journal."""
-    records = parse_records(served.data_file(".journal"))
-    tokens = [r.payload.decode() for r in records if r.kind is Kind.RECEIPT]
-    return [parse_receipt(token).claims for token in tokens]
+    """Every receipt in the gateway's log."""
+    return [parse_receipt(token).claims for token in tokens_of(served.boot)]
 
 
 def leave_stream(
