@@ -54,7 +54,7 @@ def headers(served: Served) -> dict[str, str]:
 def audit(served: Served, *arguments: str, stdin: bytes = b"") -> tuple[int, str]:
     """`attested verify` with this boot's policy and root."""
     (served.folder / "policy.toml").write_bytes(served.policy())
-    (root,) = served.data.glob("*.root.pem")
+    root = served.boot / "root.pem"
     grounds = ("--policy", "policy.toml", "--root", str(root))
     done = attested(served.folder, "verify", *arguments, *grounds, stdin=stdin)
     return done.returncode, done.stdout.decode() + done.stderr.decode()
@@ -159,7 +159,7 @@ def test_call_and_verify_from_a_shell_alone(serve: Serve, standin: Engines) -> N
     served = serve(standin(), tls={"mode": "self-signed"})
     (served.folder / "key").write_text(served.key)
     (served.folder / "policy.toml").write_bytes(served.policy())
-    (root,) = served.data.glob("*.root.pem")
+    root = served.boot / "root.pem"
     grounds = ("--policy", "policy.toml", "--root", str(root))
     asked = ("--key-file", "key", "--prompt", "from a shell", "--stream", "--out", "run")
     called = attested(served.folder, "call", served.url, *grounds, *asked)

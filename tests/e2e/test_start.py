@@ -173,6 +173,12 @@ def test_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert (code, "another process" in text) == (2, True)
 
 
+def digests(boot: Path) -> dict[Path, str]:
+    """Every file of a boot with the digest of its bytes."""
+    files = (path for path in boot.rglob("*") if path.is_file())
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def test_restart_is_another_boot_and_leaves_the_files_of_the_earlier_one_alone(
     serve: Serve, tmp_path: Path
 ) -> None:
@@ -181,14 +187,14 @@ def test_restart_is_another_boot_and_leaves_the_files_of_the_earlier_one_alone(
     first = serve(ENGINE, folder=folder)
     origin, keyset = first.lines["log origin"], first.lines["keyset digest"]
     assert first.stop() == 0
-    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in first.data.iterdir()}
+    old = first.boot
+    before = digests(old)
     second = serve(ENGINE, folder=folder)
     assert (second.lines["log origin"], second.lines["keyset digest"]) != (origin, keyset)
     assert second.stop() == 0
-    after = {path: hashlib.sha256(path.read_bytes()).digest() for path in second.data.iterdir()}
-    assert before.items() < after.items()
-    assert len(after) == 2 * len(before)
-    assert {path.stat().st_mode & 0o777 for path in after} == {0o600}
+    assert digests(old) == before
+    assert digests(second.boot).keys().isdisjoint(before)
+    assert {path.stat().st_mode & 0o077 for path in second.data.rglob("*")} == {0}
 
 
 def test_gateway_listens_on_a_unix_socket(serve: Serve, standin: Engines, tmp_path: Path) -> None:
@@ -200,9 +206,17 @@ def test_gateway_listens_on_a_unix_socket(serve: Serve, standin: Engines, tmp_pa
     assert served.connect().result.verdict == "SIMULATED"
 
 
-def test_core_files_are_off_in_the_running_process(serve: Serve) -> None:
-    served = serve(ENGINE)
-    limits = Path(f"/proc/{served.process.pid}/limits").read_text()
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_core_files_are_off_in_every_process(serve: Serve, workers: str) -> None:
+    served = serve(ENGINE, "--workers", workers)
+    pids = [pid for named in served.pids.values() for pid in named]
+    assert len(pids) == (1 if workers == "0" else 4)
+    for pid in pids:
+        require_no_core_files(pid)
+
+
+def require_no_core_files(pid: int) -> None:
+    limits = Path(f"/proc/{pid}/limits").read_text()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert line.split()[-3:-1] == ["0", "0"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -14,14 +15,14 @@ import httpx2
 import openai
 import pytest
 
-from attestation.errors import MalformedError
 from attestation.receipt.block import find_block
 from attestation.receipt.claims import End
 from attestation.receipt.signing import Receipt, parse_receipt
 from gateway.client.session import Session
 from gateway.engine.scripted import Close, Script, ScriptedEngine
-from gateway.notary.journal import Kind, Record, parse_records
+from gateway.notary.log.segments import Kind
 from tests.e2e.conftest import Engines, Serve
+from tests.support.logs import leaves_of, tokens_of
 from tests.support.serving import Served, wait_until
 
 pytestmark = pytest.mark.slow
@@ -30,13 +31,8 @@ EVENT = b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"
 
 
 def receipts(served: Served) -> list[Receipt]:
-    """Every whole receipt in the journal; a torn record at its end is none."""
-    found: list[Record] = []
-    try:
-        found.extend(parse_records(served.data_file(".journal")))
-    except MalformedError as error:
-        assert error.code == "journal_torn"  # noqa: PT017 - the loop's records are kept
-    return [parse_receipt(r.payload.decode()) for r in found if r.kind is Kind.RECEIPT]
+    """Every whole receipt in the segments; a torn record at their end is none."""
+    return [parse_receipt(token) for token in tokens_of(served.boot)]
 
 
 def ends(served: Served) -> list[End]:
@@ -143,7 +139,8 @@ def test_killed_gateway_leaves_every_receipt_that_anybody_got(
     with session.http_client() as client, ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, client) for _ in range(8)]
         wait_until(lambda: sum(call.receipt is not None for call in session.calls) >= 40)
-        served.process.kill()
+        for pid in (served.notary_pid, *served.pids["workers"], served.process.pid):
+            os.kill(pid, signal.SIGKILL)
         failures = [one.exception() for one in asking]
     assert all(isinstance(failure, httpx2.TransportError) for failure in failures)
     assert served.process.wait(60) == -signal.SIGKILL
@@ -151,16 +148,17 @@ def test_killed_gateway_leaves_every_receipt_that_anybody_got(
     kept = receipts(served)
     assert len(got) >= 40
     assert got <= {receipt.jws.token for receipt in kept}
-    # Their places in the log have no hole, and leaf 0 is the boot statement.
+    # Every receipt stands where it says that it does.
+    leaves = enumerate(leaves_of(served.boot))
     places = [receipt.claims.log.index for receipt in kept]
-    assert places == list(range(1, len(kept) + 1))
+    assert places == [index for index, leaf in leaves if leaf.kind is Kind.RECEIPT]
     # The next gateway starts beside what is left.
     origin = served.lines["log origin"]
     again = serve(engine, folder=served.folder)
     assert again.lines["log origin"] != origin
 
 
-@pytest.mark.parametrize("log_too", [False, True], ids=["journal", "journal-and-log"])
+@pytest.mark.parametrize("log_too", [False, True], ids=["segment", "segment-and-events"])
 def test_full_disk_ends_the_boot_and_the_answer_is_discarded(
     serve: Serve, standin: Engines, log_too: bool
 ) -> None:
@@ -177,9 +175,8 @@ def test_full_disk_ends_the_boot_and_the_answer_is_discarded(
     # The limit is one for all files: with receipts before it, the log still has room below it.
     earlier = 0 if log_too else 10
     assert [ask().status_code for _ in range(earlier)] == [200] * earlier
-    (journal,) = served.data.glob("*.journal")
-    size = journal.stat().st_size
-    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (size, size))
+    size = (served.boot / "segments" / "000000.seg").stat().st_size
+    resource.prlimit(served.notary_pid, resource.RLIMIT_FSIZE, (size, size))
     answer = ask()
     assert answer.status_code == 503
     assert answer.headers["x-should-retry"] == "false"
@@ -188,7 +185,7 @@ def test_full_disk_ends_the_boot_and_the_answer_is_discarded(
     assert ends(served) == [End.COMPLETE] * earlier
     if not log_too:
         assert served.process.returncode == 14
-        assert "journal_failed" in served.stderr
+        assert "log_failed" in served.stderr
         assert "Traceback" not in served.stderr
 
 

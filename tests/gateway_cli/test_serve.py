@@ -24,7 +24,7 @@ from attestation.receipt.claims import End
 from attestation.receipt.signing import parse_receipt
 from gateway.access.keyfile import add_key
 from gateway.access.principal import Grant
-from gateway.notary.journal import parse_records
+from tests.support.logs import only_boot, tokens_of
 
 CHAT = "/v1/chat/completions"
 
@@ -37,6 +37,13 @@ class Served:
     url: str
     key: str
     err: list[str] = field(default_factory=list)
+
+    @property
+    def notary(self) -> int:
+        (line,) = (line for line in self.err if line.startswith("  processes"))
+        found = re.search(r"notary (\d+)", line)
+        assert found is not None
+        return int(found[1])
 
     def post(self, body: Mapping[str, object]) -> tuple[int, bytes]:
         request = urllib.request.Request(  # noqa: S310 - loopback
@@ -103,7 +110,7 @@ def serving(config: Path, key: str) -> Iterator[Served]:
         lines: list[str] = []
         for line in started.stderr:
             lines.append(line)
-            if "listening" in line:
+            if "  channel " in line:
                 break
         found = re.search(r'"address": "([^"]+)"', "".join(lines))
         assert found is not None, "".join(lines)
@@ -161,9 +168,8 @@ def test_request_that_never_ends_is_cut_and_receipted_at_shutdown(config: Path, 
                 accepted.recv(1 << 16)
                 assert served.stop()[0] == 0
                 accepted.close()
-    (path,) = (config.parent / "data").glob("*.journal")
-    _, record = parse_records(path.read_bytes())
-    assert parse_receipt(record.payload).claims.response.end is not End.COMPLETE
+    (token,) = tokens_of(only_boot(config.parent / "data"))
+    assert parse_receipt(token).claims.response.end is not End.COMPLETE
 
 
 def test_nothing_of_a_request_is_printed_or_kept(config: Path, key: str) -> None:
@@ -175,7 +181,8 @@ def test_nothing_of_a_request_is_printed_or_kept(config: Path, key: str) -> None
         assert served.post({"model": canary, "messages": canary})[0] >= 400
         _, stdout, stderr = served.stop()
     text = json.loads(answer)["choices"][0]["message"]["content"]
-    kept = "".join(path.read_text(errors="replace") for path in (config.parent / "data").iterdir())
+    files = (path for path in (config.parent / "data").rglob("*") if path.is_file())
+    kept = "".join(path.read_text(errors="replace") for path in files)
     for token in (canary, key, text):
         assert token not in stdout + stderr + kept
 
@@ -229,13 +236,13 @@ def test_start_that_cannot_work_is_one_message(
 
 def test_boot_that_ends_by_itself_ends_the_process_with_its_reason(config: Path, key: str) -> None:
     with engine(config.parent), serving(config, key) as served:
-        (path,) = (config.parent / "data").glob("*.journal")
-        # The kernel refuses further growth of files in this process: a real failed write.
-        size = path.stat().st_size
-        resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (size, size))
+        boot = only_boot(config.parent / "data")
+        # The kernel refuses further growth of files in that process: a real failed write.
+        size = (boot / "segments" / "000000.seg").stat().st_size
+        resource.prlimit(served.notary, resource.RLIMIT_FSIZE, (size, size))
         body = {"model": "stand-in-1", "messages": [{"role": "user", "content": "hi"}]}
         status, _ = served.post(body)
         assert status == 503
         _, stderr = served.process.communicate(timeout=30)
     assert served.process.returncode == 14
-    assert "journal_failed" in stderr
+    assert "log_failed" in stderr

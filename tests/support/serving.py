@@ -153,17 +153,34 @@ class Served:
             self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
-    def data_file(self, suffix: str) -> bytes:
-        """The one file of this boot with that ending in the data folder."""
-        (path,) = self.data.glob(f"*{suffix}")
-        return path.read_bytes()
+    @property
+    def boot(self) -> Path:
+        """The folder of this boot in the data folder."""
+        return self.data / self.lines["log origin"].rpartition("/")[2]
+
+    @property
+    def pids(self) -> dict[str, list[int]]:
+        """The processes that the start block names: supervisor, notary, workers."""
+        parts = self.lines["processes"].replace(",", "").replace("one pid", "supervisor").split()
+        found: dict[str, list[int]] = {"supervisor": [], "notary": [], "workers": []}
+        name = ""
+        for part in parts:
+            if part in found:
+                name = part
+            else:
+                found[name].append(int(part))
+        return found
+
+    @property
+    def notary_pid(self) -> int:
+        """The process that writes the log."""
+        return (self.pids["notary"] or self.pids["supervisor"])[0]
 
     def policy(self) -> bytes:
         """A policy that pins what this boot says of itself: simulated values, known here."""
-        boot = json.loads(self.data_file(".boot.json"))["boots"][0]
-        facts = json.loads(
-            attested(self.folder, "inspect", str(*self.data.glob("*.boot.json")), "--json").stdout
-        )
+        evidence = self.boot / "boot.json"
+        boot = json.loads(evidence.read_bytes())["boots"][0]
+        facts = json.loads(attested(self.folder, "inspect", str(evidence), "--json").stdout)
         quote = facts["content"]["boots"][0]["quote"]
         pins = {
             "name": "this boot",
@@ -181,7 +198,7 @@ class Served:
         """What a client accepts that knows this boot."""
         return Trust(
             policy=parse_policy(self.policy()),
-            anchors=(parse_anchor(self.data_file(".root.pem")),),
+            anchors=(parse_anchor((self.boot / "root.pem").read_bytes()),),
             gate=AttestationResult.require_accepted_or_unsafe_simulated,
         )
 
