@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import threading
+import time
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,9 +34,9 @@ class MemoryLayer(FileLayer):
     `trace` holds what happened so far; `promise` writes down what the program told the outside.
     """
 
-    def __init__(self, base: Path, image: Image | None = None, *, changed: float = 0.0) -> None:
+    def __init__(self, base: Path, image: Image | None = None, *, changed: float | None = None) -> None:
         self._base = base
-        self._changed = changed
+        self._changed = time.time() if changed is None else changed
         self._lock = threading.RLock()
         self._numbers = itertools.count(ROOT + 1)
         self._descriptors = itertools.count(1000)

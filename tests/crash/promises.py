@@ -21,6 +21,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from attestation.errors import AttestationError
 from attestation.merkle.checkpoint import Checkpoint, parse_checkpoint
@@ -116,6 +117,7 @@ class Outsider:
             self._judge_boot(folder, boot, files, said.get(folder, Said()))
         for folder, told in said.items():
             require(folder in found or not told.ready, "P1 a started boot is there", folder)
+        _judge_chain(read, [folder for folder, told in said.items() if told.ready])
         return read
 
     def _judge_boot(self, folder: str, boot: Boot | None, files: Files, said: Said) -> None:
@@ -153,6 +155,23 @@ class Outsider:
         if key not in self._exports:
             self._exports[key] = read_export(boot, kept)
         return self._exports[key]
+
+
+def _judge_chain(read: dict[str, Boot | None], started: list[str]) -> None:
+    """P8: who started names who had started before, or a boot in between that nearly had."""
+    for before, after in pairwise(started):
+        name = previous_of(read[after])
+        if name != before:
+            name = previous_of(read.get(name))
+        require(name == before, "P8 a started boot names the one before", f"{after}: {name!r}")
+
+
+def previous_of(boot: Boot | None) -> str:
+    """The folder of the boot that a boot names as the one before it, or nothing."""
+    prev = None if boot is None else boot.evidence.statement.prev
+    if prev is None:
+        return ""
+    return parse_checkpoint(parse_note(prev.checkpoint).text).origin.rpartition("/")[2]
 
 
 def read_export(boot: Boot, files: Files) -> Checkpoint | None:

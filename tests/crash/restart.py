@@ -21,7 +21,7 @@ from gateway.notary.log.walk import BootStatus
 from tests.crash.life import parts_of
 from tests.crash.memory import MemoryLayer
 from tests.crash.outside import Boot, Violation, require
-from tests.crash.promises import Said, folders_of
+from tests.crash.promises import Said, folders_of, previous_of
 from tests.crash.states import Image
 from tests.support.notaries import sealed
 
@@ -103,9 +103,7 @@ def check_predecessor(prev: PreviousBoot | None, said: Told, read: Read) -> None
     last = boot.notes[-1][0]
     require(checkpoint == last, "P8 by its last checkpoint", f"{checkpoint.size} {last.size}")
     if started and name != started[-1]:
-        chained = boot.evidence.statement.prev
-        origin = "" if chained is None else parse_note(chained.checkpoint).text.partition("\n")[0]
-        require(origin.endswith(started[-1]), "P8 the last boot that had started", name)
+        require(previous_of(boot) == started[-1], "P8 the last boot that had started", name)
     shown = said[name].shown if name in said else 0
     require(checkpoint.size >= shown, "P8 not older than what was shown", name)
 
@@ -124,7 +122,7 @@ async def _find(notary: LocalNotary, told: Said, jti: str, token: str, sub: Dige
             break
     require(found is not None, "P9 a released receipt is found", jti)
     assert found is not None
-    require(found.token == token, "P9 byte for byte", jti)
+    require(found.token == token, "P9 byte for byte", f"{jti} {found.state} {found.token}")
     final = (ReceiptState.ANCHORED, ReceiptState.UNANCHORED_FINAL)
     require(found.state in final, "P9 in a final state", f"{jti} {found.state}")
     anchored = found.state is ReceiptState.ANCHORED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -62,7 +63,10 @@ class SurveyedBoot:
 
 
 class Examination:
-    """Reads one boot folder, never writes.  What cannot be read becomes a finding."""
+    """Reads one boot folder, never writes.  What cannot be read becomes a finding.
+
+    `trouble` is the last error of the disk: then the findings may be wrong about the boot.
+    """
 
     def __init__(self, layer: FileLayer, folder: Path, leaves_seen: int) -> None:
         """Read the evidence and find out whether the boot ever served.
@@ -78,6 +82,7 @@ class Examination:
         self._findings: list[Finding] = []
         self._walked: Walked | None = None
         self._depth = Depth.EVIDENCE
+        self.trouble: OSError | None = None
         self._numbers = self._list_segments()
         self.evidence = self._load_evidence()
         self._exported = (
@@ -184,7 +189,8 @@ class Examination:
         try:
             evidence = load_evidence(self._layer, self._folder)
             names = set(self._layer.list_folder(self._folder)) - _OWN_NAMES
-        except (OSError, AttestationError):
+        except (OSError, AttestationError) as error:
+            self._note_trouble(error)
             if self._numbers:
                 self._find(BootStatus.DAMAGED, f"{BOOT_FILE} cannot be used")
             return None
@@ -201,7 +207,8 @@ class Examination:
             if strangers:
                 self._find(BootStatus.FOREIGN, f"unknown names: {', '.join(strangers[:3])}")
             return self._segments.numbers()
-        except OSError:
+        except OSError as error:
+            self._note_trouble(error)
             return []
 
     def _has_early_checkpoint(self) -> bool:
@@ -215,7 +222,8 @@ class Examination:
                         return True
                     if place >= _RECORDS_BEFORE_SERVING:
                         break
-        except (OSError, UnicodeDecodeError, AttestationError):
+        except (OSError, UnicodeDecodeError, AttestationError) as error:
+            self._note_trouble(error)
             return False
         return False
 
@@ -230,6 +238,7 @@ class Examination:
         try:
             walked = walk.run(numbers, *observers)
         except OSError as error:
+            self._note_trouble(error)
             walked = walk.walked
             reason = f"a segment cannot be read: {error.strerror or 'an I/O error'}"
             walked.finding = Finding(status=BootStatus.DAMAGED, reason=reason)
@@ -262,6 +271,12 @@ class Examination:
         self._expected = max(self._expected, signed.checkpoint.size)
         if self._last is None or signed.checkpoint.size > self._last.checkpoint.size:
             self._last = signed
+
+    def _note_trouble(self, error: Exception) -> None:
+        """Keep an error of the disk, as opposed to what is missing or is not what it should be."""
+        missing = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+        if isinstance(error, OSError) and not isinstance(error, missing):
+            self.trouble = None if error.errno == errno.ELOOP else error
 
     def _find(self, status: BootStatus, reason: str) -> None:
         self._findings.append(Finding(status=status, reason=reason))

@@ -97,10 +97,11 @@ class ReceiptIndex:
         recent = self._recent.get(jti)
         if recent is not None:
             return recent
+        complete = self._complete  # before looking: it may become so while this looks in vain
         row = self._look_up(lambda database: database.receipt(jti))
         # Between the two looks its row may have moved from memory to the file.
         row = row or self._recent.get(jti)
-        if row is None and not self._complete:
+        if row is None and not complete:
             raise _incomplete()
         return row
 
@@ -109,8 +110,9 @@ class ReceiptIndex:
 
         Raises `UnavailableError` as `get`.
         """
+        complete = self._complete
         found = self._look_up(lambda database: database.epochs_covering(boot, leaf, most))
-        if not found and not self._complete:
+        if not found and not complete:
             raise _incomplete()
         return found or []
 

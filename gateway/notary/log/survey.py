@@ -82,7 +82,8 @@ def survey(
     4. the newest head by (time_claimed, bootseed) with a genuine checkpoint is the predecessor
 
     `leaves_seen` are how many leaves an index has seen, by folder; `known_names` other names that
-    belong in the data folder.  Raises OSError if the data folder cannot be listed.
+    belong in the data folder.  Raises OSError if the data folder cannot be listed, or if the disk
+    fails under a boot that may be the predecessor: a chain is not begun anew by a bad read.
     """
     seen = leaves_seen or {}
     names = boot_names(layer, data_dir)
@@ -98,6 +99,9 @@ def survey(
     heads = [name for name, boot in boots.items() if boot.is_born and name not in claims]
     for name in heads:
         boots[name].read_tail()
+    for name, boot in boots.items():
+        if boot.trouble is not None and name not in claims:
+            raise boot.trouble
     results = {name: boot.result() for name, boot in boots.items()}
     heads = [name for name in heads if boots[name].is_born and results[name].previous is not None]
     other = [name for name in layer.list_folder(data_dir) if name not in {*names, *known_names}]
