@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from attestation.errors import EvidenceError, MalformedError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHECKPOINT = "checkpoint"
+_TILES_KEPT = 256
 _MAX_BUNDLE_BYTES = TILE_WIDTH * (2 + MAX_ENTRY_BYTES)
 
 
@@ -42,12 +44,14 @@ class Resources:
     A partial tile that is gone is cut out of the full one (c2sp.org/tlog-tiles, "Partial
     Tiles").  Nothing is authenticated here.  Everything raises `EvidenceError` (code
     "log_incomplete") for what the log lacks and `MalformedError` for what has another form.
+    The tiles used last are kept, at most 2 MiB of them: proofs of neighbours share most of theirs.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("_kept", "_source")
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._kept: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
 
     def checkpoint(self) -> bytes:
         """Return the signed checkpoint's note."""
@@ -58,12 +62,14 @@ class Resources:
 
     def read_tile(self, level: int, index: int, width: int) -> bytes:
         """Return the hashes of a tile, 32 bytes each: a `merkle.tiles.ReadTile`."""
-
-        def cut(data: bytes, held: int) -> bytes:
-            parse_hash_tile(data, width=held)
-            return data[: width * HASH_BYTES]
-
-        return self._tile(Tile(level=level, index=index, width=width), TILE_BYTES, cut)
+        place = (level, index, width)
+        known = self._kept.pop(place, None)
+        if known is None:
+            known = self._read_tile(Tile(level=level, index=index, width=width))
+        self._kept[place] = known
+        if len(self._kept) > _TILES_KEPT:
+            self._kept.popitem(last=False)
+        return known
 
     def entries(self, bundle: Tile) -> list[bytes]:
         """Return the entries of a bundle."""
@@ -72,6 +78,13 @@ class Resources:
             return parse_entry_bundle(data, width=held)[: bundle.width]
 
         return self._tile(bundle, _MAX_BUNDLE_BYTES, cut)
+
+    def _read_tile(self, tile: Tile) -> bytes:
+        def cut(data: bytes, held: int) -> bytes:
+            parse_hash_tile(data, width=held)
+            return data[: tile.width * HASH_BYTES]
+
+        return self._tile(tile, TILE_BYTES, cut)
 
     def _tile(self, tile: Tile, limit: int, cut: Callable[[bytes, int], T]) -> T:
         for held in (tile, tile.full):

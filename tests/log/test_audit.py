@@ -66,6 +66,14 @@ def test_every_file_of_the_log_is_read_once() -> None:
     assert sorted(log.asked) == sorted(log.files)
 
 
+def test_tiles_that_many_proofs_need_are_read_once() -> None:
+    log = TiledLog(entries=ENTRIES[:66_000])
+    audit(log, held=Held(entries=tuple(enumerate(ENTRIES[:1000]))))
+    # Of so many tiles the first ones are no longer kept when the proofs need them again.
+    assert {log.asked.count(f"tile/0/00{number}") for number in range(3)} == {2}
+    assert max(map(log.asked.count, log.asked)) == 2
+
+
 def test_partial_tiles_that_are_gone_are_cut_out_of_the_full_ones() -> None:
     log = TiledLog(entries=ENTRIES[:300])
     log.publish(200)
