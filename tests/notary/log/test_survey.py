@@ -51,7 +51,7 @@ def whole_read(log: StoredLog, **changes: object) -> SurveyedBoot:
 
 
 def status_of(log: StoredLog) -> BootStatus:
-    """The status after a full read, having seen that the quick look told of nothing that is not there."""
+    """The status after a full read, having seen that the quick look told of nothing else."""
     quick = looked_at(log.data_dir).boots[log.name]
     found = whole_read(log)
     assert found.depth in (Depth.WHOLE, Depth.EVIDENCE)
