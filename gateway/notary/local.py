@@ -7,9 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Self
 
 from attestation.errors import AttestationError, UnavailableError
-from attestation.statement import ChallengeStatement
 from gateway.errors import NotaryUnavailable
-from gateway.notary.boot import require_same_domain
 from gateway.notary.checkpointer import Checkpointer, SignedCheckpoint
 from gateway.notary.finding import Finder, FinderParts
 from gateway.notary.history import Caretaker
@@ -19,9 +17,7 @@ from gateway.notary.lifetime import Lifetime
 from gateway.notary.log.earlier import EarlierBoots
 from gateway.notary.log.export import Exporter
 from gateway.notary.log.folder import CHECKPOINT
-from gateway.notary.quotes.challenges import ChallengeDesk
-from gateway.notary.quotes.epochs import EpochDesk, QuotedBoot, Snapshot
-from gateway.notary.quotes.quoter import Quoter
+from gateway.notary.quotes.desks import QuotedLog, Quotes
 from gateway.notary.sequencer import Sequencer
 from gateway.notary.starting import Started, open_boot
 
@@ -31,8 +27,6 @@ if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
     from attestation.encoding.digest import Digest
     from attestation.receipt.outcome import Outcome
-    from attestation.tdx.quote import Quote
-    from gateway.notary.log.segments import Location
     from gateway.notary.parts import NotaryParts
 
 
@@ -75,21 +69,20 @@ class LocalNotary:
             seconds=parts.limits.export_seconds,
             on_failure=self._export_failed,
         )
-        quoter = Quoter(
-            parts.provider,
-            timeout=parts.limits.quote_timeout,
-            clock=parts.clock,
-            observe=parts.metrics.quoted,
+        self._quotes = Quotes(
+            parts,
+            started.boot.evidence,
+            started.quote,
+            QuotedLog(sequencer=self._sequencer, checkpointer=self._checkpointer),
+            self._lifetime,
         )
-        self._desk = self._challenge_desk(quoter)
-        self._epochs = self._epoch_desk(quoter)
         self._finder = Finder(
             FinderParts(
                 boot=started.boot,
                 secret=started.ledger_boot.drawn.commitment,
                 ledger=self._ledger,
                 sequencer=self._sequencer,
-                desk=self._epochs,
+                desk=self._quotes.epochs,
                 index=started.index,
                 earlier=EarlierBoots(parts.layer, parts.data_dir, started.index),
                 store=started.store,
@@ -105,7 +98,6 @@ class LocalNotary:
             started.index,
             exported=lambda: self._exporter.exported,
         )
-        parts.metrics.watch_epoch_age(lambda: self._epochs.age)
 
     @classmethod
     async def start(cls, parts: NotaryParts) -> Self:
@@ -207,7 +199,7 @@ class LocalNotary:
         """Return a quote fresh for this nonce; see the interface."""
         self._lifetime.require_running()
         try:
-            challenge = await self._desk.ask(nonce)
+            challenge = await self._quotes.challenges.ask(nonce)
         except AttestationError as error:
             self._parts.metrics.challenged(error.code)
             raise
@@ -235,12 +227,12 @@ class LocalNotary:
         if self._lifetime.closing:
             return
         self._lifetime.closing = True
-        self._desk.close()
+        self._quotes.challenges.close()
         self._caretaker.close()
         self._notice_expiry()
         if not self._lifetime.reason:
             await self._finish()
-        self._epochs.close()
+        self._quotes.close()
         self._checkpointer.close()
         await self._sequencer.close()
         await asyncio.to_thread(self._exporter.close)
@@ -259,55 +251,13 @@ class LocalNotary:
     async def _finish(self) -> None:
         left = [self.abandon(jti) for jti in self._ledger.running()]
         await asyncio.gather(*left, return_exceptions=True)
-        await self._epochs.finish(self._parts.limits.closing_seconds)
+        await self._quotes.epochs.finish(self._parts.limits.closing_seconds)
         if not self._lifetime.reason:
             await asyncio.wait({self._checkpointer.sign().kept})
 
-    def _challenge_desk(self, quoter: Quoter) -> ChallengeDesk:
-        limits = self._parts.limits
-        return ChallengeDesk(
-            quoter,
-            statement_of=self._challenge_statement,
-            examine=self._examine,
-            interval=limits.quote_interval,
-            max_waiting=limits.max_challenges,
-            clock=self._parts.clock,
-        )
-
-    def _epoch_desk(self, quoter: Quoter) -> EpochDesk:
-        evidence = self.boot.evidence
-        statement = evidence.statement
-        return EpochDesk(
-            quoter,
-            self,
-            QuotedBoot(
-                bootseed=statement.bootseed,
-                boot_quote_digest=self._started.quote.digest,
-                keyset_digest=statement.keyset_digest,
-                gpu_digest=statement.gpu_digest,
-                collateral=evidence.collateral,
-            ),
-            pacing=self._parts.limits.pacing,
-            clock=self._parts.clock,
-            examine=self._examine,
-            report=self._report_epoch,
-        )
-
-    def durable_receipts(self) -> int:
-        """How many receipts are on the medium."""
-        return self._sequencer.durable.receipts
-
-    def snapshot(self) -> Snapshot:
-        """Sign the durable head and count, in one step."""
-        return Snapshot(signed=self._checkpointer.sign(), counts=self._sequencer.counts())
-
-    async def append_epoch(self, evidence: EpochEvidence) -> Location:
-        """Make a quoted epoch a leaf."""
-        return await self._sequencer.append_epoch(evidence)
-
     def _on_growth(self) -> None:
         self._checkpointer.notice()
-        self._epochs.notice()
+        self._quotes.epochs.notice()
 
     def _publish(self, signed: SignedCheckpoint) -> None:
         self._published = signed
@@ -320,31 +270,6 @@ class LocalNotary:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and the boot with it
             self._loop.call_soon_threadsafe(self._lifetime.end, "export_failed")
 
-    def _report_epoch(self, result: str, leaves: int) -> None:
-        self._parts.metrics.epoch(result, leaves)
-        if result != "anchored":
-            self._parts.emit("epoch.failed", reason=result)
-
-    def _challenge_statement(self, nonce_root: Digest) -> tuple[bytes, bytes]:
-        statement = self.boot.evidence.statement
-        durable = self._sequencer.durable
-        challenge = ChallengeStatement(
-            bootseed=statement.bootseed,
-            boot_quote_digest=self._started.quote.digest,
-            keyset_digest=statement.keyset_digest,
-            nonce_root=nonce_root,
-            size=durable.size,
-            root=durable.root,
-        )
-        return challenge.canonical, challenge.report_data
-
-    def _examine(self, quote: Quote) -> None:
-        try:
-            require_same_domain(quote, self._started.quote)
-        except UnavailableError as error:
-            self._lifetime.end("td_changed")
-            raise NotaryUnavailable("this trust domain is not the one that booted") from error
-
     def _notice_expiry(self) -> None:
         """End the boot with its keyset: verifiers refuse receipts that were issued later."""
         if self._parts.clock.wall() >= self.boot.evidence.keyset.not_after:
@@ -352,8 +277,7 @@ class LocalNotary:
 
     def _on_end(self, reason: str) -> None:
         self._parts.metrics.healthy(0)
-        self._desk.close()
-        self._epochs.close()
+        self._quotes.close()
         self._checkpointer.close()
         self._sequencer.release_watchers()
         self._parts.on_end(reason)

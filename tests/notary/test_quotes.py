@@ -137,7 +137,7 @@ async def test_hanging_quote_is_given_up_at_its_deadline(tmp_path: Path) -> None
     limits = NotaryLimits(quote_timeout=0.2, quote_interval=0.0)
     parts = notary_parts(tmp_path, provider=provider, limits=replace(limits, quote_timeout=20))
     notary = await LocalNotary.start(parts)
-    notary._desk._quoter._timeout = limits.quote_timeout
+    notary._quotes.quoter._timeout = limits.quote_timeout
     provider.gate = threading.Event()
     for code in ("quote_timeout", "quote_busy"):
         with pytest.raises(UnavailableError) as refusal:

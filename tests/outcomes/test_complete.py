@@ -110,7 +110,7 @@ async def test_no_request_waits_for_a_quote(start: Start) -> None:
             release.wait(30)
             raise UnavailableError("no quote", code="test")
 
-    bench.notary._desk._quoter._provider = cast("QuoteProvider", Hanging())
+    bench.notary._quotes.quoter._provider = cast("QuoteProvider", Hanging())
     challenge = asyncio.ensure_future(bench.notary.challenge(bytes(32)))
     try:
         assert await asyncio.to_thread(asked.wait, 10)
