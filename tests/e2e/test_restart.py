@@ -58,7 +58,7 @@ def test_receipts_of_a_boot_that_ended_in_order_are_anchored_and_found_by_the_ne
     bundle = parse_bundle(fetch(after, f"/v1/receipts/{ids[1]}?format=bundle", first.key).content)
     assert [boot.statement.log_origin for boot in bundle.boots] == [origin]
     assert len(bundle.epochs) == 1
-    with pytest.raises(PolicyError, match="evidence of boot .* is not in the file"):
+    with pytest.raises(PolicyError, match=r"evidence of boot .* is not in the file"):
         ask(session, first.key)
 
 
