@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MODULE: Final = "gateway.processes.worker"
 SLACK_SECONDS: Final = 10.0
-_GIVE_UP_AFTER: Final = 8
+_GIVE_UP_AFTER: Final = 6
 _STEADY_SECONDS: Final = 2.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
