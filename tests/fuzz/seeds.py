@@ -28,8 +28,12 @@ from attestation.statement.common import report_data
 from attestation.tdx.eventlog import KeyEvent
 from attestation.tdx.quote import canonical_quote
 from gateway.attester.simulated.platform import SimulatedPlatform
+from tests.support import bundles
+from tests.support.bundles import Gateway
+from tests.support.epochs import EpochLog
 
 NOW = 1_760_000_000
+LOG_NOW = bundles.NOW + 60
 JTI = "0123456789abcdef0123456789abcdef"
 BOOTSEED = b"\x11" * 32
 ORIGIN = f"gateway.example/{BOOTSEED.hex()[:16]}"
@@ -93,6 +97,16 @@ def world(version: int = 4) -> World:
         proof=proof,
         bundle=make_bundle(boots=[boot], collateral=[collateral], receipts=[item]).encode(),
     )
+
+
+@cache
+def whole_log() -> EpochLog:
+    """Return a boot whose log has two quoted epochs over three receipts."""
+    log = EpochLog(Gateway(seed="fuzz"))
+    for count in (2, 1):
+        log.serve(count)
+        log.quote_epoch()
+    return log
 
 
 def _keyset() -> Keyset:

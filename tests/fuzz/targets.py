@@ -243,7 +243,9 @@ def run_bundle(data: bytes) -> None:
 
 def run_verify(data: bytes) -> None:
     bundle = parse_evidence(data)
-    result = verify(bundle, None, seeds.NOW, [world().platform.anchor], {})
+    anchors = [world().platform.anchor, seeds.whole_log().made.anchor]
+    at = seeds.LOG_NOW if bundle.epochs else seeds.NOW
+    result = verify(bundle, None, at, anchors, {})
     assert result.exit_code in {10, 11, 12, 13}, "accepted without a policy"
 
 
@@ -420,10 +422,18 @@ TARGETS: dict[str, Target] = {
     "engine-json": Target(run=run_engine_json, seeds=_any_json, shape="json"),
     "sse": Target(run=run_sse, seeds=lambda: [seeds.stream()[:400], b"data: a\r\n\r\n\r\r\n"]),
     "find-block": Target(run=run_find_block, seeds=lambda: [seeds.stream()]),
-    "bundle": Target(run=run_bundle, seeds=lambda: [world().bundle], shape="json"),
+    "bundle": Target(
+        run=run_bundle,
+        seeds=lambda: [world().bundle, seeds.whole_log().bundle().encode()],
+        shape="json",
+    ),
     "verify": Target(
         run=run_verify,
-        seeds=lambda: [world().bundle, world().token.encode()],
+        seeds=lambda: [
+            world().bundle,
+            seeds.whole_log().bundle().encode(),
+            world().token.encode(),
+        ],
         shape="json",
     ),
     "policy": Target(run=run_policy, seeds=lambda: [seeds.policy()], shape="text"),
