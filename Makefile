@@ -19,11 +19,13 @@ PY := $(VENV)/bin/python
 VECTORS := $(if $(ATTESTED_VECTORS),$(ATTESTED_VECTORS),../shared/vectors)
 FUZZ_RUNS ?= 20000
 MUTANTS ?= 120
+RECEIPTS ?= 100000
 SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants conformance \
+.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants bench \
+	conformance \
 	test-vllm check lock clean
 
 help: ## list the targets
@@ -64,6 +66,10 @@ tamper: setup ## change an audit folder in every way; none may be accepted (an h
 
 mutants: setup ## kill a sample of MUTANTS mutants of attestation/ (SEED)
 	@$(PY) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)
+
+bench: setup ## measure the notary on this machine: receipts a second, a long boot (minutes)
+	@$(PY) -m benchmarks.receipts $(ARGS)
+	@$(PY) -m benchmarks.million --receipts $(RECEIPTS)
 
 conformance: setup ## attested conformance on the vectors, where they are
 	@tools/conformance.sh "$(VECTORS)"
