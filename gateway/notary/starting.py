@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from gateway.notary.quotes.quoter import in_thread
 if TYPE_CHECKING:
     from attestation.tdx.quote import Quote
     from gateway.notary.boot import BootPlan, StartedBoot
+    from gateway.notary.files import FileLayer
     from gateway.notary.interface import Boot
     from gateway.notary.parts import NotaryParts
 
@@ -74,7 +76,7 @@ async def open_boot(parts: NotaryParts) -> Started:
             parts.limits.segment_bytes,
         )
     except BaseException:
-        parts.layer.close(lock)
+        _give_up(parts.layer, lock)
         raise
     tree = TileTree(tile_loader(parts.layer, store.folder / LOG))
     return Started(
@@ -93,8 +95,14 @@ async def open_boot(parts: NotaryParts) -> Started:
             store.folder.name,
             lambda code: parts.emit("index.trouble", reason=code),
         ),
-        release=lambda: parts.layer.close(lock),
+        release=lambda: _give_up(parts.layer, lock),
     )
+
+
+def _give_up(layer: FileLayer, lock: int) -> None:
+    # Whatever closing says, Linux has given the descriptor, and with it the lock, up.
+    with suppress(OSError):
+        layer.close(lock)
 
 
 async def _quoted(parts: NotaryParts, plan: BootPlan, drawn: BootSecrets) -> StartedBoot:

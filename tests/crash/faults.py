@@ -56,6 +56,11 @@ class FaultyLayer(FileLayer):
         self.calls: list[Call] = []
         self.violations: list[Violation] = []
         self.hit: Call | None = None
+        self._wanted: tuple[str, Callable[[str], bool]] | None = None
+
+    def fail_first(self, name: str, about: Callable[[str], bool]) -> None:
+        """Let the first call of that name about such a file fail, instead of one by number."""
+        self._wanted = (name, about)
 
     def make_folder(self, path: Path) -> None:
         self._pass("make_folder", str(path), lambda: self._inner.make_folder(path))
@@ -130,7 +135,7 @@ class FaultyLayer(FileLayer):
         with self._lock:
             number = len(self.calls)
             self.calls.append(Call(name=name, about=about))
-            if number != self._at:
+            if number != self._at and not self._is_wanted(self.calls[-1]):
                 return call()
             if self._fault is Fault.SHORT:
                 if short is None:
@@ -139,6 +144,12 @@ class FaultyLayer(FileLayer):
                 return short()
             self.hit = self.calls[-1]
             raise self._fault.error
+
+    def _is_wanted(self, call: Call) -> bool:
+        if self.hit is not None or self._wanted is None:
+            return False
+        name, about = self._wanted
+        return call.name == name and about(call.about)
 
     def _sync(self, name: str, about: str, call: Callable[[], None]) -> None:
         self._forbid(name, about)

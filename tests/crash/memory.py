@@ -34,7 +34,9 @@ class MemoryLayer(FileLayer):
     `trace` holds what happened so far; `promise` writes down what the program told the outside.
     """
 
-    def __init__(self, base: Path, image: Image | None = None, *, changed: float | None = None) -> None:
+    def __init__(
+        self, base: Path, image: Image | None = None, *, changed: float | None = None
+    ) -> None:
         self._base = base
         self._changed = time.time() if changed is None else changed
         self._lock = threading.RLock()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.notary.files import FileLayer
     from gateway.notary.log.database import IndexDatabase
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 20_000
 
 
 def boot_names(layer: FileLayer, data_dir: Path) -> list[str]:
@@ -61,7 +61,8 @@ def row_of(boot: str, leaf: PlacedLeaf) -> IndexedReceipt | IndexedEpoch | None:
 class CatchUp:
     """One pass over the boot folders.  Raises `sqlite3.Error`, and OSError for the data folder.
 
-    A boot that breaks off is indexed as far as it can be read: the survey says why.
+    A boot that breaks off is indexed as far as it can be read: the survey says why.  `unread`
+    says that the disk failed under one, so that an id that is not found may exist.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class CatchUp:
         self._database = database
         self._running = running
         self._written = written
+        self.unread = False
 
     def steps(self) -> Iterator[None]:
         """Do it, in steps of a few thousand rows."""
@@ -108,7 +110,10 @@ class CatchUp:
                     yield
                 if until is not None and leaf.index >= until.leaf:
                     break
-        except (OSError, MalformedError):
+        except OSError:
+            # The disk failed: what follows may well be there.
+            self.unread = True
+        except MalformedError:
             # What follows cannot be read; what came before is found.
             pass
         self._insert(name, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attestation.errors import AttestationError, UnavailableError
+from attestation.errors import AttestationError, MalformedError, UnavailableError
 from gateway.notary.log.evidence import load_exported_note
 from gateway.notary.log.export import tile_loader
 from gateway.notary.log.folder import LOG
@@ -89,7 +89,10 @@ class EndedLog:
         """Return the first record of the segment that holds leaf `size`, and its first leaf."""
         place: tuple[Location | None, int] = (None, 0)
         for number in self.segments.numbers():
-            first = self.segments.header(number).first_leaf
+            try:
+                first = self.segments.header(number).first_leaf
+            except MalformedError:
+                break  # a crash left the last segment before its header was there
             if first > size:
                 break
             place = Location(number, len(MAGIC)), first

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.notary.files import FileLayer
 
-_FLUSH_SECONDS = 0.5
+_FLUSH_SECONDS = 2.0
 _RETRY_SECONDS = 5.0
 _ROWS_AT_ONCE = 20_000
 
@@ -191,7 +191,9 @@ class ReceiptIndex:
             self._flush(database)
             if self._closing:
                 return
-        self._complete = True
+        if steps.unread:
+            self._on_event("index_failed")
+        self._complete = not steps.unread
 
     def _flush(self, database: IndexDatabase) -> None:
         while count := min(len(self._pending), _ROWS_AT_ONCE):

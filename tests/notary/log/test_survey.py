@@ -277,15 +277,20 @@ def test_unreadable_evidence_is_damage(stored: StoredLog) -> None:
     assert status_of(stored) is BootStatus.DAMAGED
 
 
-def test_unreadable_segment_is_damage(stored: StoredLog) -> None:
+def test_disk_error_under_the_last_boot_is_no_finding_but_an_error(stored: StoredLog) -> None:
+    """A chain that went on without what cannot be read just now would have a gap for ever."""
+
     class Failing(FileLayer):
         def read_at(self, descriptor: int, length: int, offset: int) -> bytes:
             if length > 1 << 19:
                 raise OSError(5, "an I/O error")
             return super().read_at(descriptor, length, offset)
 
-    found = survey(Failing(), stored.data_dir)
-    assert found.boots[stored.name].status is BootStatus.DAMAGED
+    with pytest.raises(OSError, match="I/O"):
+        survey(Failing(), stored.data_dir)
+    known = survey(FileLayer(), stored.data_dir)
+    whole = examine(Failing(), stored.data_dir, stored.name, known)
+    assert whole.status is BootStatus.DAMAGED
 
 
 # Shortened
