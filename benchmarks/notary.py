@@ -34,6 +34,7 @@ from gateway.notary.local import LocalNotary
 from gateway.notary.parts import NotaryParts
 from gateway.notary.wire.server import WireServer
 from gateway.notary.wire.socket import bind_notary_socket
+from gateway.processes.tuning import settle_interpreter
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Child:
         notary.taken = array("d")
         server = WireServer(notary, bind_notary_socket(self._arguments.socket))
         await server.start()
+        settle_interpreter()
         _say({"ready": round(time.perf_counter() - began, 3)})
         self._cpu = cpu_seconds(os.getpid())
         with Sampler(self._samples, active=self._arguments.profile):

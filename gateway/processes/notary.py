@@ -20,6 +20,7 @@ from gateway.notary.opening import open_notary_parts
 from gateway.notary.wire.server import WireServer
 from gateway.notary.wire.socket import bind_notary_socket
 from gateway.processes.child import forbid_inspection, run_child, settings_of
+from gateway.processes.tuning import settle_interpreter
 from gateway.telemetry.events import Events
 from gateway.telemetry.metrics import Metrics
 
@@ -49,6 +50,7 @@ class NotaryProcess:
             self._server = server = WireServer(notary, sock)
             await server.start()
             stack.push_async_callback(server.close)
+            settle_interpreter()
             self._channel.send("ready")
             await self._wait_for_the_end(server)
 
