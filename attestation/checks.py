@@ -74,7 +74,7 @@ _TABLE = (
     ("LOG-INCLUSION", "The receipt is in the log at its own index", "bundle.md#anchoring"),
     ("LOG-CHECKPOINT", "The log key signed the checkpoint", "bundle.md#anchoring"),
     ("EPOCH-QUOTE", "A quote of the same boot covers the checkpoint", "bundle.md#anchoring"),
-    ("EPOCH-CHAIN", "The epochs form one unbroken chain", "bundle.md#anchoring"),
+    ("EPOCH-CHAIN", "The epochs form one chain, and their log is whole", "bundle.md#epoch-chain"),
     (
         "EQUIVOCATION",
         "Nothing in the file contradicts the log's one order",
