@@ -8,7 +8,6 @@ from itertools import repeat
 import pytest
 
 from attestation.encoding.digest import Digest
-from attestation.errors import UnavailableError
 from attestation.merkle.note import parse_note
 from attestation.tdx.quote import parse_quote
 from gateway.notary.log.segments import Location
