@@ -23,7 +23,7 @@ SLACK_SECONDS: Final = 10.0
 _GIVE_UP_AFTER: Final = 6
 _STEADY_SECONDS: Final = 2.0
 _FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 2.0
 _ACK_SECONDS: Final = 10.0
 
 
@@ -43,8 +43,8 @@ class CrewPlan:
 class Crew:
     """`start` starts all; a worker that dies is replaced until `stop`.
 
-    One that dies again and again within seconds of its start is given up on, after a growing
-    pause each time: `on_failure` is told once.
+    The pause before that grows while it keeps dying young.  A place whose workers do not even
+    get ready, again and again, is given up on: `on_failure` is told.
     """
 
     def __init__(self, plan: CrewPlan, events: Events, on_failure: Callable[[], None]) -> None:
@@ -116,25 +116,25 @@ class Crew:
 
     async def _keep(self, index: int) -> None:
         """Replace the worker of one place whenever it dies."""
-        quick = 0
+        quick, unready = 0, 0
         began = time.monotonic()
-        while True:
+        while unready <= _GIVE_UP_AFTER:
             code = await self._watch(index)
             if self._stopping:
                 return
-            quick = 0 if time.monotonic() - began >= _STEADY_SECONDS else quick + 1
             self._events.emit("worker.died", worker=index, code=code)
-            if quick > _GIVE_UP_AFTER:
-                self._on_failure()
-                return
-            await asyncio.sleep(min(_FIRST_PAUSE * 2**quick, _LONGEST_PAUSE) if quick else 0)
-            began = time.monotonic()
+            quick = 0 if time.monotonic() - began >= _STEADY_SECONDS else quick + 1
+            deaths = max(quick, unready)
+            await asyncio.sleep(min(_FIRST_PAUSE * 2**deaths, _LONGEST_PAUSE) if deaths else 0)
             try:
                 await self._start_worker(index)
             except AttestationError:
-                continue  # it is gone again, which `_watch` sees at once
+                unready += 1  # it is gone again, which `_watch` sees at once
+                continue
+            began, unready = time.monotonic(), 0
             self.replaced += 1
             self._events.emit("worker.started", worker=index, pid=self._workers[index].pid)
+        self._on_failure()
 
     async def _watch(self, index: int) -> int:
         """Listen to a worker until it is gone; returns how it ended."""

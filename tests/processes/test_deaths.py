@@ -66,6 +66,7 @@ def test_killed_worker_leaves_gateway_failures_and_the_others_run_on(
     kill(plain.worker)
     assert plain.rest() == b""
     for each in dead:
+        each.sock.close()
         assert gateway.end(each.jti) is End.GATEWAY_FAILURE
     claims = gateway.receipt(plain.jti).claims
     assert (claims.request.commitment, claims.response.status) == (None, None)
@@ -193,7 +194,7 @@ def test_worker_that_cannot_be_replaced_ends_the_gateway(
     kill(gateway.workers[0])
     assert gateway.served.process.wait(60) == 14
     assert "workers_failed" in gateway.served.stderr
-    assert gateway.served.stderr.count('"worker.died"') == 7
+    assert gateway.served.stderr.count('"worker.died"') == 7  # the first, and each try
 
 
 @pytest.mark.parametrize("signals", [1, 2])
