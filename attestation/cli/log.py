@@ -66,8 +66,11 @@ _WORST_FIRST = (UsageError.exit_code, *(verdict.exit_code for verdict in PRECEDE
 
 def configure(
     parser: argparse.ArgumentParser, open_log: Callable[[str], list[Place]] = open_folder
-) -> None:
-    """Declare the arguments; `open_log` finds the logs at a folder or an address."""
+) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    """Declare the arguments; `open_log` finds the logs at a folder or an address.
+
+    Returns where further actions can be added.
+    """
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -88,6 +91,7 @@ def configure(
         "--interval", metavar="S", type=float, help="look every S seconds (once, for cron)"
     )
     monitor.add_argument("--whole", action="store_true", help="read every entry every time")
+    return actions
 
 
 def _common() -> argparse.ArgumentParser:

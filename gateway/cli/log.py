@@ -1,23 +1,36 @@
-"""`attested log` with addresses as well as folders."""
+"""`attested log` with addresses as well as folders, and with what needs a boot's own folder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from attestation.cli import log
-from attestation.cli.log import HELP, run
+from attestation.cli.log import HELP
 from attestation.cli.log_folder import Place, open_folder
+from gateway.cli import log_export
 from gateway.cli.main import lacking_extra
-
-if TYPE_CHECKING:
-    import argparse
 
 __all__ = ["HELP", "configure", "open_log", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    log.configure(parser, open_log)
+    actions = log.configure(parser, open_log)
+    actions.metavar = "verify|monitor|export"
+    log_export.configure(
+        actions.add_parser(
+            "export",
+            help=log_export.HELP,
+            description=log_export.DESCRIPTION,
+            epilog=log_export.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action that was asked for."""
+    return log_export.run(args) if args.action == "export" else log.run(args)
 
 
 def open_log(name: str) -> list[Place]:
