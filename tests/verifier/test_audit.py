@@ -90,6 +90,22 @@ def test_counter_that_falls_over_a_gap_is_rejected_too(counter: str) -> None:
     assert (check.expected, check.observed) == (f"{counter} at least 5", f"{counter} 4")
 
 
+def test_as_many_new_receipts_as_new_leaves_is_the_most_there_can_be() -> None:
+    log = EpochLog(Gateway())
+    log.serve(3)
+    log.quote_epoch(completed=1, in_flight=2)
+    log.serve()
+    log.quote_epoch(completed=3, in_flight=1)
+    result = audited(log, receipts=[])
+    assert about(result, "epochs of boot ").status is Status.PASS
+    log.epochs[1] = log.evidence(
+        replace(log.epochs[1].statement, completed=4, in_flight=0), note=log.epochs[1].checkpoint
+    )
+    check = about(audited(log, receipts=[]), "epochs of boot ")
+    assert check.status is Status.FAIL
+    assert (check.expected, check.observed) == ("at most 2 since epoch 0", "3")
+
+
 # Completeness
 
 
