@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from gateway.notary.wire.server import WireServer
 
 _FAREWELL_SECONDS = 1.0
+_READ_BYTES = 16 * 1024
+"""Read in one turn of the loop: about 17 requests, 2 ms of signing.  Receipts that became durable
+meanwhile leave between two turns, however much has arrived."""
 _WITHOUT_REPLY = frozenset({Kind.ANNOUNCE, Kind.COUNT})
 T = TypeVar("T")
 Reply = tuple[Kind, bytes]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Reads what a worker sends, answers, and hands back what it leaves behind.
 
     Replies that become ready in one turn of the loop leave in one write.
@@ -46,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._sealing: set[int] = set()
         self._questions: dict[int, asyncio.Task[None]] = {}
         self._out: list[bytes] = []
+        self._space = memoryview(bytearray(_READ_BYTES))
         self._stall: asyncio.TimerHandle | None = None
         self._open = False
         self._handlers: dict[Kind, Callable[[Frame], None]] = {
@@ -72,12 +76,16 @@ class Connection(asyncio.Protocol):
         hello = replies.encode_hello(self._server.notary.boot, self._server.condition)
         self._send(Kind.HELLO, 0, hello)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Return where the next bytes go."""
+        return self._space
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Act on every frame that is whole; the first that breaks the protocol ends it."""
         if not self._open:
             return
         try:
-            for frame in self._reader.feed(data):
+            for frame in self._reader.feed(self._space[:nbytes]):
                 self._act(frame)
         except MalformedError as error:
             self._hang_up(error)

@@ -82,7 +82,7 @@ class FrameReader:
         """How many bytes of an unfinished frame are held."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Frame]:
         """Take bytes and yield every frame that is whole.
 
         Raises `MalformedError` at the first frame that must not be read on; what came before it
