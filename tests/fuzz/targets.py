@@ -42,7 +42,7 @@ from attestation.tdx.events import EventLog, replay
 from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
 from attestation.verifier import parse_challenge, verify
-from tests.fuzz import logs, seeds
+from tests.fuzz import logs, seeds, wire
 from tests.fuzz.seeds import world
 
 Run = Callable[[bytes], object]
@@ -436,6 +436,9 @@ TARGETS: dict[str, Target] = {
         ],
         shape="json",
     ),
+    "wire-frames": Target(run=wire.run_frames, seeds=wire.frames),
+    "wire-to-notary": Target(run=wire.run_to_notary, seeds=wire.to_notary, shape="json"),
+    "wire-from-notary": Target(run=wire.run_from_notary, seeds=wire.from_notary, shape="json"),
     "policy": Target(run=run_policy, seeds=lambda: [seeds.policy()], shape="text"),
     "lineage": Target(run=run_lineage, seeds=lambda: [TRACEPARENT, b"task-1\na,b"], shape="text"),
 }

@@ -141,7 +141,7 @@ def test_ready_line_is_one_object_that_names_every_process(
 ) -> None:
     write_config(tmp_path, standin())
     add_key(tmp_path)
-    command = [PROGRAM, "serve", "--config", "gateway.toml", "--json", "--workers", "2"]
+    command = [str(PROGRAM), "serve", "--config", "gateway.toml", "--json", "--workers", "2"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, text=True
     ) as process:

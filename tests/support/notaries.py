@@ -17,7 +17,7 @@ from attestation.receipt.outcome import Body, Outcome
 from gateway.access.principal import Grant, subject_of
 from gateway.attester.base import open_provider
 from gateway.notary.boot import BootPlan
-from gateway.notary.interface import Announcement
+from gateway.notary.interface import Announcement, Notary
 from gateway.notary.local import LocalNotary
 from gateway.notary.parts import NotaryLimits, NotaryParts
 from gateway.telemetry.metrics import Metrics
@@ -98,7 +98,7 @@ def outcome(jti: str, sub: Digest = ALICE, **changes: Any) -> Outcome:
     return replace(base, **changes)
 
 
-async def sealed(notary: LocalNotary, sub: Digest = ALICE, **changes: Any) -> Any:
+async def sealed(notary: Notary, sub: Digest = ALICE, **changes: Any) -> Any:
     """Announce and seal one request."""
     jti = new_jti()
     notary.announce(announcement(jti, sub))
