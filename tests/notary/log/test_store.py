@@ -58,7 +58,7 @@ def test_new_store_has_evidence_a_first_segment_and_private_modes(tmp_path: Path
 
 def test_appended_records_are_read_back_from_where_they_are(tmp_path: Path) -> None:
     store = new_store(tmp_path / "d", size=400)
-    placed = {}
+    placed: dict[Location, str] = {}
     for number in range(40):
         texts = [f"{number}/{place}" * 3 for place in range(number % 4 + 1)]
         locations = store.append([frame(text) for text in texts])
