@@ -18,7 +18,7 @@ from gateway.client.call import Call, Ended
 from gateway.client.evidence import CHANNEL_OPEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from attestation.bundle import Bundle
@@ -85,7 +85,7 @@ class EvidenceJudge:
         """
         receipt = parse_receipt(call.receipt or "")
         _require_about(call, receipt)
-        result = self._verified(call, receipt)
+        result = self._verified([(call, receipt)])
         self._trust.gate(result if call.anchoring is not None else _not_yet_anchored(result))
         _require_bound(call, receipt, result)
         return result
@@ -104,25 +104,41 @@ class EvidenceJudge:
         self._trust.gate(result)
         return result
 
-    def _verified(self, call: Call, receipt: Receipt) -> AttestationResult:
-        item = bundled(call, receipt)
-        bundle = session_bundle(self._evidence.bundle, {item.receipt.digest: item}, (call,))
-        contents = Contents(
-            request=call.request_body,
-            response=call.response_body if call.ended is Ended.COMPLETE else None,
-            nonce=call.nonce,
-            peer_spki=call.peer,
-            demanded=_DEMANDED if call.ended is Ended.COMPLETE else _DEMANDED - {"RESPONSE-BODY"},
-        )
+    def judge_record(self, calls: Iterable[Call]) -> AttestationResult:
+        """The verification of all calls together, as an auditor makes it of the exported record.
+
+        Each may hold by itself and yet contradict another (EQUIVOCATION).  Raises
+        `AttestationError` unless the whole is accepted; calls without a receipt are left out.
+        """
+        pairs = [(call, receipt) for call in calls if (receipt := call.parse_receipt())]
+        result = self._verified(pairs)
+        anchored = all(call.anchoring is not None for call, _ in pairs)
+        self._trust.gate(result if anchored else _not_yet_anchored(result))
+        return result
+
+    def _verified(self, pairs: Sequence[tuple[Call, Receipt]]) -> AttestationResult:
+        items = {receipt.digest: bundled(call, receipt) for call, receipt in pairs}
         result = verify(
-            bundle,
+            session_bundle(self._evidence.bundle, items, (call for call, _ in pairs)),
             policy=self._trust.policy,
             at=int(self._clock()),
             anchors=self._trust.anchors,
-            contents={item.jti: contents},
+            contents={receipt.claims.jti: _contents(call) for call, receipt in pairs},
         )
         # Where the connection has no key, the pipeline cannot know why: the session does.
-        return result if call.peer is not None else with_channel(result, self._channel)
+        seen = any(call.peer is not None for call, _ in pairs)
+        return result if seen else with_channel(result, self._channel)
+
+
+def _contents(call: Call) -> Contents:
+    complete = call.ended is Ended.COMPLETE
+    return Contents(
+        request=call.request_body,
+        response=call.response_body if complete else None,
+        nonce=call.nonce,
+        peer_spki=call.peer,
+        demanded=_DEMANDED if complete else _DEMANDED - {"RESPONSE-BODY"},
+    )
 
 
 def bundled(call: Call, receipt: Receipt) -> BundledReceipt:

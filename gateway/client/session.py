@@ -10,6 +10,7 @@ session.export(Path("run"))                     # anchored receipts, in a bundle
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 ANCHOR_SECONDS = 60.0
 _NONCE_BYTES = 32
+_A_PAIR = 2
 # A prompt may take minutes to read; SDKs wait this long between two bytes themselves.
 _TIMEOUT = httpx2.Timeout(600.0, connect=10.0)
 
@@ -138,7 +140,8 @@ class Session:
         return tuple(c for c in self.calls if c.receipt_id is not None and not c.anchored)
 
     def anchor(self, *, seconds: float = ANCHOR_SECONDS) -> AnchorReport:
-        """Wait until the log is quoted over every receipt of this session, and verify that.
+        """Wait until the log is quoted over every receipt of this session, and verify that: each
+        call with its epoch, and then all of them together.
 
         Fetches each receipt with the credential its call was made with, also those of calls
         that were left or cut before their receipt came.  Takes at most `seconds`; what is not
@@ -155,7 +158,20 @@ class Session:
             transport=wrapped, timeout=_TIMEOUT, trust_env=False
         ) as client:
             anchorer = Anchorer(client, self._endpoint, self._recorder, self._evidence.boot)
-            return await anchorer.anchor(seconds)
+            report = await anchorer.anchor(seconds)
+        await asyncio.to_thread(self._require_consistent)
+        return report
+
+    def _require_consistent(self) -> None:
+        """Each call held by itself; do they hold together?"""
+        calls = [call for call in self.calls if call.result is not None]
+        if len(calls) < _A_PAIR:
+            return
+        try:
+            self._judge.judge_record(calls)
+        except AttestationError as error:
+            self._recorder.end(error)
+            raise
 
     def bundle(self) -> Bundle:
         """The boot's evidence and every receipt of this session, with its openings and, where it

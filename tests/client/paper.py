@@ -30,11 +30,18 @@ KEY = "ag-paper"
 Step = Callable[["Paper", str], Script]
 
 
-def epoch_over(gateway: Gateway) -> tuple[EpochEvidence, list[BundledReceipt]]:
-    """The epoch that covers everything so far, and every receipt with its proof."""
+def epoch_over(
+    gateway: Gateway, *, forge: int | None = None
+) -> tuple[EpochEvidence, list[BundledReceipt]]:
+    """The epoch that covers everything so far, and every receipt with its proof.
+
+    At the index `forge` the log has something else than the receipt that was given out.
+    """
     items = [exchanged.item for exchanged in gateway.exchanged]
     leaves = [leaf_hash(b"\x00" + gateway.evidence.statement.digest.value)]
     leaves += [leaf_hash(b"\x01" + item.receipt.digest.value) for item in items]
+    if forge is not None:
+        leaves[forge] = leaf_hash(b"\x01" + Digest.of(b"another receipt").value)
     root = root_hash(leaves)
     checkpoint = Checkpoint(origin=gateway.origin, size=len(leaves), root=root)
     note = sign_note(checkpoint.text, gateway.origin, gateway.log_key)

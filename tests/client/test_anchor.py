@@ -26,6 +26,7 @@ from tests.client.paper import (
     assembled,
     bundle_script,
     dropped,
+    epoch_over,
     error_script,
     final,
     listening,
@@ -327,6 +328,24 @@ def test_evidence_that_does_not_hold_ends_the_session_and_changes_no_call(
         session.anchor(seconds=30)
     assert session.calls == before
     with pytest.raises(EvidenceError, match="this session has ended"):
+        session.anchor(seconds=30)
+    with pytest.raises(EvidenceError, match="this session has ended"):
+        ask(session)
+
+
+def test_two_histories_that_hold_each_by_itself_are_noticed_together(
+    paper: Paper, address: str
+) -> None:
+    def split(one: Paper, jti: str) -> Script:
+        number = one.item(jti).receipt.claims.log.index
+        # Whoever asks is shown a log in which the other one's receipt is another.
+        epoch, items = epoch_over(one.gateway, forge=3 - number)
+        return bundle_script(assembled(one, items[number - 1], epoch))
+
+    session = paper.session(address)
+    ask(session, times=2)
+    paper.steps = [split, split]
+    with pytest.raises(EvidenceError, match="EQUIVOCATION"):
         session.anchor(seconds=30)
     with pytest.raises(EvidenceError, match="this session has ended"):
         ask(session)
