@@ -18,6 +18,7 @@ from attestation.verifier.appraisal import (
 from attestation.verifier.equivocation import SignedState
 from attestation.verifier.issued import say_when_issued
 from attestation.verifier.ledger import Complaint, unequal
+from attestation.verifier.log import require_one_signature, say_signed
 from attestation.verifier.running import find_stranger, grounds_of
 from attestation.verifier.words import short
 
@@ -167,14 +168,7 @@ class _Desk:
         except (MalformedError, EvidenceError) as error:
             page.refused("LOG-CHECKPOINT", error)
             return None
-        others = len(note.signatures) - 1
-        page.passed(
-            "LOG-CHECKPOINT",
-            f"signed by {boot.statement.log_origin}",
-            observed=f"size {checkpoint.size}",
-        )
-        if others:
-            page.info("WITNESS", f"{others} signatures by others on the checkpoint: not checked")
+        say_signed(note, checkpoint, page)
         return checkpoint
 
     def _check_quoted(self, checkpoint: Checkpoint | None, genuine: GenuineQuote | None) -> None:
@@ -205,14 +199,7 @@ def _require_own(note: Note, checkpoint: Checkpoint, boot: BootEvidence) -> None
             expected=f"a checkpoint about {origin}",
             observed=f"one about {checkpoint.origin}",
         )
-    own = [s for s in note.signatures if (s.name, s.key_id) == (key.name, key.key_id)]
-    if len(own) != 1:
-        raise EvidenceError(
-            "the log key has signed the checkpoint more than once",
-            code="note_signature",
-            expected="one signature by the log",
-            observed=f"{len(own)}",
-        )
+    require_one_signature(note, key)
 
 
 def _other_checkpoint(statement: EpochStatement, checkpoint: Checkpoint | None) -> Complaint | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attestation.errors import EvidenceError
+from attestation.merkle.note import parse_note
 from attestation.merkle.tlog_proof import parse_tlog_proof, verify_tlog_proof
 from attestation.merkle.tree import leaf_hash
 
 if TYPE_CHECKING:
     from attestation.bundle import BootEvidence, BundledReceipt
     from attestation.merkle.checkpoint import Checkpoint
+    from attestation.merkle.note import Note, Vkey
     from attestation.verifier.epochs import Epochs
     from attestation.verifier.ledger import Page
 
@@ -40,24 +42,22 @@ def check_inclusion(
     if item.proof is None:
         skip_inclusion(page)
         return None
-    proof = parse_tlog_proof(item.proof)
+    proof, key = parse_tlog_proof(item.proof), boot.keyset.log_key
+    note = parse_note(proof.note)
     entry = RECEIPT_LEAF + item.receipt.digest.value
     try:
         logged = verify_tlog_proof(
             proof,
             leaf_hash=leaf_hash(entry),
-            vkeys=[boot.keyset.log_key],
+            vkeys=[key],
             origin=boot.statement.log_origin,
         )
+        require_one_signature(note, key)
     except EvidenceError as error:
         _refuse(error, page)
         page.skipped("EPOCH-QUOTE", _NOT_INCLUDED)
         return None
-    page.passed(
-        "LOG-CHECKPOINT",
-        f"signed by {boot.statement.log_origin}",
-        observed=f"size {logged.checkpoint.size}",
-    )
+    say_signed(note, logged.checkpoint, page)
     if logged.index != item.receipt.claims.log.index:
         page.rejected(
             "LOG-INCLUSION",
@@ -77,6 +77,31 @@ def skip_inclusion(page: Page) -> None:
     page.skipped("LOG-INCLUSION", f"no inclusion proof could be checked; {_OPEN}", hint=_HINT)
     page.skipped("LOG-CHECKPOINT", "no checkpoint was checked")
     page.skipped("EPOCH-QUOTE", "no checkpoint leads to a quote over the log")
+
+
+def require_one_signature(note: Note, key: Vkey) -> None:
+    """Raise `EvidenceError` unless exactly one line of the note is by this key.
+
+    Ed25519 has one signature for a text, so that a second line would be a second spelling.
+    """
+    own = [line for line in note.signatures if (line.name, line.key_id) == (key.name, key.key_id)]
+    if len(own) != 1:
+        raise EvidenceError(
+            "the log key has signed the checkpoint more than once",
+            code="note_signature",
+            expected="one signature by the log",
+            observed=f"{len(own)}",
+        )
+
+
+def say_signed(note: Note, checkpoint: Checkpoint, page: Page) -> None:
+    """LOG-CHECKPOINT passed; WITNESS says how many others have signed, unchecked."""
+    page.passed(
+        "LOG-CHECKPOINT", f"signed by {checkpoint.origin}", observed=f"size {checkpoint.size}"
+    )
+    others = len(note.signatures) - 1
+    if others:
+        page.info("WITNESS", f"{others} more signatures on the checkpoint, which nobody checked")
 
 
 def _refuse(error: EvidenceError, page: Page) -> None:

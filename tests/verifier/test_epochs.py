@@ -128,7 +128,7 @@ def test_cosignatures_are_named_and_not_taken_for_checked() -> None:
     assert result.verdict is Verdict.SIMULATED
     witness = of(result, "epoch", "WITNESS")
     assert witness.status is Status.INFO
-    assert "1 signatures by others" in witness.reason
+    assert "1 more signatures" in witness.reason
 
 
 # Receipts that no epoch anchors
@@ -314,6 +314,15 @@ def test_text_of_the_proofs_checkpoint_is_what_counts_not_its_signatures() -> No
     result = log.verify(receipts=[cosigned, log.items[1]])
     assert result.verdict is Verdict.SIMULATED
     assert text_of(log.epochs[0]) in str(cosigned.proof)
+    witness = of(result, f"receipt {item.jti}", "WITNESS")
+    assert witness.status is Status.INFO
+
+
+def test_proof_whose_checkpoint_the_log_signed_twice_is_rejected() -> None:
+    item = HONEST.items[0]
+    doubled = replace(item, proof=twice(item.proof or ""))
+    result = HONEST.verify(receipts=[doubled, HONEST.items[1]])
+    refused(result, Verdict.REJECTED, "LOG-CHECKPOINT")
 
 
 def test_quote_helper_shows_the_boots_own_domain() -> None:
