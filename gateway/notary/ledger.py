@@ -89,6 +89,7 @@ class Ledger:
         self._boot = boot
         self._wall = wall
         self._kid = boot.drawn.receipt_jwk.kid
+        self._quote_digest = boot.started.quote.digest  # hashed anew at every look
         self._name = boot_folder_name(boot.drawn.bootseed)
         self._tree = tree
         self._running: dict[str, Admission] = {}
@@ -230,13 +231,12 @@ class Ledger:
         if admission is None:
             raise OutcomeRefused("an outcome was never announced, or is sealed already")
         said = admission.announcement
-        agreed = (
-            (said.method, outcome.method),
-            (said.path, outcome.path),
-            (said.sub, outcome.sub),
-            (said.grant_digest, outcome.grant_digest),
-        )
-        if any(announced != claimed for announced, claimed in agreed):
+        if (
+            said.method != outcome.method
+            or said.path != outcome.path
+            or said.sub != outcome.sub
+            or said.grant_digest != outcome.grant_digest
+        ):
             raise OutcomeRefused("an outcome contradicts its announcement")
         return admission
 
@@ -252,7 +252,7 @@ class Ledger:
             keyset_digest=statement.keyset_digest,
             debug=started.dbgstat,
             provider=self._boot.provider,
-            quote_digest=started.quote.digest,
+            quote_digest=self._quote_digest,
             log_origin=statement.log_origin,
             index=self._tree.size,
             admission=admission.number,
