@@ -113,6 +113,11 @@ class Running:
     def origin(self) -> str:
         return self._line("log origin")
 
+    @property
+    def socket(self) -> Path:
+        """The notary's socket, where it is a process of its own."""
+        return Path(self._line("notary socket"))
+
     def pids(self, role: str) -> list[int]:
         """The living processes of a role: supervisor, notary or worker."""
         if role == "supervisor" or self.workers == 0:
