@@ -8,17 +8,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import print_json, print_text
-from attestation.cli.log_folder import Place, open_folder
+from attestation.cli.log_folder import Place, Records, no_records, open_folder
 from attestation.cli.log_look import monitor_log, verify_log
 from attestation.cli.log_memory import StateFile
-from attestation.cli.log_report import Looked, documents, render
+from attestation.cli.log_report import Looked, documents, render, render_records
 from attestation.cli.main import describe
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.report import render_text
 from attestation.result import PRECEDENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HELP = "check a whole log from outside: entries, tiles, checkpoint, and what it said before"
 
@@ -65,16 +65,19 @@ _WORST_FIRST = (UsageError.exit_code, *(verdict.exit_code for verdict in PRECEDE
 
 
 def configure(
-    parser: argparse.ArgumentParser, open_log: Callable[[str], list[Place]] = open_folder
+    parser: argparse.ArgumentParser,
+    open_log: Callable[[str], list[Place]] = open_folder,
+    read_records: Callable[[str], list[Records]] = no_records,
 ) -> argparse._SubParsersAction[argparse.ArgumentParser]:
-    """Declare the arguments; `open_log` finds the logs at a folder or an address.
+    """Declare the arguments and return where further actions can be added.
 
-    Returns where further actions can be added.
+    `open_log` finds the logs at a folder or an address, `read_records` reads what the boots in a
+    folder recorded, from which their logs were made.
     """
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.set_defaults(open_log=open_log)
+    parser.set_defaults(open_log=open_log, read_records=read_records)
     common = _common()
     actions = parser.add_subparsers(dest="action", required=True, metavar="verify|monitor")
     form: dict[str, Any] = {
@@ -112,7 +115,8 @@ def _common() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, sleep: Callable[[float], None] = time.sleep) -> int:
     """Look at every log once, or again and again; the worst exit code."""
     if args.action == "verify":
-        return _look(args, lambda place: verify_log(args, place))
+        records = args.read_records(args.log)
+        return _look(args, lambda place: verify_log(args, place), records)
     file = StateFile(args.state)
     if args.interval is None:
         return _watch(args, file)
@@ -147,16 +151,20 @@ def _watch_on(args: argparse.Namespace, file: StateFile) -> int:
         return error.exit_code
 
 
-def _look(args: argparse.Namespace, check: Callable[[Place], Looked]) -> int:
+def _look(
+    args: argparse.Namespace,
+    check: Callable[[Place], Looked],
+    records: Sequence[Records] = (),
+) -> int:
     """Check every log there is; one that fails does not keep the others from being checked."""
     places = args.open_log(args.log)
     held: list[Looked] = []
-    codes: list[int] = []
+    codes = [one.exit_code for one in records]
     for place in places:
         try:
             looked = check(place)
         except AttestationError as error:
-            if len(places) == 1:
+            if len(places) == 1 and not records:
                 raise
             print(f"{place.name}:\n{describe(error)}", file=sys.stderr)
             codes.append(error.exit_code)
@@ -166,17 +174,21 @@ def _look(args: argparse.Namespace, check: Callable[[Place], Looked]) -> int:
         finally:
             place.close()
     code = min(codes, key=_WORST_FIRST.index)
-    _tell(args, held, code)
+    _tell(args, held, records, code)
     return code
 
 
-def _tell(args: argparse.Namespace, held: list[Looked], code: int) -> None:
+def _tell(
+    args: argparse.Namespace, held: Sequence[Looked], records: Sequence[Records], code: int
+) -> None:
     for looked in held:
         result = looked.key.result
         if result is not None and result.exit_code not in _GOES_ON:
             print(render_text(result, name=f"the boot of {looked.name}"), file=sys.stderr, end="")
     if args.json:
-        print_json(documents(held, code))
+        print_json(documents(held, records, code))
         return
     for looked in held:
         print_text(render(looked))
+    for one in records:
+        print_text(render_records(one))

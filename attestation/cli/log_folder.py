@@ -39,6 +39,20 @@ class Place:
     close: Callable[[], None] = _nothing_to_close
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What was found in a boot's own records, from which its log was made.
+
+    `exit_code` is 10 where they are not what the boot wrote.  `leaves` is None if not counted.
+    """
+
+    boot: str
+    status: str
+    reason: str
+    leaves: int | None
+    exit_code: int
+
+
 class FolderLog:
     """A static log directory: `checkpoint` and `tile/`; a `log.Source`."""
 
@@ -97,6 +111,11 @@ def open_folder(name: str) -> list[Place]:
             expected="a folder with `checkpoint` and `tile/`, a boot's folder, or a data folder",
         )
     return places
+
+
+def no_records(_name: str) -> list[Records]:
+    """Return nothing: reading a gateway's records takes the gateway's own code."""
+    return []
 
 
 def _is_log(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from attestation.merkle.note import vkey_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from attestation.cli.log_folder import Records
     from attestation.log import LogReport, SignedCheckpoint
 
 SCHEMA = "attested-gateway/log-report/v1"
@@ -34,9 +35,26 @@ class Looked:
         return 0 if self.key.result is None else self.key.result.exit_code
 
 
-def documents(looked: Sequence[Looked], exit_code: int) -> dict[str, Any]:
+def documents(
+    looked: Sequence[Looked], records: Sequence[Records], exit_code: int
+) -> dict[str, Any]:
     """Return everything that was found, as plain JSON values (docs/verifying.md)."""
-    return {"schema": SCHEMA, "exit_code": exit_code, "logs": [_document(one) for one in looked]}
+    return {
+        "schema": SCHEMA,
+        "exit_code": exit_code,
+        "logs": [_document(one) for one in looked],
+        "records": [
+            {"boot": one.boot, "status": one.status, "reason": one.reason, "leaves": one.leaves}
+            for one in records
+        ],
+    }
+
+
+def render_records(records: Records) -> str:
+    """Return what was found in a boot's records as one line for a terminal."""
+    leaves = "" if records.leaves is None else f", {records.leaves} entries"
+    reason = f": {records.reason}" if records.reason else ""
+    return f"records of {records.boot}: {records.status}{leaves}{reason}\n"
 
 
 def render(looked: Looked) -> str:

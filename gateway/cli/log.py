@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from attestation.cli import log
 from attestation.cli.log import HELP
-from attestation.cli.log_folder import Place, open_folder
-from gateway.cli import log_export
+from attestation.cli.log_folder import Place, Records, open_folder
+from gateway.cli import log_export, log_records
 from gateway.cli.main import lacking_extra
 
-__all__ = ["HELP", "configure", "open_log", "run"]
+__all__ = ["HELP", "configure", "open_log", "read_records", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    actions = log.configure(parser, open_log)
+    actions = log.configure(parser, open_log, read_records)
     actions.metavar = "verify|monitor|export"
     log_export.configure(
         actions.add_parser(
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 def open_log(name: str) -> list[Place]:
     """Return the log at an address, or those in a folder."""
-    if "://" not in name and not name.startswith("unix:"):
+    if not _is_address(name):
         return open_folder(name)
     try:
         # Only here: the folders of an auditor who installed nothing else need no HTTP client.
@@ -44,3 +45,12 @@ def open_log(name: str) -> list[Place]:
         raise lacking_extra(error) from error
     source = HttpLog(parse_log_address(name))
     return [Place(name=name, source=source, load_boot=source.load_boot, close=source.close)]
+
+
+def read_records(name: str) -> list[Records]:
+    """Return what boots recorded in a folder; an address shows nothing of that."""
+    return [] if _is_address(name) else log_records.read_records(Path(name).resolve())
+
+
+def _is_address(name: str) -> bool:
+    return "://" in name or name.startswith("unix:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from attestation.bundle import make_bundle
+from attestation.cli import log as command
+from attestation.cli.log_folder import Records
 from attestation.cli.main import main
 from tests.cli.logs import Boot, log_of
 from tests.cli.support import Folder, printed
@@ -191,11 +194,31 @@ def test_file_that_cannot_be_read_is_said_to_be_unavailable(
     assert verify(boot.path) == 14
 
 
+def test_records_read_beside_the_log_are_told_and_decide_with_it(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def look(*arguments: str, code: int = 10) -> int:
+        found = Records(boot="b", status="damaged", reason="why", leaves=7, exit_code=code)
+        other = Records(boot="c", status="whole", reason="", leaves=None, exit_code=0)
+        parser = argparse.ArgumentParser()
+        command.configure(parser, read_records=lambda _name: [found, other])
+        return command.run(parser.parse_args(["verify", boot.path, *arguments]))
+
+    assert look("--json") == 10
+    told = printed(capsys)["records"][0]
+    assert told == {"boot": "b", "status": "damaged", "reason": "why", "leaves": 7}
+    assert look(code=0) == 0
+    assert "records of b: damaged, 7 entries: why\nrecords of c: whole\n" in capsys.readouterr().out
+    boot.log.flip("tile/0/000")
+    boot.show(boot.log)
+    assert look(code=0) == 10
+
+
 def test_members_of_a_report_are_documented(boot: Boot, capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[2] / "docs" / "verifying.md").read_text("utf-8")
     assert verify(boot.path, "--json") == 0
     told = printed(capsys)
-    named = {*told, *told["logs"][0], *told["logs"][0]["bundle"]}
+    named = {*told, *told["logs"][0], *told["logs"][0]["bundle"], "boot", "status", "leaves"}
     assert all(f"`{name}`" in text for name in named)
     assert told["schema"] in text
 
