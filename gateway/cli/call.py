@@ -161,7 +161,12 @@ def _anchor(session: Session, args: argparse.Namespace) -> str:
         return ""
     if args.no_wait:
         return "not waited for (--no-wait)"
-    return session.anchor(seconds=args.wait).left.get(call.receipt_id, "")
+    try:
+        report = session.anchor(seconds=args.wait)
+    except KeyboardInterrupt:
+        # The answer is here and was checked: it is not lost to impatience.
+        return "the wait was interrupted"
+    return report.left.get(call.receipt_id, "")
 
 
 def _send(session: Session, args: argparse.Namespace, key: str) -> None:

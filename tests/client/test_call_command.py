@@ -13,6 +13,7 @@ from attestation.bundle import parse_bundle
 from attestation.receipt.signing import parse_receipt
 from gateway.cli.local.policy import pin_policy
 from gateway.cli.main import main
+from gateway.client.session import Session
 from gateway.engine.scripted import Close, Script
 from tests.support.gateways import Stack, closed_port, relay, scripted, standing
 
@@ -126,6 +127,23 @@ def test_a_wait_that_was_too_short_is_said(
             arguments = ("--prompt", "hello", "--out", "left", "--wait", "0.5")
             assert call(between.url, *arguments) == 12
     assert b"not anchored: not yet, after 0.5 s" in capsysbinary.readouterr().err
+
+
+def test_an_interrupted_wait_loses_no_answer(
+    plain_stack: Stack,
+    desk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    def impatient(_session: Session, *, seconds: float) -> None:
+        assert seconds == 60
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "anchor", impatient)
+    assert call(plain_stack.gateway.url, "--prompt", "hello", "--out", "left") == 12
+    seen = capsysbinary.readouterr()
+    assert seen.out == next((desk / "left" / "bodies").glob("*.response")).read_bytes()
+    assert b"not anchored: the wait was interrupted" in seen.err
 
 
 @pytest.mark.parametrize("wait", ["0", "-1", "nan", "inf", "soon", "86401"])
