@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 
 from attestation.encoding.digest import Digest
 
@@ -17,7 +18,8 @@ class TaskCounters:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._tasks: dict[bytes, bytes] = {}
+        # Not a dict: finding its oldest entry walks over all that were deleted before it.
+        self._tasks: OrderedDict[bytes, bytes] = OrderedDict()
 
     def next_call(self, sub: Digest, txn: str) -> tuple[int, Digest | None]:
         """Return the number of the task's next call and the digest of the one before."""
@@ -31,7 +33,7 @@ class TaskCounters:
         name = _name(sub, txn)
         self._tasks.pop(name, None)
         if len(self._tasks) >= self._capacity:
-            del self._tasks[next(iter(self._tasks))]
+            self._tasks.popitem(last=False)
         self._tasks[name] = call.to_bytes(8, "big") + digest.value
 
 
