@@ -7,7 +7,7 @@ from attestation.log.audit import Held, LogReport, SignedCheckpoint, audit_log, 
 from attestation.log.entries import Leaf, log_entry
 from attestation.log.history import CONFLICTS, require_extends, require_not_behind
 from attestation.log.resources import CHECKPOINT, Resources, Source
-from attestation.log.state import MAX_STATE_BYTES, MonitorState, parse_state
+from attestation.log.state import MonitorState, parse_state
 from attestation.log.tree import verify_tree
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Held",
     "Leaf",
     "LogReport",
-    "MAX_STATE_BYTES",
     "MonitorState",
     "Resources",
     "SignedCheckpoint",
