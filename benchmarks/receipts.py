@@ -65,6 +65,8 @@ async def measure(
         "receipts_per_second": round(len(taken) / elapsed),
         "commit_p50_ms": seen["commit"]["p50_ms"],
         "commit_p99_ms": seen["commit"]["p99_ms"],
+        "seal_p50_ms": seen["seal"]["p50_ms"],
+        "seal_p99_ms": seen["seal"]["p99_ms"],
         "round_trip_p50_ms": latencies(taken)["p50_ms"],
         "round_trip_p99_ms": latencies(taken)["p99_ms"],
         "notary_cpu_us": round(1e6 * seen["cpu_seconds"] / len(taken)),
