@@ -36,6 +36,13 @@ def cpu_seconds(process: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def busy_seconds() -> float:
+    """Return the processor time that all processes together have used since the machine started."""
+    fields = [int(field) for field in _first(r"cpu +(.*)", "/proc/stat").split()]
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen = fields[:8]
+    return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+
+
 def _first(pattern: str, file: str) -> str:
     match = re.search(pattern, Path(file).read_text(encoding="utf-8"))
     return match[1].strip() if match else "0"

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.disk import PacedLayer, absolute, measure_disk
 from benchmarks.figures import latencies, publish
 from benchmarks.load import Request, requests
-from benchmarks.machine import describe_machine
+from benchmarks.machine import busy_seconds, describe_machine
 from benchmarks.process import NotaryProcess, notary_process
 from gateway.notary.files import FileLayer
 from gateway.notary.wire.client import RemoteNotary
@@ -53,11 +53,13 @@ async def measure(
         prepared = [next(source) for _ in range(4 * in_flight)]
         await drive(notary, iter(prepared), in_flight=in_flight)  # warm
         await process.ask("figures")
+        others = busy_seconds() - time.process_time()
         began = time.perf_counter()
         load = _until(began + seconds, source)
         taken = await drive(notary, load, in_flight=in_flight)
         elapsed = time.perf_counter() - began
         seen = await process.ask("figures")
+        others = busy_seconds() - time.process_time() - seen["cpu_seconds"] - others
     finally:
         await notary.close()
     return {
@@ -70,6 +72,7 @@ async def measure(
         "round_trip_p50_ms": latencies(taken)["p50_ms"],
         "round_trip_p99_ms": latencies(taken)["p99_ms"],
         "notary_cpu_us": round(1e6 * seen["cpu_seconds"] / len(taken)),
+        "other_work_percent": max(0, round(100 * others / elapsed)),
         "profile": seen["profile"],
     }
 
