@@ -199,29 +199,40 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_head_timer()
         running = self._running if self._is_busy() else None
-        if self.conversing and running and running.more_body and not running.response_started:
-            self._leave_answer_to(running)
-            return
         # What is malformed may be the running request's own body, or a message behind it.
-        if running is None or (running.more_body and not running.response_started):
-            body = error_body("", self._refusal)
-            head = (
-                f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + body)
+        if running is not None and running.more_body and not running.response_started:
+            # Head and body may have come in one piece: the request's first step is still to come.
+            self._deaf = True
+            self.loop.call_soon(self._refuse_body, running)
+            return
+        if running is None:
+            self._write_refusal()
+        self._hang_up(running)
+
+    def _refuse_body(self, running: RequestResponseCycle) -> None:
+        """Leave the answer to whoever converses; the connection is read no further."""
+        if self.lost or self.transport.is_closing():
+            return
+        if self.conversing and not running.response_started:
             self.refused = self._refusal
+            running.keep_alive = False
+            running.message_event.set()
+            return
+        if not running.response_started:
+            self._write_refusal()
+        self._hang_up(None if running.response_complete else running)
+
+    def _write_refusal(self) -> None:
+        body = error_body("", self._refusal)
+        head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + body)
+
+    def _hang_up(self, running: RequestResponseCycle | None) -> None:
         if running is not None:
             self.lost = True
             running.disconnected = True
             running.message_event.set()
         self.transport.close()
-
-    def _leave_answer_to(self, running: RequestResponseCycle) -> None:
-        """Read nothing more; the request's own answer is the connection's last."""
-        self.refused = self._refusal
-        self._deaf = True
-        running.keep_alive = False
-        running.message_event.set()
 
     # -- inside ----------------------------------------------------------------------------
 

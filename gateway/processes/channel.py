@@ -48,6 +48,8 @@ class Channel:
 
     def send(self, kind: str, **members: object) -> None:
         """Send a message; if the other side is gone, `receive` says so."""
+        if self._writer.is_closing():
+            return
         data = json.dumps({"kind": kind, **members}).encode()
         self._writer.write(_LENGTH.pack(len(data)) + data)
 

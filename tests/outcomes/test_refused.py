@@ -149,14 +149,20 @@ async def test_body_that_cannot_be_admitted_is_refused(
     await refused(bench, reply, body, code)
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\nx-trailer: 1\r\n\r\n"])
 async def test_body_that_breaks_http_is_receipted_as_the_refusal_it_got(
-    start: Start, rest: bytes
+    start: Start, rest: bytes, apart: bool
 ) -> None:
     bench = await start(PLAIN)
     client = await bench.connect()
     head = bench.request(b"", headers=("transfer-encoding: chunked",), drop=("content-length",))
-    client.send(head + b"2\r\n{}\r\n" + rest)
+    client.send(head + b"2\r\n{}\r\n" + (b"" if apart else rest))
+    if apart:
+        async with asyncio.timeout(10):
+            while not bench.notary._ledger.admitted:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        client.send(rest)
     reply = await client.reply()
     assert (reply.status, reply.error()["code"]) == (400, "malformed_request")
     assert reply.headers["connection"] == "close"

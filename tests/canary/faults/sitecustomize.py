@@ -19,7 +19,10 @@ TOKEN = os.environ.get("CANARY_TOKEN", "")
 
 
 def _serving() -> bool:
-    return bool(TOKEN) and sys.argv[1:2] == ["serve"]
+    """Whether this is a process of the gateway; `python -m` has not set its arguments yet."""
+    command = [*sys.orig_argv, *sys.argv]
+    modules = {"gateway.processes.notary", "gateway.processes.worker"}
+    return bool(TOKEN) and ("serve" in command or not modules.isdisjoint(command))
 
 
 def _break_admission() -> None:
