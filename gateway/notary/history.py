@@ -1,4 +1,4 @@
-"""Earlier boots: surveyed at the start, read whole in the background, kept as long as set."""
+"""Earlier boots: surveyed at the start, read further in the background, kept as long as set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.errors import UnavailableError
+from gateway.notary.log.examination import Depth
 from gateway.notary.log.index import leaves_seen
 from gateway.notary.log.retention import DAY_SECONDS, retire
 from gateway.notary.log.survey import Survey, examine, survey
@@ -74,12 +75,12 @@ class Caretaker:
         self._store = store
         self._index = index
         self._exported = exported
+        self._statuses = {name: boot.status for name, boot in history.survey.boots.items()}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Report the survey; start to read the boot before this one, and to clear up daily."""
+        """Report the survey; read more in the background, and clear up daily."""
         found = self._history.survey
-        self._count(found)
         before = found.predecessor
         for boot in found.boots.values():
             if boot.status not in (BootStatus.WHOLE, BootStatus.UNBORN) or boot is before:
@@ -90,33 +91,50 @@ class Caretaker:
             self._parts.emit(
                 "data.unknown", names=len(found.strangers), other_layout=len(found.other_layout)
             )
-        self._tasks = [asyncio.create_task(self._clear_daily())]
-        if before is not None:
-            self._tasks.append(asyncio.create_task(self._examine(before)))
+        self._count()
+        self._tasks = [
+            asyncio.create_task(self._clear_daily()),
+            asyncio.create_task(self._read_on()),
+        ]
 
     def close(self) -> None:
         """Start nothing more; what a thread reads or deletes just now it does to its end."""
         for task in self._tasks:
             task.cancel()
 
-    async def _examine(self, boot: SurveyedBoot) -> None:
+    async def _read_on(self) -> None:
+        """Read the boot before this one whole, then the ends of those that the start left out.
+
+        The other boots are not read whole: with a long history that would take hours, beside
+        the requests.  `attested log verify` does it.
+        """
+        found = self._history.survey
+        if found.predecessor is not None:
+            await self._examine(found.predecessor, Depth.WHOLE)
+        for boot in found.boots.values():
+            if boot.depth is Depth.EVIDENCE:
+                await self._examine(boot, Depth.TAIL)
+
+    async def _examine(self, boot: SurveyedBoot, depth: Depth) -> None:
         parts, history = self._parts, self._history
         try:
-            whole = await in_thread(
+            known = await in_thread(
                 lambda: examine(
                     parts.layer,
                     parts.data_dir,
                     boot.name,
                     history.survey,
                     leaves_seen=history.leaves_seen,
+                    depth=depth,
                 )
             )
         except OSError:
             parts.emit("boot.unread", boot=boot.name)
             return
-        self._report(whole)
-        if whole.status is not boot.status:
-            self._count(history.survey, whole)
+        if depth is Depth.WHOLE or known.status is not boot.status:
+            self._report(known)
+        self._statuses[boot.name] = known.status
+        self._count()
 
     async def _clear_daily(self) -> None:
         while True:
@@ -150,9 +168,6 @@ class Caretaker:
             "boot.surveyed", boot=boot.name, status=str(boot.status), depth=str(boot.depth)
         )
 
-    def _count(self, found: Survey, whole: SurveyedBoot | None = None) -> None:
-        boots = dict(found.boots)
-        if whole is not None:
-            boots[whole.name] = whole
-        counted = Counter(boot.status for boot in boots.values())
+    def _count(self) -> None:
+        counted = Counter(self._statuses.values())
         self._parts.metrics.surveyed({str(status): counted[status] for status in BootStatus})

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from attestation.statement import PreviousBoot
 from gateway.notary.log.catchup import boot_names
 from gateway.notary.log.evidence import predecessor_of
-from gateway.notary.log.examination import Examination
+from gateway.notary.log.examination import Depth, Examination
 from gateway.notary.log.folder import EXPIRED, INDEX_FILE
 
 if TYPE_CHECKING:
@@ -121,10 +121,12 @@ def examine(
     known: Survey,
     *,
     leaves_seen: Mapping[str, int] | None = None,
+    depth: Depth = Depth.WHOLE,
 ) -> SurveyedBoot:
     """Return what one boot's folder is, read whole: every record, every checkpoint, the tree.
 
-    Takes time in proportion to the log (about 10 s for a million receipts).
+    Takes time in proportion to the log (about 10 s for a million receipts).  With `Depth.TAIL`
+    only the end is read: enough to see that leaves are missing.
     """
     boot = Examination(layer, data_dir / name, (leaves_seen or {}).get(name, 0))
     for other in known.boots.values():
@@ -133,7 +135,10 @@ def examine(
         claim = predecessor_of(other.evidence)
         if claim is not None and claim[0] == name:
             boot.claim(claim[1])
-    boot.read_whole()
+    if depth is Depth.WHOLE:
+        boot.read_whole()
+    else:
+        boot.read_tail()
     return boot.result()
 
 
