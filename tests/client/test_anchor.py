@@ -333,8 +333,8 @@ def test_evidence_that_does_not_hold_ends_the_session_and_changes_no_call(
         ask(session)
 
 
-def test_two_histories_that_hold_each_by_itself_are_noticed_together(
-    paper: Paper, address: str
+def test_two_histories_that_hold_each_by_itself_are_noticed_together_and_the_record_proves_it(
+    paper: Paper, address: str, tmp_path: Path
 ) -> None:
     def split(one: Paper, jti: str) -> Script:
         number = one.item(jti).receipt.claims.log.index
@@ -349,6 +349,11 @@ def test_two_histories_that_hold_each_by_itself_are_noticed_together(
         session.anchor(seconds=30)
     with pytest.raises(EvidenceError, match="this session has ended"):
         ask(session)
+    bundle = parse_bundle(session.export(tmp_path / "run").read_bytes())
+    assert len(bundle.epochs) == 2
+    result = paper.gateway.verify(bundle=bundle, policy=paper.trust().policy, contents={})
+    assert result.verdict is Verdict.REJECTED
+    assert "EQUIVOCATION" in {c.id for c in result.checks if c.status is Status.FAIL}
 
 
 def test_the_record_of_a_session_that_ended_can_still_be_written_and_asks_for_nothing(
