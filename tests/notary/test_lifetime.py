@@ -121,21 +121,22 @@ async def test_no_secret_of_the_boot_is_in_the_data_folder(tmp_path: Path) -> No
         drawn = notary._ledger._boot.drawn
         keys = [key.private_bytes_raw() for key in (drawn.receipt_key, drawn.log_key)]
         secrets_drawn = [*keys, drawn.commitment, *receipt.openings.keys.values()]
-        files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-        data = b"".join(path.read_bytes() for path in files)
-        for secret in secrets_drawn:
-            assert secret not in data
-            assert secret.hex().encode() not in data
-            assert base64url.encode(secret).encode() not in data
-        assert b"request" not in data.replace(b'"purpose"', b"")
+    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    data = b"".join(path.read_bytes() for path in files)
+    for secret in secrets_drawn:
+        assert secret not in data
+        assert secret.hex().encode() not in data
+        assert base64url.encode(secret).encode() not in data
+    assert b"request" not in data.replace(b'"purpose"', b"")
 
 
 async def test_data_folder_and_files_are_private(tmp_path: Path) -> None:
-    async with running_notary(tmp_path):
-        data = tmp_path / "data"
-        assert data.stat().st_mode & 0o777 == 0o700
-        for path in data.rglob("*"):
-            assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    async with running_notary(tmp_path) as notary:
+        await sealed(notary)
+    data = tmp_path / "data"
+    assert data.stat().st_mode & 0o777 == 0o700
+    for path in data.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
 async def test_data_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:
