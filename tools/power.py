@@ -5,7 +5,8 @@
 Records what notaries ask of their disk, then builds the states that a power loss may leave after
 every operation (tests/crash/states.py: unsynced writes missing, reordered, torn at 512 bytes,
 zeroes or garbage; names there or not) and judges each (tests/crash/promises.py).  Every state is
-read from outside and surveyed; every 40th is booted on.  Exit 1 if a promise is broken.
+read from outside and surveyed, every 5th is read whole by the survey, and every 60th is booted on.
+Exit 1 if a promise is broken.
 """
 
 from __future__ import annotations

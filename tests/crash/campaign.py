@@ -14,10 +14,11 @@ from tests.crash.memory import MemoryLayer
 from tests.crash.outside import Boot
 from tests.crash.power import Found, Search
 from tests.crash.promises import Said
-from tests.crash.restart import restart, survey_disk
+from tests.crash.restart import examine_disk, restart, survey_disk
 from tests.crash.states import Image
 
-RESTART_EVERY = 40
+EXAMINE_EVERY = 5
+RESTART_EVERY = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ def judge_share(share: Share) -> tuple[Share, Found, int]:
             nonlocal seen
             survey_disk(base, image, said, read)
             seen += 1
+            if seen % EXAMINE_EVERY == 0:
+                examine_disk(base, image, said)
             if seen % share.restart_every == 0 and "data" in image.folders:
                 restart(base, image, _findable(share.life, said), read)
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from gateway.notary.files import FileLayer, FileState
@@ -162,12 +162,15 @@ class MemoryLayer(FileLayer):
 
     def _fill(self, image: Image) -> None:
         """Begin with what is in an image, on the medium for long."""
-        for name in sorted(image.folders):
-            self._link(self._base / name, is_folder=True)
-        for name, data in image.files.items():
-            number = self._link(self._base / name, is_folder=False)
-            self._files[number] = bytearray(data)
-            self.trace += [Write(file=number, offset=0, data=data), SyncFile(file=number)]
+        numbers = {"": ROOT}
+        for name in sorted([*image.folders, *image.files]):
+            parent, _, own = name.rpartition("/")
+            is_folder = name in image.folders
+            numbers[name] = self._new(numbers[parent], own, is_folder=is_folder)
+            if not is_folder:
+                number, data = numbers[name], image.files[name]
+                self._files[number] = bytearray(data)
+                self.trace += [Write(file=number, offset=0, data=data), SyncFile(file=number)]
         self.trace += [SyncFolder(folder=number) for number in self._folders]
 
     def _descriptor(self, number: int) -> int:
@@ -179,12 +182,15 @@ class MemoryLayer(FileLayer):
         folder = self._folder_at(path.parent)
         if path.name in self._folders[folder]:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        return self._new(folder, path.name, is_folder=is_folder)
+
+    def _new(self, folder: int, name: str, *, is_folder: bool) -> int:
         number = next(self._numbers)
         if is_folder:
             self._folders[number] = {}
         else:
             self._files[number] = bytearray()
-        self._names(Link(folder=folder, name=path.name, inode=number, is_folder=is_folder))
+        self._names(Link(folder=folder, name=name, inode=number, is_folder=is_folder))
         return number
 
     def _names(self, op: Link | Rename | Unlink) -> None:
@@ -193,7 +199,7 @@ class MemoryLayer(FileLayer):
 
     def _number(self, path: Path) -> int:
         number = ROOT
-        for part in PurePosixPath(path.relative_to(self._base)).parts:
+        for part in self._parts(path):
             entries = self._folders.get(number)
             if entries is None:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -201,6 +207,14 @@ class MemoryLayer(FileLayer):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
             number = entries[part]
         return number
+
+    def _parts(self, path: Path) -> list[str]:
+        name = str(path)
+        if name == str(self._base):
+            return []
+        if not name.startswith(f"{self._base}/"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return name[len(str(self._base)) + 1 :].split("/")
 
     def _folder_at(self, path: Path) -> int:
         number = self._number(path)

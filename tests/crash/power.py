@@ -48,7 +48,7 @@ class Search:
     seed: int
     states: int
     further: Further | None = None
-    _seen: set[bytes] = field(default_factory=set)
+    _seen: set[tuple[int, int]] = field(default_factory=set)
     _found: Found = field(default_factory=Found)
 
     def run(self) -> Found:
@@ -76,7 +76,7 @@ class Search:
             image = state(medium, rng, mood)
             number += 1
             idle += 1
-            key = image.digest + len(medium.notes).to_bytes(4, "big")
+            key = (image.key, len(medium.notes))
             if key not in self._seen:
                 self._seen.add(key)
                 self._found.states += 1

@@ -17,7 +17,6 @@ P9  the restarted notary finds every released receipt for its owner, and as anch
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -105,8 +104,8 @@ class Outsider:
     """Judges images; what it read before it remembers by content."""
 
     truth: dict[str, list[bytes]]
-    _boots: OrderedDict[bytes, Boot | None] = field(default_factory=OrderedDict)
-    _exports: dict[bytes, Checkpoint | None] = field(default_factory=dict)
+    _boots: OrderedDict[int, Boot | None] = field(default_factory=OrderedDict)
+    _exports: dict[int, Checkpoint | None] = field(default_factory=dict)
 
     def judge(self, image: Image, said: dict[str, Said]) -> dict[str, Boot | None]:
         """P1 to P5 for every boot; returns what was read.  Raises `Violation`."""
@@ -208,8 +207,5 @@ def _width(files: Files, tile: Tile) -> int:
     return tile.width if f"log/{tile.path}" in files else tile.full.width
 
 
-def _key(files: Files) -> bytes:
-    state = hashlib.blake2b(digest_size=16)
-    for name, data in sorted(files.items()):
-        state.update(name.encode() + b"\0" + len(data).to_bytes(8, "big") + data)
-    return state.digest()
+def _key(files: Files) -> int:
+    return hash(frozenset(files.items()))

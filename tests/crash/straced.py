@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.crash.outside import Violation, require
 from tests.crash.power import truth_of
 from tests.crash.promises import Outsider, said_by
-from tests.crash.restart import restart, survey_disk
+from tests.crash.restart import examine_disk, restart, survey_disk
 from tests.crash.states import Image
 from tests.crash.strace_child import ENDED, REFUSED
 from tests.crash.trace import Note
@@ -116,6 +116,7 @@ def _judge(folder: Path, notes: list[Note]) -> None:
     said = said_by(notes)
     read = Outsider(truth=truth_of(image)).judge(image, said)
     survey_disk(folder, image, said, read)
+    examine_disk(folder, image, said)
     restart(folder, image, said, read, index=folder / "data")
 
 
