@@ -110,8 +110,10 @@ class LocalNotary:
         notary = cls(parts, started)
         try:
             await notary._open()
-        except NotaryUnavailable as error:
+        except BaseException as error:
             await notary.close()
+            if not isinstance(error, NotaryUnavailable):
+                raise
             raise UnavailableError(
                 "the log of this boot cannot be written",
                 code="log_failed",
