@@ -203,6 +203,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if running is not None and running.more_body and not running.response_started:
             # Head and body may have come in one piece: the request's first step is still to come.
             self._deaf = True
+            running.keep_alive = False
             self.loop.call_soon(self._refuse_body, running)
             return
         if running is None:
@@ -215,7 +216,6 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if self.conversing and not running.response_started:
             self.refused = self._refusal
-            running.keep_alive = False
             running.message_event.set()
             return
         if not running.response_started:

@@ -152,11 +152,13 @@ def protocol(run: Run) -> None:
         f"{start}content-length: {token}\r\n\r\n",
         f"{start}content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n{token}",
         f"{start}transfer-encoding: {token}\r\n\r\n",
-        f"{start}transfer-encoding: chunked\r\n\r\n{token}\r\n",
         f"{start}{token}\r\n\r\n",
         f"{start}\x00{token}: a\r\n\r\n",
     ):
         run.raw(data.encode("latin-1"), expect="malformed_request")
+    # Who has no key is told so, whatever its body is.
+    broken = f"transfer-encoding: chunked\r\n\r\n{token}\r\n"
+    run.raw((start + broken).encode(), expect="invalid_api_key")
     run.raw(f"{start}a: {token * 400}\r\n\r\n".encode(), expect="head_too_large")
     run.raw(f"GET /{token * 400} HTTP/1.1\r\n\r\n".encode(), expect="head_too_large")
     run.raw((start + f"{token}: a\r\n" * 100 + "\r\n").encode(), expect="head_too_large")

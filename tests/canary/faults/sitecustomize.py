@@ -53,47 +53,45 @@ def _break_exchange() -> None:
     Exchange.engine = broken  # type: ignore[method-assign]
 
 
-def _break_notary() -> None:
+def _break_notary(kind: Any) -> None:
     from attestation.errors import UnavailableError
     from gateway.errors import NotaryUnavailable
-    from gateway.notary.local import LocalNotary
 
-    announce, seal, find, challenge = (
-        LocalNotary.announce,
-        LocalNotary.seal,
-        LocalNotary.find,
-        LocalNotary.challenge,
-    )
+    announce, seal, find, challenge = kind.announce, kind.seal, kind.find, kind.challenge
 
-    def broken_announce(self: LocalNotary, announcement: Any) -> None:
+    def broken_announce(self: Any, announcement: Any) -> None:
         if announcement.lineage is not None and announcement.lineage.txn == "fault-announce":
             raise NotaryUnavailable(f"no room for {TOKEN}")
         announce(self, announcement)
 
-    async def broken_seal(self: LocalNotary, outcome: Any) -> Any:
+    async def broken_seal(self: Any, outcome: Any) -> Any:
         if outcome.lineage.txn == "fault-seal":
             raise RuntimeError(f"{TOKEN}: {outcome!r}")
         return await seal(self, outcome)
 
-    async def broken_find(self: LocalNotary, receipt_id: str, *args: Any, **kwargs: Any) -> Any:
+    async def broken_find(self: Any, receipt_id: str, *args: Any, **kwargs: Any) -> Any:
         if "fault-find" in receipt_id:
             raise KeyError(f"{TOKEN} {receipt_id}")
         return await find(self, receipt_id, *args, **kwargs)
 
-    async def broken_challenge(self: LocalNotary, nonce: bytes) -> Any:
+    async def broken_challenge(self: Any, nonce: bytes) -> Any:
         if nonce == b"\xff" * 32:
             raise UnavailableError(f"{TOKEN}", code="quote_failed", observed=TOKEN)
         if nonce == b"\xee" * 32:
             raise NotaryUnavailable(TOKEN)
         return await challenge(self, nonce)
 
-    LocalNotary.announce = broken_announce  # type: ignore[method-assign]
-    LocalNotary.seal = broken_seal  # type: ignore[method-assign]
-    LocalNotary.find = broken_find  # type: ignore[method-assign]
-    LocalNotary.challenge = broken_challenge  # type: ignore[method-assign]
+    kind.announce = broken_announce
+    kind.seal = broken_seal
+    kind.find = broken_find
+    kind.challenge = broken_challenge
 
 
 if _serving():
     _break_admission()
     _break_exchange()
-    _break_notary()
+    from gateway.notary.local import LocalNotary
+    from gateway.notary.wire.client import RemoteNotary
+
+    _break_notary(LocalNotary)
+    _break_notary(RemoteNotary)
