@@ -68,6 +68,7 @@ mutants: setup ## kill a sample of MUTANTS mutants of attestation/ (SEED)
 	@$(PY) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)
 
 bench: setup ## measure the notary on this machine: receipts a second, a long boot (minutes)
+	@$(PY) -m benchmarks.sealing
 	@$(PY) -m benchmarks.receipts $(ARGS)
 	@$(PY) -m benchmarks.million --receipts $(RECEIPTS)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import million, receipts
+from benchmarks import million, receipts, sealing
 from benchmarks.disk import PacedLayer, measure_disk
 from benchmarks.figures import latencies, publish, table
 from benchmarks.load import requests
@@ -49,6 +49,13 @@ def test_bare_loop_counts_syncs(tmp_path: Path) -> None:
 
 def test_table_has_a_line_for_each_row() -> None:
     assert table([{"a": 1, "long": "x"}, {"a": 22, "long": "y"}]) == " a  long\n 1     x\n22     y"
+
+
+def test_every_step_of_a_receipt_is_measured(tmp_path: Path) -> None:
+    document, rows = sealing.run(count=3, rounds=1, folder=tmp_path)
+    assert rows[0] == {"step": "bare Ed25519 signature", "us": rows[0]["us"], "signatures": 1.0}
+    assert all(row["us"] > 0 and row["signatures"] > 0 for row in rows)
+    assert document["steps"] == rows
 
 
 @pytest.mark.slow
