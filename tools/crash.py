@@ -35,7 +35,7 @@ def main() -> int:
         print(f"seed={seed} cycles={args.cycles} workers={args.workers}", file=log, flush=True)
         try:
             totals = asyncio.run(_run(Campaign(folder, seed, args.workers), args, log))
-        except (Violation, TimeoutError) as broken:
+        except (Violation, TimeoutError, RuntimeError) as broken:
             print(f"BROKEN {broken}", file=log)
             print(f"seed {seed}: {broken}; what is left: {folder}", file=sys.stderr)
             return 1

@@ -26,7 +26,7 @@ LOG = {
     "export_seconds": 0.2,
     "segment_bytes": 1 << 16,
 }
-_SAMPLE = 24
+_SAMPLE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

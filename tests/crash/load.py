@@ -36,7 +36,7 @@ class Load:
 
     keys: list[str]
     rng: random.Random
-    width: int = 12
+    width: int = 8
     sights: list[Sight] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -31,6 +31,7 @@ _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 class MemoryLayer(FileLayer):
     """Every call on a disk of its own, whose root is `base`; real files are never touched.
 
+    It may begin with an image, whose files were last changed at `changed` (unix s; default now).
     `trace` holds what happened so far; `promise` writes down what the program told the outside.
     """
 
@@ -38,7 +39,7 @@ class MemoryLayer(FileLayer):
         self, base: Path, image: Image | None = None, *, changed: float | None = None
     ) -> None:
         self._base = base
-        self._changed = time.time() if changed is None else changed
+        self._changed: dict[int, float] = {}
         self._lock = threading.RLock()
         self._numbers = itertools.count(ROOT + 1)
         self._descriptors = itertools.count(1000)
@@ -49,6 +50,7 @@ class MemoryLayer(FileLayer):
         self.trace: list[Op] = []
         if image is not None:
             self._fill(image)
+            self._changed = {} if changed is None else dict.fromkeys(self._numbers_of(), changed)
 
     def promise(self, kind: str, value: Any) -> None:
         """Note that something was released, now."""
@@ -147,7 +149,7 @@ class MemoryLayer(FileLayer):
                 is_file=not folder,
                 mode=_FOLDER_MODE if folder else _FILE_MODE,
                 size=0 if folder else len(self._files[number]),
-                changed=self._changed,
+                changed=self._changed.get(number, time.time()),
             )
 
     def lock_folder(self, path: Path) -> int:
@@ -172,6 +174,9 @@ class MemoryLayer(FileLayer):
                 self._files[number] = bytearray(data)
                 self.trace += [Write(file=number, offset=0, data=data), SyncFile(file=number)]
         self.trace += [SyncFolder(folder=number) for number in self._folders]
+
+    def _numbers_of(self) -> list[int]:
+        return [*self._folders, *self._files]
 
     def _descriptor(self, number: int) -> int:
         descriptor = next(self._descriptors)

@@ -34,15 +34,12 @@ def alive(pid: int) -> bool:
 
 def descendants(pid: int) -> list[int]:
     """Every process that has `pid` among its forebears, parents first."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(word) for word in path.read_text().split()]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
-    return found
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:  # it ended meanwhile
+        return []
+    return [found for child in children for found in (child, *descendants(child))]
 
 
 @dataclass(slots=True, kw_only=True)

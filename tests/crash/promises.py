@@ -86,15 +86,15 @@ def said_by(notes: Iterable[Note]) -> dict[str, Said]:
 
 
 def folders_of(image: Image) -> dict[str, Files]:
-    """The files of each boot folder, by their path in it."""
+    """The files of each boot folder, by their path in it; what is being deleted is none."""
     boots: dict[str, Files] = {
         name.removeprefix("data/"): {}
         for name in image.folders
-        if name.startswith("data/") and name.count("/") == 1
+        if name.startswith("data/") and name.count("/") == 1 and not name.startswith("data/.")
     }
     for path, data in image.files.items():
         top, _, rest = path.removeprefix("data/").partition("/")
-        if rest:
+        if rest and top in boots:
             boots[top][rest] = data
     return boots
 

@@ -10,12 +10,13 @@ import pytest
 from gateway.attester.base import open_provider
 from gateway.notary.log.export import StaticLog
 from tests.crash import storework
+from tests.crash.campaign import LIVES, Share, judge_share
 from tests.crash.memory import MemoryLayer
 from tests.crash.power import Found, Search
 from tests.crash.trace import Note, Op, Rename, SyncFile, SyncFolder
 
 BASE = Path("/power")
-STATES = 2500
+STATES = 1500
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def recorded() -> MemoryLayer:
     return layer
 
 
-def search(layer: MemoryLayer, trace: list[Op], states: int = STATES) -> Found:
+def search(layer: MemoryLayer, trace: list[Op], states: int) -> Found:
     return Search(trace=trace, final=layer.image(), seed=20, states=states).run()
 
 
@@ -55,8 +56,10 @@ def renamed_before_synced(trace: list[Op]) -> list[Op]:
 
 
 @pytest.mark.slow
-def test_store_and_export_keep_every_promise_whenever_the_power_goes(recorded: MemoryLayer) -> None:
-    found = search(recorded, recorded.trace)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("life", list(LIVES))
+def test_every_promise_is_kept_whenever_the_power_goes(life: str) -> None:
+    _, found, _ = judge_share(Share(life=life, states=STATES, seed=20))
     assert found.states >= STATES
     assert found.examples == {}
 
