@@ -21,10 +21,14 @@ FUZZ_RUNS ?= 20000
 MUTANTS ?= 120
 RECEIPTS ?= 100000
 SEED ?= 1
+CYCLES ?= 50
+STATES ?= 100000
+SHOTS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants bench \
+	crash crash-power crash-strace \
 	conformance \
 	test-vllm check lock clean
 
@@ -71,6 +75,15 @@ bench: setup ## measure the notary on this machine: receipts a second, a long bo
 	@$(PY) -m benchmarks.sealing
 	@$(PY) -m benchmarks.receipts $(ARGS)
 	@$(PY) -m benchmarks.million --receipts $(RECEIPTS)
+
+crash: setup ## kill the gateway under load CYCLES times and audit what is left (SEED, else fresh)
+	@$(PY) tools/crash.py --cycles $(CYCLES) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) $(ARGS)
+
+crash-power: setup ## let the power go in STATES ways over recorded lives of a notary (SEED)
+	@$(PY) tools/power.py --states $(STATES) --seed $(SEED) $(ARGS)
+
+crash-strace: setup ## fail or kill a notary at its system calls (SHOTS at random; 0: at every one)
+	@$(PY) tools/crash_strace.py --sample $(SHOTS) --seed $(SEED) $(ARGS)
 
 conformance: setup ## attested conformance on the vectors, where they are
 	@tools/conformance.sh "$(VECTORS)"

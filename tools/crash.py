@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,14 +46,21 @@ def main() -> int:
     return 0
 
 
-async def _run(campaign: Campaign, args: argparse.Namespace, log: object) -> str:
+async def _run(campaign: Campaign, args: argparse.Namespace, log: TextIO) -> str:
+    try:
+        return await _cycles(campaign, args, log)
+    finally:
+        campaign.abort()
+
+
+async def _cycles(campaign: Campaign, args: argparse.Namespace, log: TextIO) -> str:
     began = time.monotonic()
     await campaign.open()
     for number in range(1, args.cycles + 1):
         if args.seconds and time.monotonic() - began > args.seconds:
             break
         cycle = await campaign.cycle(number)
-        print(cycle.line, file=log, flush=True)  # type: ignore[call-overload]
+        print(cycle.line, file=log, flush=True)
     await campaign.close()
     counts = ", ".join(f"{name} {count}" for name, count in sorted(campaign.totals.items()))
     return f"no promise broken: {counts}; {time.monotonic() - began:.0f} s"

@@ -14,7 +14,7 @@ from tests.crash.audit import World
 from tests.crash.client import PATIENCE, exchange
 from tests.crash.load import Load
 from tests.crash.outside import require
-from tests.crash.processes import Running, kill, wait_for
+from tests.crash.processes import Running, inhabitants, kill, wait_for
 from tests.support.serving import add_key, write_config
 
 KEYS = 3
@@ -87,6 +87,11 @@ class Campaign:
             await self._end(self._running, "drain")
         await self._engine.close()
         self.world.audit_unchanged()
+
+    def abort(self) -> None:
+        """Leave no process behind, whatever happened."""
+        for pid in inhabitants(self.folder):
+            kill(pid)
 
     async def cycle(self, number: int) -> Cycle:
         """One cycle.  Raises `Violation` for a broken promise."""

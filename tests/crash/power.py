@@ -40,7 +40,8 @@ class Search:
 
     `final` is the disk as the program saw it last: it holds the whole truth of every log.
     `further` is asked about every distinct state too (a survey, a restart).  Two states are
-    distinct if the disk differs, or what had been promised by then.
+    distinct if the disk differs, or what had been promised by then.  The first `begun` operations
+    only lay out the disk; `promised` was promised before the trace.
     """
 
     trace: list[Op]
@@ -48,6 +49,8 @@ class Search:
     seed: int
     states: int
     further: Further | None = None
+    begun: int = 0
+    promised: dict[str, Said] = field(default_factory=dict)
     _seen: set[tuple[int, int]] = field(default_factory=set)
     _found: Found = field(default_factory=Found)
 
@@ -60,8 +63,10 @@ class Search:
         for _ in range(_ROUNDS):
             self._found.moments = 0
             for number, medium in enumerate(moments(self.trace)):
+                if number < self.begun:
+                    continue
                 self._found.moments += 1
-                said = said_by(medium.notes)
+                said = {**self.promised, **said_by(medium.notes)}
                 for image in self._fresh(medium, rng, quota):
                     self._judge(outsider, image, said, number)
             if self._found.states >= self.states:

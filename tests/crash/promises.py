@@ -101,7 +101,10 @@ def folders_of(image: Image) -> dict[str, Files]:
 
 @dataclass(slots=True)
 class Outsider:
-    """Judges images; what it read before it remembers by content."""
+    """Judges images; what it read before it remembers by content.
+
+    `truth` has the entries of every log as they were written; P2 is asked only where it has.
+    """
 
     truth: dict[str, list[bytes]]
     _boots: OrderedDict[int, Boot | None] = field(default_factory=OrderedDict)
@@ -128,7 +131,7 @@ class Outsider:
             kept = boot.receipts.get(receipt.index) == receipt.token
             require(kept, "P1 a released receipt is there", f"{folder} {receipt.index}")
             require(boot.ids.get(receipt.jti) == receipt.index, "P1 under its id", receipt.jti)
-        truth = self.truth[folder]
+        truth = self.truth.get(folder, boot.entries)
         require(boot.entries == truth[: len(boot.entries)], "P2 a prefix of the log", folder)
         for checkpoint in said.checkpoints:
             require(len(boot.entries) >= checkpoint.size, "P3 a shown size", str(checkpoint.size))

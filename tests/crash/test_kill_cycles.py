@@ -1,0 +1,31 @@
+"""A few kill cycles, as `make crash` runs by the thousand: nothing released is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.crash.cycles import Campaign
+
+SEED = 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_gateway_loses_and_alters_nothing(workers: int, tmp_path: Path) -> None:
+    campaign = Campaign(tmp_path.resolve(), SEED, workers)
+
+    async def run() -> None:
+        try:
+            await campaign.open()
+            for number in range(1, 5):
+                await campaign.cycle(number)
+            await campaign.close()
+        finally:
+            campaign.abort()
+        assert campaign.totals["receipts held"] > 0
+
+    asyncio.run(run())
