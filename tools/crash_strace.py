@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TextIO
@@ -74,7 +74,7 @@ class Campaign:
     def told(self) -> str:
         return f"{self._runs} runs hit a call ({self._hits} injections), {self.broken} broken"
 
-    def every(self, calls: list[str]) -> None:
+    def every(self, calls: Sequence[str]) -> None:
         """Every occurrence of every call with every fault."""
         for call in calls:
             for fault in FAULTS:

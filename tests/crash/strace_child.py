@@ -20,7 +20,6 @@ from typing import Any
 from attestation.errors import UnavailableError
 from gateway.attester.base import open_provider
 from gateway.errors import NotaryUnavailable
-from gateway.notary import starting
 from gateway.notary.boot import BootSecrets
 from gateway.notary.files import FileLayer
 from tests.crash.life import parts_of, without_loop
@@ -32,7 +31,7 @@ def main() -> int:
     """Live once."""
     folder, seed = Path(sys.argv[1]), bytes.fromhex(sys.argv[2])
     draw = BootSecrets.draw
-    starting.BootSecrets.draw = lambda: replace(draw(), bootseed=seed)  # type: ignore[method-assign]
+    BootSecrets.draw = lambda: replace(draw(), bootseed=seed)  # type: ignore[method-assign]
     ended: list[str] = []
     parts = parts_of(folder, FileLayer(), open_provider("simulated:"), on_end=ended.append)
     try:
