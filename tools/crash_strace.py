@@ -55,7 +55,7 @@ def main() -> int:
         if args.sample:
             campaign.sample(args.sample, args.seed)
         else:
-            campaign.every(args.call or CALLS)
+            campaign.every(args.call or list(CALLS))
         told = f"{campaign.told}; {time.monotonic() - began:.0f} s"
         print(told, file=log)
     print(told, file=sys.stderr)
@@ -84,8 +84,8 @@ class Campaign:
         """So many shots at random."""
         rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
         shots = [
-            Shot(call=rng.choice(CALLS), fault=rng.choice(FAULTS), at=rng.randint(1, 30))
-            for _ in range(count)
+            Shot(call=call, fault=rng.choice(FAULTS), at=rng.randint(1, CALLS[call]))
+            for call in rng.choices(list(CALLS), list(CALLS.values()), k=count)
         ]
         results = list(
             self._pool.map(
@@ -124,7 +124,7 @@ class Campaign:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--call", action="append", choices=CALLS, help="only this call")
+    parser.add_argument("--call", action="append", choices=list(CALLS), help="only this call")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="N random shots")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--skip-without", action="store_true", help="exit 0 where strace is not")

@@ -25,23 +25,24 @@ from tests.crash.strace_child import ENDED, REFUSED
 from tests.crash.trace import Note
 
 ROOT = Path(__file__).resolve().parents[2]
-CALLS = (
-    "openat",
-    "write",
-    "fdatasync",
-    "fsync",
-    "rename",
-    "mkdir",
-    "unlink",
-    "rmdir",
-    "ftruncate",
-    "close",
-    "newfstatat",
-    "flock",
-    "getdents64",
-    "pread64",
-    "pwrite64",
-)
+# How often a thread makes each call in such a life, about: from there random shots are drawn.
+CALLS = {
+    "openat": 30,
+    "write": 25,
+    "fdatasync": 28,
+    "fsync": 28,
+    "rename": 18,
+    "mkdir": 6,
+    "unlink": 2,
+    "rmdir": 1,
+    "ftruncate": 2,
+    "close": 30,
+    "newfstatat": 25,
+    "flock": 1,
+    "getdents64": 4,
+    "pread64": 25,
+    "pwrite64": 25,
+}
 FAULTS = ("error=EIO", "error=ENOSPC", "error=EINTR", "signal=KILL")
 _EARLIER, _SEED = "ab" * 32, "cd" * 32
 _KILLED = (-9, 137)
