@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", help='the quote; "-" is stdin')
     add("--collateral", metavar="F", help="endorsements (this project's JSON or dcap-qvl's)")
-    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
     add("--policy", metavar="P", help="appraisal policy (TOML)")
     add("--json", action="store_true", help="one JSON document on stdout")

@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
     add("--policy", metavar="P", help="appraisal policy (TOML)")
-    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
     add("--receipt", metavar="ID", help="the receipt that the next three are about")
     add("--request", metavar="F", help="the request body, exactly as sent")

@@ -23,8 +23,9 @@ _CHECKPOINT_CODES = frozenset({"note_signature", "origin"})
 _OPEN = "without it nothing shows that the receipt was not left out, moved or replaced later"
 _NOT_INCLUDED = "not made: the receipt was not shown to be in this log"
 _HINT = (
-    "get the receipt anchored with GET /v1/receipts/{id}?wait=anchored&format=bundle; or accept it "
-    "openly as it is, [log] require_anchored = false in the policy"
+    "get the receipt anchored with GET /v1/receipts/{id}?wait=anchored&format=bundle; one that is "
+    "`unanchored-final` never will be, because its boot ended before the log was quoted again; or "
+    "accept it openly as it is, [log] require_anchored = false in the policy"
 )
 
 

@@ -55,6 +55,12 @@ def test_unanchored_receipts_are_incomplete_by_default() -> None:
     assert any("2 of 2 receipts are not anchored" in note for note in result.not_proved)
 
 
+def test_receipt_without_proof_is_told_that_it_may_never_get_one() -> None:
+    check = the_check(HEALTHY.verify(policy=HEALTHY.policy(log="")), "LOG-INCLUSION")
+    assert "wait=anchored" in check.hint
+    assert "`unanchored-final` never will be" in check.hint
+
+
 def test_proof_of_another_receipt_is_rejected() -> None:
     made = anchored()
     result = with_proof(made, made.exchanged[1].item.proof)
