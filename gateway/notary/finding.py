@@ -7,9 +7,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from attestation.errors import MalformedError, UnavailableError
+from attestation.errors import EvidenceError, MalformedError, UnavailableError
 from attestation.receipt.seal import receipt_id_in
-from attestation.receipt.signing import parse_receipt
+from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from gateway.notary.interface import Found, ReceiptState
 from gateway.notary.log.leaves import parse_epoch_payload, parse_receipt_payload
 from gateway.notary.log.segments import Location
@@ -131,11 +131,23 @@ class Finder:
         )
 
     def _read(self, row: IndexedReceipt) -> Receipt:
-        record = self._parts.store.read(Location(row.segment, row.offset))
+        """Return the receipt that a row points at: signed by this boot, and what the row says.
+
+        Row and record lie on a disk that others can write to.  The openings follow from the id
+        in the record alone, so that whoever forged either could have anybody's opened.
+        """
+        parts = self._parts
+        record = parts.store.read(Location(row.segment, row.offset))
         try:
-            return parse_receipt(parse_receipt_payload(record.payload).token)
-        except MalformedError as error:
+            receipt = parse_receipt(parse_receipt_payload(record.payload).token)
+            verify_receipt_signature(receipt, parts.boot.evidence.keyset.receipt_key)
+        except (MalformedError, EvidenceError) as error:
             raise _unreadable("receipt") from error
+        claims = receipt.claims
+        said = (claims.jti, claims.subject.value, claims.log.index)
+        if said != (row.jti.hex(), row.sub, row.leaf):
+            raise _unreadable("receipt of this id")
+        return receipt
 
     def _read_epoch(self, location: Location) -> EpochEvidence:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attestation.bundle import EpochEvidence, make_bundle
+from attestation.encoding.digest import Digest
 from attestation.statement import PreviousBoot
 from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.notary.files import FileLayer
@@ -38,7 +39,10 @@ def boot_json(made: Gateway) -> bytes:
 
 @dataclass(slots=True)
 class StoredLog:
-    """One boot's folder as it grows; every call is one durable batch."""
+    """One boot's folder as it grows; every call is one durable batch.
+
+    With `owner`, records name that owner, whatever their receipts say.
+    """
 
     data_dir: Path
     seed: str = "a"
@@ -46,6 +50,7 @@ class StoredLog:
     segment_bytes: int = SMALL
     layer: FileLayer = field(default_factory=FileLayer)
     statement_changes: dict[str, Any] = field(default_factory=dict)
+    owner: bytes | None = None
     places: list[Location] = field(default_factory=list)
     receipts: dict[int, Location] = field(default_factory=dict)
     epochs: list[tuple[EpochEvidence, Location, int]] = field(default_factory=list)
@@ -100,8 +105,9 @@ class StoredLog:
         frames = []
         for exchanged in served:
             claims = exchanged.item.receipt.claims
+            owner = Digest(self.owner) if self.owner else claims.subject
             payload = receipt_payload(
-                bytes.fromhex(claims.jti), claims.subject, exchanged.item.receipt.token
+                bytes.fromhex(claims.jti), owner, exchanged.item.receipt.token
             )
             frames.append(encode_record(Kind.RECEIPT, payload))
         for place, location in enumerate(self._append(*frames)):

@@ -39,6 +39,7 @@ _LEAVES = 1 << _LEAF_BITS
 _DELETE_RECEIPTS = "DELETE FROM receipts WHERE id >= ? AND id < ?"
 _ROWS_A_STATEMENT = 250
 _INSERT_RECEIPT = "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?)"
+_RECEIPT_TYPES = (bytes, str, int, int, int, bytes, bytes)
 _INSERT_RECEIPTS = _INSERT_RECEIPT + ", (?, ?, ?, ?, ?, ?, ?)" * (_ROWS_A_STATEMENT - 1)
 
 
@@ -82,11 +83,13 @@ class IndexDatabase:
     def __init__(self, path: Path, *, create: bool) -> None:
         """Open the file; with `create` an empty one gets its tables.
 
-        Raises `sqlite3.DatabaseError` for what is no index of this version.
+        Raises `sqlite3.DatabaseError` for what is no index of this version, or no plain file.
         """
+        _require_no_link(path)
         if create:
             # What sqlite makes beside it gets the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(path, flags, 0o600))
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._prepare(create=create)
@@ -126,12 +129,18 @@ class IndexDatabase:
             " FROM receipts r JOIN boots b ON b.id = r.id >> ? WHERE r.key = ? AND r.jti = ?",
             (_LEAVES - 1, _LEAF_BITS, _key(jti), jti),
         ).fetchone()
-        return None if row is None else IndexedReceipt(*row)
+        if row is None:
+            return None
+        # A column takes values of any type, and the file is not this process's alone.
+        if tuple(map(type, row)) != _RECEIPT_TYPES:
+            raise sqlite3.DatabaseError("a row of the index is none")
+        return IndexedReceipt(*row)
 
     def epochs_covering(self, boot: str, leaf: int, most: int) -> list[tuple[int, int]]:
         """Return segment and offset of the first `most` epochs of a boot that cover the leaf."""
         return self._connection.execute(
-            "SELECT e.segment, e.offset FROM epochs e JOIN boots b ON b.id = e.boot"
+            "SELECT CAST(e.segment AS INTEGER), CAST(e.offset AS INTEGER)"
+            " FROM epochs e JOIN boots b ON b.id = e.boot"
             " WHERE b.name = ? AND e.size > ? ORDER BY e.size LIMIT ?",
             (boot, leaf, most),
         ).fetchall()
@@ -141,13 +150,18 @@ class IndexDatabase:
         row = self._connection.execute(
             "SELECT segment, offset, leaf, digest FROM boots WHERE name = ?", (boot,)
         ).fetchone()
-        if row is None or None in row:
+        if row is None or tuple(map(type, row)) != (int, int, int, bytes):
             return None
         return Position(segment=row[0], offset=row[1], leaf=row[2], digest=row[3])
 
     def leaves_seen(self) -> dict[str, int]:
         """Return by boot how many leaves its log had when it was indexed, at the most."""
-        return dict(self._connection.execute("SELECT name, most FROM boots").fetchall())
+        return dict(
+            self._connection.execute(
+                "SELECT name, most FROM boots WHERE typeof(name) = 'text' AND"
+                " typeof(most) = 'integer'"
+            ).fetchall()
+        )
 
     def insert(
         self,
@@ -271,5 +285,15 @@ class _Transaction:
 
 def remove_database(path: Path) -> None:
     """Remove the file and what sqlite keeps beside it.  Raises OSError."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for file in _files(path):
+        file.unlink(missing_ok=True)
+
+
+def _require_no_link(path: Path) -> None:
+    """Raise `sqlite3.DatabaseError` for a link: sqlite would write to where it leads."""
+    if any(file.is_symlink() for file in _files(path)):
+        raise sqlite3.DatabaseError("a file of the index is a link")
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]

@@ -15,6 +15,7 @@ from attestation.tdx.quote import parse_quote
 from gateway.notary.interface import ReceiptState
 from gateway.notary.log.ended import EndedLog
 from gateway.notary.log.evidence import load_evidence
+from gateway.notary.log.folder import BOOT_FOLDER
 from gateway.notary.log.leaves import log_entry, parse_epoch_payload, parse_receipt_payload
 from gateway.notary.log.segments import Kind, Location
 
@@ -59,7 +60,7 @@ class EarlierBoots:
         """Return the receipt that an index row points at; whose it is, is the caller's question.
 
         1. the record is there, and is this receipt of this owner
-        2. the boot's receipt key signed it, with this boot and this leaf in it
+        2. the boot's receipt key signed it, with this owner, this boot and this leaf in it
         3. the first epoch that covers the leaf: its checkpoint is signed by the boot's log key,
            its quote reports its statement
         4. the audit path, from tiles or else from segments, leads to that checkpoint's root
@@ -91,7 +92,15 @@ class EarlierBoots:
         verify_receipt_signature(receipt, boot.keyset.receipt_key)
         claims = receipt.claims
         said = (stored.jti, stored.sub.value, claims.jti, claims.bootseed, claims.log.index)
-        if said != (row.jti, row.sub, row.jti.hex(), boot.statement.bootseed, row.leaf):
+        # Whose it is, is what was signed: the record's own word for it is anybody's.
+        owned = claims.subject == stored.sub
+        if not owned or said != (
+            row.jti,
+            row.sub,
+            row.jti.hex(),
+            boot.statement.bootseed,
+            row.leaf,
+        ):
             raise MalformedError("a record holds another receipt than the index says")
         epoch = self._epoch(log, row)
         return EarlierReceipt(
@@ -106,6 +115,8 @@ class EarlierBoots:
     def _log(self, name: str) -> EndedLog:
         log = self._logs.pop(name, None)
         if log is None:
+            if not BOOT_FOLDER.fullmatch(name):
+                raise MalformedError("the index names a boot that is none")
             folder = self._data_dir / name
             log = EndedLog(self._layer, folder, load_evidence(self._layer, folder))
         self._logs[name] = log

@@ -176,6 +176,29 @@ def test_row_that_points_elsewhere_is_refused(stored: StoredLog, earlier: Earlie
         assert refusal.value.code == "log_unreadable"
 
 
+def test_receipt_that_names_another_owner_than_its_record_is_refused(tmp_path: Path) -> None:
+    """Row and record are on a disk that others can write to; what is signed is not."""
+    log = StoredLog(tmp_path / "data", owner=b"o" * 32).begin()
+    log.serve(3)
+    log.close()
+    index = ReceiptIndex(FileLayer(), tmp_path / "data", tmp_path / "data" / "i.sqlite", RUNNING)
+    row = log.row(2)
+    assert row.sub != b"o" * 32
+    with pytest.raises(UnavailableError) as refusal:
+        EarlierBoots(FileLayer(), tmp_path / "data", index).find(row._replace(sub=b"o" * 32))
+    assert refusal.value.code == "log_unreadable"
+
+
+@pytest.mark.parametrize("name", ["..", "../data/{0}", "{0}/", "", "no such boot"])
+def test_boot_that_the_index_names_is_one_of_the_data_folder(
+    stored: StoredLog, earlier: EarlierBoots, name: str
+) -> None:
+    row = stored.row(7)
+    with pytest.raises(UnavailableError) as refusal:
+        earlier.find(row._replace(boot=name.format(row.boot)))
+    assert refusal.value.code == "log_unreadable"
+
+
 def test_receipt_in_a_deleted_segment_is_told_as_no_longer_kept(
     stored: StoredLog, earlier: EarlierBoots
 ) -> None:

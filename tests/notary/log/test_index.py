@@ -302,3 +302,38 @@ def test_hint_about_leaves_is_nothing_without_a_readable_index(tmp_path: Path) -
     assert leaves_seen(tmp_path / "index.sqlite") == {}
     (tmp_path / "index.sqlite").write_bytes(b"no database" * 1000)
     assert leaves_seen(tmp_path / "index.sqlite") == {}
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_link_in_place_of_the_index_is_not_followed(stored: StoredLog, suffix: str) -> None:
+    target = stored.data_dir.parent / "elsewhere"
+    target.write_bytes(b"not the host's")
+    link = stored.data_dir / f"index.sqlite{suffix}"
+    link.symlink_to(target)
+    assert leaves_seen(stored.data_dir / "index.sqlite") == {}
+    index = caught_up(stored.data_dir)
+    assert index.get(stored.row(7).jti) == stored.row(7)
+    index.close()
+    assert target.read_bytes() == b"not the host's"
+    assert not link.is_symlink()
+
+
+def test_hint_about_leaves_is_nothing_of_another_type(stored: StoredLog) -> None:
+    caught_up(stored.data_dir).close()
+    path = stored.data_dir / "index.sqlite"
+    assert leaves_seen(path) == {stored.name: len(stored.log.entries)}
+    with sqlite3.connect(path) as host:
+        host.execute("UPDATE boots SET most = 'many'")
+    host.close()
+    assert leaves_seen(path) == {}
+
+
+def test_position_of_another_type_is_none(stored: StoredLog) -> None:
+    caught_up(stored.data_dir).close()
+    with sqlite3.connect(stored.data_dir / "index.sqlite") as host:
+        host.execute("UPDATE boots SET segment = 'first', offset = x'00'")
+        host.execute("UPDATE epochs SET segment = 'first', offset = 'first'")
+    host.close()
+    index = caught_up(stored.data_dir)
+    assert index.get(stored.row(7).jti) == stored.row(7)
+    index.close()
