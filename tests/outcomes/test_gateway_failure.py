@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -107,15 +108,29 @@ async def test_bug_inside_a_stream_ends_it_with_an_error_event_and_a_receipt(
 
 
 class BrokenDisk(FileLayer):
-    """A disk whose sync fails from the moment it is told to."""
+    """A disk whose sync of the receipts' segments fails from the moment it is told to.
+
+    The static log is spared: its export runs beside the requests and would end the boot first.
+    """
 
     def __init__(self) -> None:
         self.broken = False
+        self._segments: set[int] = set()
+
+    def create(self, path: Path) -> int:
+        descriptor = super().create(path)
+        if path.parent.name == "segments":
+            self._segments.add(descriptor)
+        return descriptor
 
     def sync_data(self, descriptor: int) -> None:
-        if self.broken:
+        if self.broken and descriptor in self._segments:
             raise OSError(errno.EIO, "injected")
         super().sync_data(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        self._segments.discard(descriptor)
+        super().close(descriptor)
 
 
 async def test_plain_answer_whose_receipt_cannot_be_made_durable_is_discarded(
