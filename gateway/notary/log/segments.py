@@ -21,7 +21,6 @@ Integers are big-endian.  The n-th leaf record of a boot is leaf n of its log.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,7 +40,8 @@ _FRAME_BYTES = _HEAD_BYTES + _CHECK_BYTES
 _CHUNK_BYTES = 1 << 20
 _HEADER = struct.Struct(">32sIQ32s")
 _BATCH = struct.Struct(">Q")
-_BATCH_FRAME = re.compile(rb"\x00\x00\x00\x08\xb0.{16}", re.DOTALL)
+_BATCH_HEAD = _BATCH.size.to_bytes(4, "big") + b"\xb0"
+_BATCH_FRAME_BYTES = _FRAME_BYTES + _BATCH.size
 
 
 class Kind(IntEnum):
@@ -193,8 +193,7 @@ def iter_records(read: ReadAt, start: int = 0) -> Iterator[Record]:
     """Yield the records of a segment in order, from its beginning or from a record's offset.
 
     Raises `SegmentError` at the first byte that is not part of a whole record; the header is not
-    interpreted, but there is a first record.  At most 2 MiB are held at a time, a fault's rest
-    of the file excepted.
+    interpreted, but there is a first record.  A few MiB are held at a time, whatever is there.
     """
     if start == 0:
         if read_exactly(read, len(MAGIC), 0) != MAGIC:
@@ -237,11 +236,26 @@ def _frames(read: ReadAt, start: int) -> Iterator[Record]:
 
 
 def _fault(read: ReadAt, offset: int) -> SegmentError:
-    rest = _rest(read, offset)
-    followed = any(_is_record(found.group()) for found in _BATCH_FRAME.finditer(rest, 1))
+    start = read_exactly(read, MAX_PAYLOAD_BYTES + _FRAME_BYTES, offset)
+    followed = _is_followed(read, offset + 1)
     return SegmentError(
-        offset=offset, torn=not followed and _is_cut(rest, offset), followed=followed
+        offset=offset, torn=not followed and _is_cut(start, offset), followed=followed
     )
+
+
+def _is_followed(read: ReadAt, offset: int) -> bool:
+    """Whether the whole mark of a batch stands at `offset` or anywhere after it."""
+    kept = b""
+    while part := read(_CHUNK_BYTES, offset):
+        offset += len(part)
+        piece = kept + part
+        at = piece.find(_BATCH_HEAD)
+        while at >= 0:
+            if _is_record(piece[at : at + _BATCH_FRAME_BYTES]):
+                return True
+            at = piece.find(_BATCH_HEAD, at + 1)
+        kept = piece[-_BATCH_FRAME_BYTES + 1 :]
+    return False
 
 
 def _is_cut(rest: bytes, offset: int) -> bool:
@@ -259,14 +273,6 @@ def _is_record(framed: bytes) -> bool:
     except MalformedError:
         return False
     return True
-
-
-def _rest(read: ReadAt, offset: int) -> bytes:
-    parts: list[bytes] = []
-    while part := read(_CHUNK_BYTES, offset):
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
 
 
 def _malformed(code: str, expected: str) -> MalformedError:

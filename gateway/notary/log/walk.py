@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
 from attestation.errors import MalformedError
+from attestation.merkle.note import MAX_NOTE_BYTES
 from gateway.notary.log.leaves import entry_of
 from gateway.notary.log.segments import (
     LEAF_KINDS,
@@ -139,7 +140,8 @@ class SegmentWalk:
         if record.kind in LEAF_KINDS:
             self._leaf(record, number)
         elif record.kind is Kind.CHECKPOINT:
-            text = record.payload.decode("utf-8", "replace")
+            # No note is longer; a record may be, and many are kept.
+            text = record.payload[: MAX_NOTE_BYTES + 1].decode("utf-8", "replace")
             self.walked.notes.append(text)
             for observer in self._observers:
                 observer.note(text, self.walked.leaves)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -130,6 +133,37 @@ def test_bytes_in_front_of_a_later_batch_are_damage_and_no_tear(
         _, error = readable(changed)
         assert error is not None
         assert (error.code, error.followed) == ("segment_damaged", True)
+
+
+def test_mark_of_a_later_batch_is_found_inside_what_looks_like_one() -> None:
+    begun = encode_batch(9)[:5]
+    _, error = readable(segment_of(SMALL) + b"?" + begun + encode_batch(9) + b"?")
+    assert error is not None
+    assert (error.code, error.followed) == ("segment_damaged", True)
+
+
+@pytest.mark.parametrize("shift", [-22, -21, -20, -10, -1, 0, 1])
+def test_mark_of_a_later_batch_is_found_wherever_the_reading_is_cut(shift: int) -> None:
+    whole = segment_of(SMALL)
+    rest = bytes([255]) * ((1 << 20) + 1 + shift) + encode_batch(9)
+    _, error = readable(whole + rest)
+    assert error is not None
+    assert (error.code, error.followed) == ("segment_damaged", True)
+
+
+def test_fault_is_found_in_memory_that_does_not_grow(tmp_path: Path) -> None:
+    """A file with a hole costs its author nothing, and its reader no more than a few MiB."""
+    file = tmp_path / "000000.seg"
+    file.write_bytes(segment_of(SMALL))
+    os.truncate(file, 48 << 20)
+    tracemalloc.start()
+    try:
+        with file.open("rb") as opened, pytest.raises(SegmentError) as refusal:
+            list(iter_records(lambda length, offset: os.pread(opened.fileno(), length, offset)))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert not refusal.value.followed
 
 
 @given(BATCHES, st.binary(min_size=1, max_size=100))
