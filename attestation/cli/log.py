@@ -13,6 +13,7 @@ from attestation.cli.log_look import monitor_log, verify_log
 from attestation.cli.log_memory import StateFile
 from attestation.cli.log_report import Looked, documents, render, render_records
 from attestation.cli.main import describe
+from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.report import render_text
 from attestation.result import PRECEDENCE
@@ -166,7 +167,7 @@ def _look(
         except AttestationError as error:
             if len(places) == 1 and not records:
                 raise
-            print(f"{place.name}:\n{describe(error)}", file=sys.stderr)
+            print(f"{printable(place.name)}:\n{describe(error)}", file=sys.stderr)
             codes.append(error.exit_code)
         else:
             held.append(looked)

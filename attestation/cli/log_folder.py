@@ -70,9 +70,7 @@ class FolderLog:
             with file.open("rb") as opened:
                 data = opened.read(limit + 1)
         except OSError as error:
-            raise UnavailableError(
-                f"cannot read {str(file)!a}", code="file", observed=error.strerror or "an I/O error"
-            ) from error
+            raise _unreadable(file, error) from error
         if len(data) > limit:
             raise MalformedError(
                 f"{path} is too large", code="log_resource", expected=f"at most {limit} bytes"
@@ -119,7 +117,16 @@ def no_records(_name: str) -> list[Records]:
 
 
 def _is_log(folder: Path) -> bool:
-    return (folder / CHECKPOINT).is_file()
+    try:
+        return (folder / CHECKPOINT).is_file()
+    except OSError as error:
+        raise _unreadable(folder / CHECKPOINT, error) from error
+
+
+def _unreadable(file: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"cannot read {str(file)!a}", code="file", observed=error.strerror or "an I/O error"
+    )
 
 
 def _place(folder: Path, boot: Path) -> Place:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.log_key import ARGUMENT, BUNDLE, LogKey
 from attestation.encoding import base64std
+from attestation.encoding.printable import printable
 from attestation.merkle.note import vkey_for
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def render_records(records: Records) -> str:
     """Return what was found in a boot's records as one line for a terminal."""
     leaves = "" if records.leaves is None else f", {records.leaves} entries"
     reason = f": {records.reason}" if records.reason else ""
-    return f"records of {records.boot}: {records.status}{leaves}{reason}\n"
+    return printable(f"records of {records.boot}: {records.status}{leaves}{reason}") + "\n"
 
 
 def render(looked: Looked) -> str:
@@ -69,7 +70,7 @@ def render(looked: Looked) -> str:
     ]
     rows += [("history", text) for text in _history(looked)]
     lines += [f"  {label:<12}{text}" for label, text in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _key(key: LogKey) -> str:

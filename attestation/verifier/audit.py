@@ -83,7 +83,8 @@ class _Audit:
     """The audit of one log.
 
     `whole` is the largest epoch below whose size no leaf is missing, None without any; `leaves`
-    are the hashes of all leaves below its size.
+    are the hashes of all leaves below its size.  The work is in proportion to what the file
+    holds, however many of its epochs are not whole.
     """
 
     def __init__(self, log: _Log) -> None:
@@ -93,15 +94,11 @@ class _Audit:
         self.unbroken = next(
             (n for n, number in enumerate(self.numbers) if n != number), len(self.numbers)
         )
+        self.fitting = self._fitting()
         self.newest = max(log.epochs, key=_size, default=None)
-        self.whole: QuotedEpoch | None = None
-        self.leaves: list[bytes] = []
+        self.whole = max(filter(self._is_whole, log.epochs), key=_size, default=None)
+        self.leaves = self._leaves_below(self.whole) if self.whole else []
         self._clash = False
-        for epoch in sorted(log.epochs, key=_size, reverse=True):
-            leaves = self._leaves_below(epoch)
-            if leaves is not None:
-                self.whole, self.leaves = epoch, leaves
-                break
 
     def below(self, size: int) -> int:
         """Return how many receipts of the file are below `size`."""
@@ -138,25 +135,36 @@ class _Audit:
         else:
             page.info(_ID, self._incomplete(self.newest))
 
-    def _leaves_below(self, epoch: QuotedEpoch) -> list[bytes] | None:
-        """Return the leaf hashes below an epoch's size, None where the file lacks some."""
-        size = epoch.statement.size
-        own = size - 1 - epoch.statement.completed
-        earlier = min(self.unbroken, epoch.statement.epoch)
-        if self.below(size) != epoch.statement.completed or own > earlier:
-            return None
-        # Their order is that of their numbers: each was appended after its own quote.
-        statements = iter(self.log.epochs[:own])
+    def _fitting(self) -> int:
+        """Return how many epochs, in order, can be the leaves that no receipt has.
+
+        Their order is that of their numbers: each was appended after its own quote.
+        """
+        place = 0
+        for count, epoch in enumerate(self.log.epochs[: self.unbroken]):
+            place += 1
+            while place in self.log.receipts:
+                place += 1
+            if place < epoch.statement.size:
+                return count
+        return self.unbroken
+
+    def _is_whole(self, epoch: QuotedEpoch) -> bool:
+        """Whether the file has every leaf below an epoch's size."""
+        said = epoch.statement
+        own = said.size - 1 - said.completed
+        return self.below(said.size) == said.completed and own <= min(self.fitting, said.epoch)
+
+    def _leaves_below(self, epoch: QuotedEpoch) -> list[bytes]:
+        """Return the leaf hashes below the size of an epoch for which the file has them all."""
+        statements = iter(self.log.epochs)
         leaves = [leaf_hash(BOOT_LEAF + self.log.boot.statement.digest.value)]
-        for index in range(1, size):
+        for index in range(1, epoch.statement.size):
             receipt = self.log.receipts.get(index)
             if receipt is not None:
                 leaves.append(leaf_hash(RECEIPT_LEAF + receipt.digest.value))
-                continue
-            quoted = next(statements).statement
-            if quoted.size > index:
-                return None
-            leaves.append(leaf_hash(EPOCH_LEAF + quoted.digest.value))
+            else:
+                leaves.append(leaf_hash(EPOCH_LEAF + next(statements).statement.digest.value))
         return leaves
 
     def _miscounted(self) -> Complaint | None:

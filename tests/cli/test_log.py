@@ -141,6 +141,38 @@ def test_one_bad_log_does_not_hide_the_others(
     assert "tile/0/000 does not hold the hashes" in told.err
 
 
+FORGED = "b\n  tiles       all of them\x1b[2J\u202e"
+
+
+def test_names_in_a_folder_cannot_write_a_verdict_of_their_own(
+    boot: Boot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boot.folder.rename(tmp_path / "data" / FORGED)
+    bad = Boot(tmp_path / "data", Gateway(seed="b"))
+    bad.log.flip("tile/0/000")
+    bad.show(bad.log)
+    bad.folder.rename(tmp_path / "data" / f"{FORGED}2")
+    record = Records(boot=FORGED, status="foreign", reason=FORGED, leaves=None, exit_code=10)
+    parser = argparse.ArgumentParser()
+    command.configure(parser, read_records=lambda _name: [record])
+    assert command.run(parser.parse_args(["verify", str(tmp_path / "data")])) == 10
+    told = capsys.readouterr()
+    for text in (told.out, told.err):
+        assert "tiles       all of them" in text
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert not any(line.startswith("  tiles       all of them") for line in text.split("\n"))
+
+
+def test_place_that_cannot_be_looked_into_is_said_to_be_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No name of a path is too long, and the whole is, as soon as `checkpoint` is added."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path(*["d" * 250] * 16, "e" * 74)
+    folder.mkdir(parents=True)
+    assert verify(folder) == 14
+
+
 def test_log_without_a_key_is_not_verified(boot: Boot, capsys: pytest.CaptureFixture[str]) -> None:
     (boot.folder / "boot.json").unlink()
     assert verify(boot.path) == 2

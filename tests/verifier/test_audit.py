@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 
 from attestation.encoding.digest import Digest
 from attestation.result import AttestationResult, Check, Status, Verdict
+from attestation.verifier import audit
+from attestation.verifier.epochs import QuotedEpoch
+from attestation.verifier.equivocation import Sealed
+from attestation.verifier.ledger import Ledger
 from attestation.verifier.words import gaps, named_spans
 from tests.support.bundles import Gateway, failed, open_checks
 from tests.support.epochs import COMPLETE, EpochLog, continued, together
@@ -206,6 +210,36 @@ def test_boot_without_epochs_is_not_complete() -> None:
     result = audited(epochs=[], receipts=HONEST.items, log=f"{LOOSE}\n{COMPLETE}")
     assert result.verdict is Verdict.INCOMPLETE
     assert "no quoted epoch" in about(result, "log of boot ").reason
+
+
+def test_epochs_whose_leaves_are_not_there_cost_no_tree_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has genuine quotes could otherwise make a file that takes hours."""
+    hashed: list[bytes] = []
+
+    def note(entry: bytes) -> bytes:
+        hashed.append(entry)
+        return entry
+
+    monkeypatch.setattr(audit, "leaf_hash", note)
+    log = EpochLog(Gateway())
+    sealed = [Sealed(receipt=one.item.receipt, checkpoint=None) for one in log.serve(20)]
+    stated = log.statement()
+    epochs = [
+        QuotedEpoch(
+            statement=replace(stated, epoch=number, size=22 + number // 2),
+            quote_digest=Digest.of(b"%d" % number),
+            text="",
+        )
+        for number in range(30)
+    ]
+    states = [epoch.state for epoch in epochs]
+    boots, ledger = [log.made.evidence], Ledger(frozenset())
+    audit.audit_logs(boots, sealed, epochs, states, ledger, demanded=False)
+    assert len(hashed) <= 21 + 30
+    (check,) = ledger.checks
+    assert check.status is Status.INFO
 
 
 def test_grants_are_those_of_the_receipts_below_each_epoch() -> None:
