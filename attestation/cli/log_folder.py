@@ -97,7 +97,7 @@ def open_folder(name: str) -> list[Place]:
     if _is_log(folder / _LOG):
         return [_place(folder / _LOG, folder / BOOT_FILE)]
     for child in children:
-        if (child / _SEGMENTS).is_dir() and not _is_log(child / _LOG):
+        if not _is_log(child / _LOG) and (child / _SEGMENTS).is_dir():
             print(f"{str(child)!a} has no log: nothing of this boot is checked", file=sys.stderr)
     places = [
         _place(child / _LOG, child / BOOT_FILE) for child in children if _is_log(child / _LOG)
