@@ -84,7 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     key.add_argument("--key-file", metavar="FILE", help="file that holds the API key")
     key.add_argument("--key-env", metavar="NAME", default=KEY_VARIABLE, help="%(default)s")
     add("--policy", metavar="P", help="appraisal policy (TOML)")
-    add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
+    add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--fresh", action="store_true", help="have the boot quoted anew for this call first")
     add("--task-id", metavar="ID", help="sent as X-Task-Id")
     add("--parent", metavar="ID", action="append", help="receipt id this call follows from")
