@@ -47,7 +47,7 @@ FAULTS = ("error=EIO", "error=ENOSPC", "error=EINTR", "signal=KILL")
 _EARLIER, _SEED = "ab" * 32, "cd" * 32
 _KILLED = (-9, 137)
 _MOST_LEAVES = 64
-_SECONDS = 60
+_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
