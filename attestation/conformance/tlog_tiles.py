@@ -22,7 +22,14 @@ from attestation.log import (
     verify_tree,
 )
 from attestation.merkle.note import Vkey, parse_note, parse_vkey
-from attestation.merkle.tiles import Tile, parse_hash_tile, parse_tile_path, width_of
+from attestation.merkle.tiles import (
+    TILE_WIDTH,
+    Tile,
+    parse_hash_tile,
+    parse_tile_path,
+    tile_root,
+    width_of,
+)
 from attestation.merkle.tree import leaf_hash
 
 if TYPE_CHECKING:
@@ -36,7 +43,7 @@ _VKEY = re.compile(r"[^\s+]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}")
 
 
 def cases(directory: VectorDirectory, _resources: ExitStack) -> Iterator[Case]:
-    """Yield a case for every size, every pair of sizes, and every file with one byte changed."""
+    """Yield a case for every size, pair of sizes, tile, and every file with one byte changed."""
     manifest = require_object(directory.read_json("manifest.json"), "manifest.json")
     vkey = _only_vkey(require_text(manifest, "meaning", "manifest.json"))
     files = {file: partial(directory.read, file) for file in directory.listed_files()}
@@ -45,6 +52,8 @@ def cases(directory: VectorDirectory, _resources: ExitStack) -> Iterator[Case]:
         yield _case(f"size-{size}", "accept", partial(log.verify_size, size))
     for size1, size2 in itertools.combinations(log.sizes, 2):
         yield _case(f"pair-{size1}-{size2}", "accept", partial(log.verify_pair, size1, size2))
+    for tile in log.tiles:
+        yield _case(f"file-{tile.path}", "accept", partial(log.verify_neighbours, tile))
     for file in files:
         yield _case(f"mutant-{file}", "reject", partial(_verify_changed, vkey, files, file))
 
@@ -63,6 +72,10 @@ class _Log:
         sizes = (_CHECKPOINT.fullmatch(file) for file in files)
         self.sizes = sorted(int(found[1]) for found in sizes if found)
         self.tiles = [parse_tile(file) for file in files if not _CHECKPOINT.fullmatch(file)]
+        # A bundle is of the same entries as the level-0 tile of its index.
+        self._at: dict[tuple[int, int], list[Tile]] = {}
+        for tile in self.tiles:
+            self._at.setdefault((tile.level or 0, tile.index), []).append(tile)
 
     def read(self, path: str, *, limit: int) -> bytes | None:  # noqa: ARG002
         """Return a listed file; what bounds it is the directory of vectors, not `limit`."""
@@ -82,7 +95,7 @@ class _Log:
 
     def verify_tile(self, tile: Tile) -> None:
         """Everything of this log that the tile has a part in."""
-        self._compare_with_others(tile)
+        self.verify_neighbours(tile)
         for size in self.sizes:
             if width_of(size=size, level=tile.level or 0, index=tile.index):
                 self.verify_size(size)
@@ -94,15 +107,31 @@ class _Log:
             raise _different(f"the size {size}", f"{signed.checkpoint.size}")
         return signed
 
-    def _compare_with_others(self, tile: Tile) -> None:
-        """Compare with every listed tile or bundle over the same entries, as far as both go."""
+    def verify_neighbours(self, tile: Tile) -> None:
+        """What the listed files beside, below and above a tile say, whether a size needs it or not.
+
+        1. Tiles and bundles over the same entries hold the same hashes, as far as both go.
+        2. A hash above the entries is the root of the full tile below it.
+        3. The root of a full tile is its hash in the tile above.
+        """
         own = self._hashes(tile)
-        for other in self.tiles:
-            same_row = (other.level or 0) == (tile.level or 0)
-            if same_row and other.index == tile.index and other != tile:
-                shared = min(tile.width, other.width)
-                if own[:shared] != self._hashes(other)[:shared]:
-                    raise _different(f"the hashes of {other.path}", "others")
+        row = tile.level or 0
+        for other in self._at[row, tile.index]:
+            shared = min(tile.width, other.width)
+            if own[:shared] != self._hashes(other)[:shared]:
+                raise _different(f"the hashes of {other.path}", "others")
+        for position, root in enumerate(own):
+            for below in self._at.get((row - 1, tile.index * TILE_WIDTH + position), ()):
+                self._require_root(below, root)
+        above, position = divmod(tile.index, TILE_WIDTH)
+        for other in self._at.get((row + 1, above), ()):
+            if position < other.width:
+                self._require_root(tile, self._hashes(other)[position])
+
+    def _require_root(self, tile: Tile, root: bytes) -> None:
+        """Only a full tile has a hash in the level above."""
+        if tile.width == TILE_WIDTH and tile_root(b"".join(self._hashes(tile))) != root:
+            raise _different(f"the root of {tile.path}", "another hash in the level above")
 
     def _hashes(self, tile: Tile) -> list[bytes]:
         if tile.level is None:

@@ -47,6 +47,7 @@ def test_every_size_pair_and_changed_file_is_a_case(tmp_path: Path) -> None:
     got = judgements("tlog-tiles", build(tmp_path, files))
     accepted = [f"size-{size}" for size in sizes]
     accepted += [f"pair-{a}-{b}" for a in sizes for b in sizes if a < b]
+    accepted += [f"file-{file}" for file in files if file.startswith("tile/")]
     assert got == dict.fromkeys(accepted, ACCEPT) | {f"mutant-{f}": REJECT for f in files}
 
 
@@ -69,6 +70,69 @@ def test_tile_of_no_listed_checkpoint_is_compared_with_its_neighbours(tmp_path: 
     del files["checkpoint.5"]
     got = judgements("tlog-tiles", build(tmp_path, files))
     assert got["mutant-tile/0/000.p/5"] == got["mutant-tile/entries/000.p/5"] == REJECT
+
+
+def flipped(files: dict[str, bytes], path: str, position: int) -> dict[str, bytes]:
+    data = bytearray(files[path])
+    data[position % len(data)] ^= 1
+    return files | {path: bytes(data)}
+
+
+LONG = TiledLog(entries=[b"%d" % number for number in range(256 * 19 + 100)])
+
+
+@pytest.fixture(scope="module")
+def long() -> dict[str, bytes]:
+    """Nineteen full tiles and the ends of several sizes, none of which the one checkpoint needs."""
+    return {
+        name: data
+        for name, data in files_of(1, 800, 2000, 4300, 256 * 19 + 100, log=LONG).items()
+        if not name.startswith("checkpoint.") or name == "checkpoint.1"
+    }
+
+
+def test_every_file_of_a_long_log_without_its_checkpoints_is_held_by_its_neighbours(
+    tmp_path: Path, long: dict[str, bytes]
+) -> None:
+    got = judgements("tlog-tiles", build(tmp_path, long, meaning=LONG.vkey_text))
+    assert {"mutant-tile/1/000.p/3", "mutant-tile/0/018", "mutant-tile/entries/007"} <= got.keys()
+    assert all(judgement.ok for judgement in got.values())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["tile/1/000.p/3", "tile/1/000.p/19", "tile/0/005", "tile/0/003.p/32", "tile/entries/018"],
+)
+@pytest.mark.parametrize("position", [0, 33, 64, -1])
+def test_byte_that_is_wrong_in_a_file_no_checkpoint_needs_is_refused(
+    tmp_path: Path, long: dict[str, bytes], path: str, position: int
+) -> None:
+    root = build(tmp_path, flipped(long, path, position), meaning=LONG.vkey_text)
+    got = judgements("tlog-tiles", root)
+    assert got[f"file-{path}"] == Judgement(got="reject", ok=False)
+
+
+@pytest.mark.parametrize("gone", ["tile/0/", "tile/entries/"])
+def test_tile_above_is_held_by_the_hashes_or_the_entries_alone(
+    tmp_path: Path, long: dict[str, bytes], gone: str
+) -> None:
+    left = {name: data for name, data in long.items() if not name.startswith(gone)}
+    for position in range(0, 19 * 32, 32):
+        changed = flipped(left, "tile/1/000.p/19", position)
+        root = build(tmp_path / f"{position}", changed, meaning=LONG.vkey_text)
+        got = judgements("tlog-tiles", root)
+        assert got["file-tile/1/000.p/19"] == Judgement(got="reject", ok=False)
+
+
+def test_full_tile_alone_is_held_by_the_one_above(tmp_path: Path, long: dict[str, bytes]) -> None:
+    names = ["checkpoint.1", "tile/0/000", "tile/0/007", "tile/1/000.p/19", "tile/1/000.p/3"]
+    few = {name: long[name] for name in names}
+    for position in range(0, 8192, 1000):
+        changed = flipped(few, "tile/0/007", position)
+        root = build(tmp_path / f"{position}", changed, meaning=LONG.vkey_text)
+        got = judgements("tlog-tiles", root)
+        assert got["file-tile/0/007"] == Judgement(got="reject", ok=False)
+        assert got["file-tile/0/000"] == ACCEPT
 
 
 def test_tile_above_every_tree_is_no_part_of_the_log_and_its_change_goes_unseen(
