@@ -145,6 +145,12 @@ def _decisive_lines(result: AttestationResult) -> list[str]:
     verdict = result.verdict
     if verdict in (Verdict.ACCEPTED, Verdict.SIMULATED):
         return []
-    decisive = Counter(check.id for check in result.checks if check.verdict is verdict)
-    names = [f"{id_} ({n} times)" if n > 1 else id_ for id_, n in decisive.items()]
+    decisive: dict[str, list[str]] = {}
+    for check in result.checks:
+        if check.verdict is verdict:
+            decisive.setdefault(check.id, []).append(check.subject)
+    names = [
+        f"{id_} ({subjects[0] if len(subjects) == 1 else f'{len(subjects)} times'})"
+        for id_, subjects in decisive.items()
+    ]
     return ["because of " + ", ".join(names)] if names else []

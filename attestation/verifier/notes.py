@@ -35,6 +35,10 @@ _NOT_ANCHORED = (
     "order and completeness: {open} of {all} receipts are not anchored in a quoted log; "
     "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
 )
+_NOT_JUDGED = (
+    "order and completeness: {open} of {all} receipts stand in a quoted state of the log, but without "
+    "a policy nothing says whether the software that had it quoted is wanted"
+)
 _NOT_COMPLETE = (
     "completeness: that no receipt was left out of this file; only a file with every receipt below "
     "a quoted size shows that (docs/verifying.md, a range audit)"
@@ -62,7 +66,7 @@ def not_proved(
     if receipts:
         notes += _content(checks, receipts)
         notes += _freshness(checks, receipts)
-        notes += _anchoring(checks, receipts)
+        notes += _anchoring(checks, receipts, policy)
         notes += [] if receipts <= _subjects(checks, "MODEL", Status.PASS) else [_NO_MODEL]
         notes += [] if receipts <= _subjects(checks, "CHANNEL", Status.PASS) else [_NO_CHANNEL]
         notes += [_NO_CLOCK]
@@ -88,9 +92,13 @@ def _freshness(checks: Iterable[Check], receipts: set[str]) -> list[str]:
     return [_SOME_NONCE.format(open=missing, all=len(receipts))] if missing else []
 
 
-def _anchoring(checks: Iterable[Check], receipts: set[str]) -> list[str]:
-    missing = len(receipts - _subjects(checks, "EPOCH-QUOTE", Status.PASS))
-    notes = [_NOT_ANCHORED.format(open=missing, all=len(receipts))] if missing else []
+def _anchoring(checks: Iterable[Check], receipts: set[str], policy: Policy) -> list[str]:
+    quoted = _subjects(checks, "EPOCH-QUOTE", Status.PASS)
+    missing = len(receipts - quoted)
+    # Without a policy no quote is accepted, so the epochs themselves say what was found.
+    found = quoted and receipts <= _subjects(checks, "LOG-INCLUSION", Status.PASS)
+    why = _NOT_JUDGED if found and not policy.reference_values else _NOT_ANCHORED
+    notes = [why.format(open=missing, all=len(receipts))] if missing else []
     if missing == len(receipts):
         return notes
     logs = {check.subject for check in checks if check.subject.startswith(LOG_SUBJECT)}

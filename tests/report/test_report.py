@@ -70,9 +70,10 @@ def test_text_ends_with_what_is_not_proved_and_the_verdict() -> None:
 
 
 def test_refusal_names_the_checks_it_follows_from() -> None:
+    boot = GATEWAY.evidence.statement.bootseed.hex()[:16]
     assert render_text(REJECTED, name="x").endswith(
         "REJECTED (exit 10): the evidence, a signature or a binding is wrong\n"
-        "because of QUOTE-GENUINE\n"
+        f"because of QUOTE-GENUINE (boot {boot})\n"
     )
     incomplete = GATEWAY.verify(policy=GATEWAY.policy(log=""))
     assert (

@@ -143,6 +143,12 @@ def test_receipt_sealed_after_the_last_epoch_is_not_anchored() -> None:
     assert log.verify(log="require_anchored = false").verdict is Verdict.SIMULATED
 
 
+def test_without_a_policy_it_is_the_software_that_stays_open_and_not_the_quoted_place() -> None:
+    notes = HONEST.verify(policy=None).not_proved
+    assert any("2 of 2 receipts stand in a quoted state" in note for note in notes)
+    assert not any("not anchored" in note for note in notes)
+
+
 def test_checkpoint_that_nobody_quoted_anchors_nothing() -> None:
     log = quoted()
     log.serve()
