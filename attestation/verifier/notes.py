@@ -36,8 +36,8 @@ _NOT_ANCHORED = (
     "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
 )
 _NOT_JUDGED = (
-    "order and completeness: {open} of {all} receipts stand in a quoted state of the log, but without "
-    "a policy nothing says whether the software that had it quoted is wanted"
+    "order and completeness: {open} of {all} receipts stand in a quoted state of the log, but "
+    "without a policy nothing says whether the software that had it quoted is wanted"
 )
 _NOT_COMPLETE = (
     "completeness: that no receipt was left out of this file; only a file with every receipt below "
