@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from attestation.result import AttestationResult
@@ -24,17 +25,32 @@ if TYPE_CHECKING:
     from attestation.verifier.platform import Grounds
 
 FILE = "file"
+_BACKING = frozenset({"QUOTE-FORMAT", "QUOTE-GENUINE", "BOOT-STATEMENT", "KEYSET"})
+
+
+class Standing(IntEnum):
+    """How far the boot itself may speak, from its own checks; a higher one outweighs a lower one.
+
+    A boot is REFUTED if its quote is malformed or not genuine, or is not for this statement and
+    keyset: then anybody may have made it, and it is evidence against nobody else.
+    """
+
+    REFUTED = 0
+    OPEN = 1
+    ACCEPTED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appraised:
     """What is known of a boot and one of its quotes after the checks; `quote` None: it did not
     parse.  `epoch` is the number of the epoch whose quote it is, None for any other quote.
+    `standing` is that of the boot, whichever of its quotes this is.
     """
 
     boot: BootEvidence
     quote: Quote | None
     genuine: GenuineQuote | None
+    standing: Standing
     epoch: int | None = None
 
 
@@ -153,7 +169,14 @@ def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> A
         boot_checks.check_statement(boot.statement, quote, page)
     boot_checks.check_keyset(boot, page)
     appraise_domain(genuine, boot, grounds, page)
-    return Appraised(boot=boot, quote=quote, genuine=genuine)
+    return Appraised(boot=boot, quote=quote, genuine=genuine, standing=_standing(page))
+
+
+def _standing(page: Page) -> Standing:
+    """Return where the checks of a boot by itself, all on `page`, leave it."""
+    if page.failed & _BACKING:
+        return Standing.REFUTED
+    return Standing.OPEN if page.flaws else Standing.ACCEPTED
 
 
 def _inventory(bundle: Bundle) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.errors import EvidenceError
 from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import parse_note, verify_note
-from attestation.verifier.appraisal import boot_name
+from attestation.verifier.appraisal import Standing, boot_name
 from attestation.verifier.equivocation import SignedState
 from attestation.verifier.words import short
 
@@ -32,48 +33,58 @@ def check_boot_chain(
 ) -> list[SignedState]:
     """BOOT-CHAIN for every boot.
 
-    1. no second boot names the same predecessor, and nobody is their own predecessor
+    1. no second boot of at least the same standing names the same predecessor, and nobody is
+       their own predecessor
     2. the predecessor's log key signed the checkpoint that is named, over its own log
     3. the predecessor had no larger log quoted: else the boot was started from an older copy
 
+    A boot that anybody could have made can so fail here, and cannot make a better one fail: it is
+    outweighed as a successor, blamed for the circle, and tells nothing as a predecessor.
     Returns the checkpoints of step 2, as signed states of the predecessors' logs.
     """
     known = list(appraised)
+    ranked = sorted(known, key=lambda one: one.standing)
     chain = _Chain(
-        by_quote={one.quote.digest: one.boot for one in known if one.quote},
-        successors=Counter(
-            one.boot.statement.prev.quote_digest for one in known if one.boot.statement.prev
-        ),
+        # In order of standing: of several boots with one quote, the best is the one meant.
+        by_quote={one.quote.digest: one for one in ranked if one.quote},
+        successors=_successors(ranked),
         largest=_largest(epochs),
     )
-    circles = _circles([one.boot for one in known], chain)
+    circles = _circles(known, chain)
     states = []
     for one in known:
-        state = _check(one.boot, chain, circles, ledger.about(boot_name(one.boot)))
+        state = _check(one, chain, circles, ledger.about(boot_name(one.boot)))
         states += [state] if state else []
     return states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chain:
-    """The boots of a file by quote digest, how often each is named, its largest quoted epoch."""
+    """The boots of a file by quote digest, the standings of those that name each, rising, and its
+    largest quoted epoch.
+    """
 
-    by_quote: Mapping[Digest, BootEvidence]
-    successors: Mapping[Digest, int]
+    by_quote: Mapping[Digest, Appraised]
+    successors: Mapping[Digest, Sequence[Standing]]
     largest: Mapping[bytes, QuotedEpoch]
 
-    def before(self, boot: BootEvidence) -> BootEvidence | None:
-        previous = boot.statement.prev
+    def before(self, one: Appraised) -> Appraised | None:
+        previous = one.boot.statement.prev
         return self.by_quote.get(previous.quote_digest) if previous else None
 
+    def rivals(self, one: Appraised, previous: PreviousBoot) -> int:
+        """Return how many others of at least its standing name the predecessor of a boot."""
+        standings = self.successors[previous.quote_digest]
+        return len(standings) - bisect_left(standings, one.standing) - 1
 
-def _check(
-    boot: BootEvidence, chain: _Chain, circles: set[bytes], page: Page
-) -> SignedState | None:
-    previous, before = boot.statement.prev, chain.before(boot)
+
+def _check(one: Appraised, chain: _Chain, circles: set[bytes], page: Page) -> SignedState | None:
+    boot, previous, named = one.boot, one.boot.statement.prev, chain.before(one)
     if previous is None:
         page.info(_ID, "the statement names no boot before it")
         return None
+    # The log key of a refuted boot is anybody's: it neither confirms nor contradicts the name.
+    before = named.boot if named and named.standing is not Standing.REFUTED else None
     checkpoint = None
     if before is not None:
         try:
@@ -83,7 +94,7 @@ def _check(
             return None
     if boot.statement.bootseed in circles:
         page.rejected(_ID, "the boots name each other in a circle", expected="a first boot")
-    elif chain.successors[previous.quote_digest] > 1:
+    elif chain.rivals(one, previous):
         page.rejected(
             _ID,
             "two boots name the same predecessor: one history was continued twice",
@@ -93,7 +104,8 @@ def _check(
     elif before is None or checkpoint is None:
         page.skipped(
             _ID,
-            f"the predecessor {previous.quote_digest} is not in the file",
+            f"the predecessor {previous.quote_digest} is not in the file"
+            + (", only a refuted boot in its place" if named else ""),
             hint="`attested bundle` merges bundles of several boots",
         )
     else:
@@ -148,17 +160,32 @@ def _largest(epochs: Iterable[QuotedEpoch]) -> dict[bytes, QuotedEpoch]:
     return found
 
 
-def _circles(boots: Iterable[BootEvidence], chain: _Chain) -> set[bytes]:
-    """Return the bootseeds of boots that are their own predecessors, each boot walked once."""
-    circles: set[bytes] = set()
+def _successors(ranked: Iterable[Appraised]) -> dict[Digest, list[Standing]]:
+    found: defaultdict[Digest, list[Standing]] = defaultdict(list)
+    for one in ranked:
+        if one.boot.statement.prev:
+            found[one.boot.statement.prev.quote_digest].append(one.standing)
+    return found
+
+
+def _circles(boots: Iterable[Appraised], chain: _Chain) -> set[bytes]:
+    """Return the bootseeds of boots to blame for circles of predecessors, each boot walked once.
+
+    A quote cannot report its own digest, so that a circle has a refuted boot: of every circle,
+    those of the lowest standing are to blame.
+    """
+    blamed: set[bytes] = set()
     done: set[bytes] = set()
     for boot in boots:
-        path: list[bytes] = []
-        at: BootEvidence | None = boot
-        while at is not None and at.statement.bootseed not in done:
-            path.append(at.statement.bootseed)
-            done.add(at.statement.bootseed)
+        path: dict[bytes, Standing] = {}
+        at: Appraised | None = boot
+        while at is not None and at.boot.statement.bootseed not in done:
+            path[at.boot.statement.bootseed] = at.standing
+            done.add(at.boot.statement.bootseed)
             at = chain.before(at)
-        if at is not None and at.statement.bootseed in path:
-            circles.update(path[path.index(at.statement.bootseed) :])
-    return circles
+        if at is not None and at.boot.statement.bootseed in path:
+            seeds = list(path)
+            circle = seeds[seeds.index(at.boot.statement.bootseed) :]
+            lowest = min(path[seed] for seed in circle)
+            blamed.update(seed for seed in circle if path[seed] is lowest)
+    return blamed

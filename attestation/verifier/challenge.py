@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attestation.encoding import base64url
@@ -128,7 +128,7 @@ def verify_challenge(
         contradictions = find_contradictions((), epochs.quoted, states)
         check_equivocation(contradictions, len(states), ledger.about(FILE))
     ledger.close(FILE)
-    answered = Appraised(boot=boot, quote=quote, genuine=genuine)
+    answered = replace(known, quote=quote, genuine=genuine)
     return conclude(ledger, grounds, (known, *epochs.appraised, answered))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
@@ -11,6 +11,7 @@ from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import parse_note, verify_note
 from attestation.verifier.appraisal import (
     Appraised,
+    Standing,
     appraise_domain,
     collateral_of,
     read_quote,
@@ -143,12 +144,7 @@ class _Desk:
         appraise_domain(genuine, self.known.boot, own, self.page)
         if self.statement.gpu_digest is not None:
             self.page.lacking("GPU-BINDING", "GPU evidence: this version does not make this check")
-        return Appraised(
-            boot=self.known.boot,
-            quote=self.quote,
-            genuine=genuine,
-            epoch=self.statement.epoch,
-        )
+        return replace(self.known, quote=self.quote, genuine=genuine, epoch=self.statement.epoch)
 
     def quoted(self) -> QuotedEpoch | None:
         """Return the epoch if EPOCH-QUOTE passed."""
@@ -184,6 +180,8 @@ class _Desk:
         )
         if complaint is not None:
             page.contradicted(_ID, complaint)
+        elif self.known.standing is Standing.REFUTED:
+            page.lacking(_ID, "not made: its boot is refuted, so that anybody may have made it")
         elif genuine is None or checkpoint is None:
             page.lacking(_ID, "not made: it needs a genuine quote and a signed checkpoint")
         else:

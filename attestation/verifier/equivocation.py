@@ -26,7 +26,9 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """A receipt whose signature holds, and the signed checkpoint its proof led to."""
+    """A receipt whose signature holds under a boot that is not refuted, and the signed checkpoint
+    its proof led to.
+    """
 
     receipt: Receipt
     checkpoint: Checkpoint | None

@@ -72,16 +72,18 @@ class Ledger:
 class Page:
     """What is written about one subject; `made` are the ids written on this very page.
 
-    `flaws` are those of them that keep the subject from being accepted, in order.
+    `flaws` are those of them that keep the subject from being accepted, in order, and `failed`
+    those that were made and do not hold.
     """
 
-    __slots__ = ("_ledger", "flaws", "made", "subject")
+    __slots__ = ("_ledger", "failed", "flaws", "made", "subject")
 
     def __init__(self, ledger: Ledger, subject: str) -> None:
         self._ledger = ledger
         self.subject = subject
         self.made: set[str] = set()
         self.flaws: list[str] = []
+        self.failed: set[str] = set()
 
     def passed(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
         """The check was made and holds."""
@@ -138,6 +140,7 @@ class Page:
     def _fail(
         self, id_: str, fault: Verdict, reason: str, expected: str, observed: str, hint: str
     ) -> None:
+        self.failed.add(id_)
         self._put(
             Check(
                 id=id_,

@@ -11,6 +11,7 @@ from attestation.verifier import events, platform, receipts
 from attestation.verifier.appraisal import (
     FILE,
     Appraised,
+    Standing,
     appraise_boots,
     appraise_quote,
     boot_name,
@@ -177,15 +178,18 @@ def _receipt(
     contents: Contents,
     ledger: Ledger,
 ) -> Sealed | None:
+    """Make every check on one receipt; return it if it can be evidence against its gateway."""
     receipt, claims = item.receipt, item.receipt.claims
     page = ledger.about(f"receipt {item.jti}")
     page.passed("RECEIPT-FORMAT", "canonical, closed claims", observed=f"end {claims.response.end}")
     known = appraised.get(claims.bootseed)
-    signed, checkpoint = False, None
+    counts, checkpoint = False, None
     if known is None:
         receipts.check_without_boot(receipt, page)
     else:
         signed = receipts.check_signature(receipt, known.boot, page)
+        # Under a refuted boot anybody signs: no such receipt says what the gateway signed.
+        counts = signed and known.standing is not Standing.REFUTED
         receipts.check_binding(receipt, known.boot, known.quote, page)
         receipts.check_channel(known.boot, contents, page)
         receipts.check_model(claims, known.boot, page)
@@ -195,7 +199,7 @@ def _receipt(
         skip_inclusion(page)
     else:
         checkpoint = check_inclusion(item, known.boot, epochs, page)
-    return Sealed(receipt=receipt, checkpoint=checkpoint) if signed else None
+    return Sealed(receipt=receipt, checkpoint=checkpoint) if counts else None
 
 
 def _uncovered(bundle: Bundle, contents: Mapping[str, Contents], ledger: Ledger) -> None:

@@ -336,8 +336,9 @@ def test_boots_that_name_each_other_in_a_circle_cannot_pass(length: int) -> None
     boots[0] = replace(boots[0], statement=statement)
     result = together(*logs, boots=boots)
     assert {"BOOT-STATEMENT", "BOOT-CHAIN"} <= failed(result)
-    circle = [c for c in result.checks if c.id == "BOOT-CHAIN" and "circle" in c.reason]
-    assert len(circle) == length
+    # Only the changed boot closes the circle; what the others name is what they were quoted with.
+    circle = [c.subject for c in result.checks if c.id == "BOOT-CHAIN" and "circle" in c.reason]
+    assert circle == [f"boot {first.made.bootseed.hex()[:16]}"]
 
 
 # Words
