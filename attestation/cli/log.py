@@ -5,18 +5,34 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import print_json, print_text
-from attestation.cli.log_folder import Place, Records, no_records, open_folder
+from attestation.cli.log_folder import (
+    UNBORN,
+    Place,
+    Records,
+    address_of,
+    in_order_of_age,
+    no_records,
+    open_folder,
+)
+from attestation.cli.log_limits import add_limits, require_limits
 from attestation.cli.log_look import monitor_log, verify_log
 from attestation.cli.log_memory import StateFile
-from attestation.cli.log_report import Looked, documents, render, render_records
+from attestation.cli.log_report import (
+    INCOMPLETE,
+    Looked,
+    documents,
+    render,
+    render_records,
+    worst,
+)
 from attestation.cli.main import describe
 from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.report import render_text
-from attestation.result import PRECEDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +47,10 @@ _MONITOR = """\
 The same, and the log must continue the checkpoint it showed last time.  A log that became
 shorter, or that signed two histories, gives exit 10, and the two signed checkpoints are kept
 beside the state file: they prove it to anybody.  Only what is new is read again.
+
+A new log where others were seen has to follow one of them, as a restarted gateway's does.  One
+that does not gives exit 12 at every look until --accept-new-log accepts it: the gateway's data
+was wiped, its chain of boots was cut, or it restarted more than once between two looks.
 """
 _WHERE = """
 DIR is a folder with `checkpoint` and `tile/`, a boot's folder, or a gateway's whole data folder.
@@ -42,8 +62,10 @@ the log: that one is checked against its quote only with --policy (and --root, -
 _EXAMPLES = """
 exit codes:
   0   everything holds; the key's quote was accepted, or nobody asked for that
+  12  a boot left records but no log, or a new log continues none of those seen (monitor)
   10  the log contradicts itself, its signature, or what it showed before
-  13  something is not of the form it should have     14  the log cannot be reached
+  13  something is not of the form it should have
+  14  the log cannot be reached, or not be read within --max-entries and --timeout
   11, 12, 15  as `attested verify` says about the quote of the log's key
   2   usage
 """
@@ -62,7 +84,6 @@ examples:
 
 _GOES_ON = frozenset({0, 12, 14, 15})
 """Nothing was found wrong with the log: a monitor looks again."""
-_WORST_FIRST = (UsageError.exit_code, *(verdict.exit_code for verdict in PRECEDENCE))
 
 
 def configure(
@@ -94,6 +115,11 @@ def configure(
     monitor.add_argument(
         "--interval", metavar="S", type=float, help="look every S seconds (once, for cron)"
     )
+    monitor.add_argument(
+        "--accept-new-log",
+        action="store_true",
+        help="accept, and remember, logs that continue none seen before",
+    )
     monitor.add_argument("--whole", action="store_true", help="read every entry every time")
     return actions
 
@@ -109,21 +135,30 @@ def _common() -> argparse.ArgumentParser:
     add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
     add("--endorsements", metavar="F", action="append", help="endorsements to judge by instead")
+    add_limits(add)
     add("--json", action="store_true", help="one JSON document on stdout")
     return common
 
 
 def run(args: argparse.Namespace, sleep: Callable[[float], None] = time.sleep) -> int:
     """Look at every log once, or again and again; the worst exit code."""
+    require_limits(args)
     if args.action == "verify":
         records = args.read_records(args.log)
-        return _look(args, lambda place: verify_log(args, place), records)
+        places = args.open_log(args.log)
+        return _look(args, places, lambda place: verify_log(args, place), records)
     file = StateFile(args.state)
     if args.interval is None:
         return _watch(args, file)
     if not 1 <= args.interval <= 1e6:
         raise UsageError(
             "--interval is out of bounds", code="interval", expected="1 to 1,000,000 seconds"
+        )
+    if args.accept_new_log:
+        raise UsageError(
+            "--accept-new-log with --interval would accept every new log from now on",
+            code="accept_new_log",
+            hint="look once with --accept-new-log, then go on without",
         )
     while (code := _watch_on(args, file)) in _GOES_ON:
         sys.stdout.flush()
@@ -133,14 +168,22 @@ def run(args: argparse.Namespace, sleep: Callable[[float], None] = time.sleep) -
 
 def _watch(args: argparse.Namespace, file: StateFile) -> int:
     """Look once at every log, each look remembered as soon as it has held."""
+    with file.locked():
+        addresses = file.load().addresses
+    places = in_order_of_age(args.open_log(args.log))
+    address = address_of(args.log)
+    # Of several logs at a new address each is the first.
+    known_place = address in addresses
 
     def look(place: Place) -> Looked:
         with file.locked():
-            looked, state = monitor_log(args, place, file, file.load())
+            looked, state = monitor_log(
+                args, place, file, file.load(), address=address, known_place=known_place
+            )
             file.store(state)
         return looked
 
-    return _look(args, look)
+    return _look(args, places, look)
 
 
 def _watch_on(args: argparse.Namespace, file: StateFile) -> int:
@@ -154,14 +197,18 @@ def _watch_on(args: argparse.Namespace, file: StateFile) -> int:
 
 def _look(
     args: argparse.Namespace,
+    places: Sequence[Place],
     check: Callable[[Place], Looked],
     records: Sequence[Records] = (),
 ) -> int:
     """Check every log there is; one that fails does not keep the others from being checked."""
-    places = args.open_log(args.log)
     held: list[Looked] = []
     codes = [one.exit_code for one in records]
+    missing = [place.name for place in places if place.missing]
+    codes += [_tell_missing(name, records) for name in missing]
     for place in places:
+        if place.missing:
+            continue
         try:
             looked = check(place)
         except AttestationError as error:
@@ -174,20 +221,36 @@ def _look(
             codes.append(looked.exit_code)
         finally:
             place.close()
-    code = min(codes, key=_WORST_FIRST.index)
-    _tell(args, held, records, code)
-    return code
+    _tell(args, held, records, missing, worst(codes))
+    return worst(codes)
+
+
+def _tell_missing(name: str, records: Sequence[Records]) -> int:
+    """Say that a boot has no log, and return its exit code: 0 only if its records say why."""
+    folder = Path(name).resolve().name
+    if any(one.boot == folder and one.status == UNBORN for one in records):
+        return 0
+    print(
+        f"{name!a} has no log: nothing of this boot is checked; its log/checkpoint was deleted, or "
+        "it ended before it served anybody (`attested log export` makes the log anew)",
+        file=sys.stderr,
+    )
+    return INCOMPLETE
 
 
 def _tell(
-    args: argparse.Namespace, held: Sequence[Looked], records: Sequence[Records], code: int
+    args: argparse.Namespace,
+    held: Sequence[Looked],
+    records: Sequence[Records],
+    missing: Sequence[str],
+    code: int,
 ) -> None:
     for looked in held:
         result = looked.key.result
         if result is not None and result.exit_code not in _GOES_ON:
             print(render_text(result, name=f"the boot of {looked.name}"), file=sys.stderr, end="")
     if args.json:
-        print_json(documents(held, records, code))
+        print_json(documents(held, records, missing, code))
         return
     for looked in held:
         print_text(render(looked))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from attestation.bundle import parse_evidence
 from attestation.cli.files import list_folder, load_parsed
-from attestation.errors import MalformedError, UnavailableError, UsageError
+from attestation.errors import AttestationError, MalformedError, UnavailableError, UsageError
 from attestation.log import CHECKPOINT, Source
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from attestation.bundle import Bundle
 
 BOOT_FILE = "boot.json"
+UNBORN = "unborn"
+"""The status of a boot that never served: it has no log."""
 _LOG = "log"
 _SEGMENTS = "segments"
+_EXPIRED = ".expired"
 
 
 def _nothing_to_close() -> None:
@@ -30,13 +34,15 @@ def _nothing_to_close() -> None:
 class Place:
     """One log and where it is: `load_boot` gives the evidence found beside it, or None.
 
-    Whoever opened a place calls `close` when it has been read.
+    Whoever opened a place calls `close` when it has been read.  `missing` is a boot's folder that
+    has no log to be read.
     """
 
     name: str
     source: Source
     load_boot: Callable[[], Bundle | None]
     close: Callable[[], None] = _nothing_to_close
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +87,10 @@ class FolderLog:
 def open_folder(name: str) -> list[Place]:
     """Return the logs in a folder: itself, its `log/`, or those of the boots' folders in it.
 
-    Raises `UsageError` if there is none.  Boots that left records but no log are named on
-    standard error: nothing of theirs is checked.
+    Boots that left records but no log are among them, as `missing`.  Raises `UsageError` if
+    there is nothing at all.
     """
-    if "://" in name or name.startswith("unix:"):
+    if is_address(name):
         raise UsageError(
             "this is an address, and this command reads folders only",
             code="address",
@@ -94,14 +100,7 @@ def open_folder(name: str) -> list[Place]:
     children = list_folder(name)
     if _is_log(folder):
         return [_place(folder, folder.resolve().parent / BOOT_FILE)]
-    if _is_log(folder / _LOG):
-        return [_place(folder / _LOG, folder / BOOT_FILE)]
-    for child in children:
-        if not _is_log(child / _LOG) and (child / _SEGMENTS).is_dir():
-            print(f"{str(child)!a} has no log: nothing of this boot is checked", file=sys.stderr)
-    places = [
-        _place(child / _LOG, child / BOOT_FILE) for child in children if _is_log(child / _LOG)
-    ]
+    places = [place for child in (folder, *children) for place in _boots(child)]
     if not places:
         raise UsageError(
             f"there is no log in {name!a}",
@@ -111,8 +110,43 @@ def open_folder(name: str) -> list[Place]:
     return places
 
 
+def is_address(name: str) -> bool:
+    """Return whether this is an address and no folder."""
+    return "://" in name or name.startswith("unix:")
+
+
+def address_of(name: str) -> str:
+    """Return a folder or address as a monitor remembers it: ASCII, one for each place."""
+    whole = name.rstrip("/") if is_address(name) else str(Path(name).resolve())
+    return quote(os.fsencode(whole), safe="/:[]")
+
+
+def in_order_of_age(places: list[Place]) -> list[Place]:
+    """Return the places so that boots follow those they name, as far as their clocks say."""
+    return places if len(places) == 1 else sorted(places, key=_age)
+
+
 def no_records(_name: str) -> list[Records]:
     """Return nothing: reading a gateway's records takes the gateway's own code."""
+    return []
+
+
+def _age(place: Place) -> int:
+    try:
+        bundle = place.load_boot()
+    except AttestationError:
+        return 0  # Told when the log is looked at.
+    boots = () if bundle is None else bundle.boots
+    return max((boot.statement.time_claimed for boot in boots), default=0)
+
+
+def _boots(folder: Path) -> list[Place]:
+    """Return the log of a boot's folder, which may be missing; nothing for any other folder."""
+    if _is_log(folder / _LOG):
+        return [_place(folder / _LOG, folder / BOOT_FILE)]
+    # What is past retention loses its files one by one.
+    if (folder / _SEGMENTS).is_dir() and not folder.name.endswith(_EXPIRED):
+        return [replace(_place(folder, folder / BOOT_FILE), missing=True)]
     return []
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from attestation.cli.log_continuity import Connection
 from attestation.cli.log_key import ARGUMENT, BUNDLE, LogKey
 from attestation.encoding import base64std
 from attestation.encoding.printable import printable
+from attestation.errors import UsageError
 from attestation.merkle.note import vkey_for
+from attestation.result import PRECEDENCE, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from attestation.log import LogReport, SignedCheckpoint
 
 SCHEMA = "attested-gateway/log-report/v1"
+INCOMPLETE = Verdict.INCOMPLETE.exit_code
+_WORST_FIRST = (UsageError.exit_code, *(verdict.exit_code for verdict in PRECEDENCE))
 _NOT_CHECKED = "NOT checked against a quote"
 
 
@@ -28,22 +33,36 @@ class Looked:
     key: LogKey
     report: LogReport
     before: SignedCheckpoint | None = None
-    monitored: bool = False
+    connection: Connection | None = None
 
     @property
     def exit_code(self) -> int:
-        """What the pipeline said about the key's quote; 0 if it was not asked."""
-        return 0 if self.key.result is None else self.key.result.exit_code
+        """What the pipeline said about the key's quote, 0 if it was not asked.
+
+        12 if nothing worse and a monitor does not know where the log comes from.
+        """
+        connected = self.connection is None or self.connection.accepted
+        result = self.key.result
+        return worst([0 if connected else INCOMPLETE, 0 if result is None else result.exit_code])
+
+
+def worst(codes: Sequence[int]) -> int:
+    """Return the exit code of several findings (docs/verifying.md, "The verdict")."""
+    return min(codes, key=_WORST_FIRST.index)
 
 
 def documents(
-    looked: Sequence[Looked], records: Sequence[Records], exit_code: int
+    looked: Sequence[Looked],
+    records: Sequence[Records],
+    missing: Sequence[str],
+    exit_code: int,
 ) -> dict[str, Any]:
     """Return everything that was found, as plain JSON values (docs/verifying.md)."""
     return {
         "schema": SCHEMA,
         "exit_code": exit_code,
         "logs": [_document(one) for one in looked],
+        "missing": list(missing),
         "records": [
             {"boot": one.boot, "status": one.status, "reason": one.reason, "leaves": one.leaves}
             for one in records
@@ -96,8 +115,11 @@ def _history(looked: Looked) -> list[str]:
     told: list[str] = []
     if looked.before is not None:
         told.append(f"continues the size {looked.before.checkpoint.size} that was seen before")
-    elif looked.monitored:
-        told.append("seen for the first time")
+    if looked.connection is not None and not looked.connection.accepted:
+        told.append(f"NOT shown to continue any log seen here before: {looked.connection.reason}")
+        told.append("was the data folder emptied? --accept-new-log takes this log as a new one")
+    elif looked.connection is not None and looked.connection.reason:
+        told.append(looked.connection.reason)
     report = looked.report
     if report.consistent:
         told.append(f"continues every checkpoint of the bundle: {len(report.consistent)}")
@@ -109,7 +131,7 @@ def _history(looked: Looked) -> list[str]:
 
 
 def _document(looked: Looked) -> dict[str, Any]:
-    report, key = looked.report, looked.key
+    report, key, connection = looked.report, looked.key, looked.connection
     checkpoint = report.signed.checkpoint
     return {
         "log": looked.name,
@@ -122,6 +144,8 @@ def _document(looked: Looked) -> dict[str, Any]:
         "read_from": report.read_from,
         "entries": {leaf.name.lower(): count for leaf, count in report.counts.items()},
         "seen_before": None if looked.before is None else looked.before.checkpoint.size,
+        "continuity": None if connection is None else str(connection.continuity),
+        "continuity_reason": None if connection is None else connection.reason,
         "bundle": {
             "checkpoints": list(report.consistent),
             "included": report.included,

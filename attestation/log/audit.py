@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceError, UnavailableError
 from attestation.log.entries import EntryRules, Leaf
 from attestation.log.history import require_extends
 from attestation.log.tree import verify_tree
@@ -72,7 +72,12 @@ def read_checkpoint(note: str | bytes, vkey: Vkey) -> SignedCheckpoint:
 
 
 def audit_log(
-    resources: Resources, signed: SignedCheckpoint, *, held: Held, since: int = 0
+    resources: Resources,
+    signed: SignedCheckpoint,
+    *,
+    held: Held,
+    since: int = 0,
+    max_entries: int | None = None,
 ) -> LogReport:
     """Check everything about a log that its checkpoint commits to.
 
@@ -82,11 +87,22 @@ def audit_log(
     3. Every entry read is one that a gateway writes (`EntryRules`).
     4. Every entry held is in the log at its index.
 
+    A log may sign any size and make up entries for ever.  One with more than `max_entries` to be
+    read is `UnavailableError` (code "log_length") after step 1; None reads whatever there is.
+
     Raises `EvidenceError`, `MalformedError`, and what the source raises.
     """
     now = signed.checkpoint
     for earlier in held.checkpoints:
         require_extends(resources, earlier.checkpoint, now)
+    if max_entries is not None and now.size - since > max_entries:
+        raise UnavailableError(
+            "the log is longer than this look may read",
+            code="log_length",
+            expected=f"at most {max_entries} entries that were not read before",
+            observed=f"{now.size - since}",
+            hint="nothing of them was checked; if the log really is that long, allow more",
+        )
     rules = EntryRules()
     verify_tree(resources, now, since=since, see=rules.see)
     reached = [(index, entry) for index, entry in held.entries if index < now.size]

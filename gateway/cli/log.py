@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attestation.cli import log
 from attestation.cli.log import HELP
-from attestation.cli.log_folder import Place, Records, open_folder
+from attestation.cli.log_folder import Place, Records, is_address, open_folder
 from gateway.cli import log_export, log_records
 from gateway.cli.main import lacking_extra
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 def open_log(name: str) -> list[Place]:
     """Return the log at an address, or those in a folder."""
-    if not _is_address(name):
+    if not is_address(name):
         return open_folder(name)
     try:
         # Only here: the folders of an auditor who installed nothing else need no HTTP client.
@@ -49,8 +49,4 @@ def open_log(name: str) -> list[Place]:
 
 def read_records(name: str) -> list[Records]:
     """Return what boots recorded in a folder; an address shows nothing of that."""
-    return [] if _is_address(name) else log_records.read_records(Path(name).resolve())
-
-
-def _is_address(name: str) -> bool:
-    return "://" in name or name.startswith("unix:")
+    return [] if is_address(name) else log_records.read_records(Path(name).resolve())

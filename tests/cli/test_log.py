@@ -12,9 +12,13 @@ import pytest
 from attestation.bundle import make_bundle
 from attestation.cli import log as command
 from attestation.cli.log_folder import Records
+from attestation.cli.log_limits import TimedSource
 from attestation.cli.main import main
+from attestation.errors import UnavailableError
+from attestation.merkle.checkpoint import Checkpoint
 from tests.cli.logs import Boot, log_of
 from tests.cli.support import Folder, printed
+from tests.refusals import refusal
 from tests.support.bundles import Gateway
 
 
@@ -121,9 +125,10 @@ def test_whole_data_folder_is_read_boot_by_boot(
     other = Boot(tmp_path / "data", Gateway(seed="b"))
     (tmp_path / "data" / "0123456789abcdef" / "segments").mkdir(parents=True)
     (tmp_path / "data" / "index.sqlite").write_bytes(b"")
-    assert verify(tmp_path / "data", "--json") == 0
+    assert verify(tmp_path / "data", "--json") == 12
     told = capsys.readouterr()
     assert "0123456789abcdef' has no log: nothing of this boot is checked" in told.err
+    assert json.loads(told.out)["missing"] == [str(tmp_path / "data" / "0123456789abcdef")]
     origins = {one["origin"] for one in json.loads(told.out)["logs"]}
     assert origins == {boot.gateway.origin, other.gateway.origin}
 
@@ -139,6 +144,97 @@ def test_one_bad_log_does_not_hide_the_others(
     assert f"log {other.gateway.origin}" in told.out
     assert boot.gateway.origin not in told.out
     assert "tile/0/000 does not hold the hashes" in told.err
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_boot_whose_checkpoint_was_deleted_leaves_the_data_folder_incomplete(
+    boot: Boot, tmp_path: Path, capsys: pytest.CaptureFixture[str], others: bool
+) -> None:
+    if others:
+        Boot(tmp_path / "data", Gateway(seed="b"))
+    (Path(boot.path) / "checkpoint").unlink()
+    assert verify(tmp_path / "data") == 12
+    assert verify(boot.folder) == 12
+    assert main(["log", "monitor", str(boot.folder), "--state", str(tmp_path / "s")]) == 12
+    assert capsys.readouterr().err.count("its log/checkpoint was deleted, or it ended before") == 3
+
+
+def test_boot_past_retention_is_no_boot_without_a_log(boot: Boot, tmp_path: Path) -> None:
+    (tmp_path / "data" / ".0123456789abcdef.expired" / "segments").mkdir(parents=True)
+    assert verify(tmp_path / "data") == 0
+
+
+def test_boot_that_never_served_by_its_records_needs_no_log(boot: Boot, tmp_path: Path) -> None:
+    def look(status: str) -> int:
+        record = Records(boot=boot.folder.name, status=status, reason="", leaves=0, exit_code=0)
+        parser = argparse.ArgumentParser()
+        command.configure(parser, read_records=lambda _name: [record])
+        return command.run(parser.parse_args(["verify", str(tmp_path / "data")]))
+
+    (Path(boot.path) / "checkpoint").unlink()
+    assert look("unborn") == 0
+    assert look("whole") == 12
+
+
+def test_log_longer_than_allowed_is_not_read(
+    boot: Boot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(boot.path, "--max-entries", "302") == 14
+    told = capsys.readouterr().err
+    assert "the log is longer than this look may read" in told
+    assert "at most 302 entries" in told
+    assert verify(boot.path, "--max-entries", "303") == 0
+
+
+def test_monitor_is_limited_in_what_it_reads_anew(boot: Boot, tmp_path: Path) -> None:
+    arguments = ["log", "monitor", boot.path, "--state", str(tmp_path / "seen.json")]
+    boot.log.files.clear()
+    boot.log.publish(280)
+    boot.show(boot.log)
+    assert main([*arguments, "--max-entries", "279"]) == 14
+    assert main([*arguments, "--max-entries", "280"]) == 0
+    boot.log.publish(303)
+    boot.show(boot.log)
+    assert main([*arguments, "--max-entries", "22"]) == 14
+    assert main([*arguments, "--max-entries", "23"]) == 0
+
+
+def test_log_of_two_to_the_63_entries_is_given_up_at_once(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = Checkpoint(origin=boot.gateway.origin, size=1 << 63, root=bytes(32))
+    boot.log.files["checkpoint"] = boot.log.sign(huge).encode()
+    boot.show(boot.log)
+    assert verify(boot.path) == 14
+    assert f"{1 << 63}" in capsys.readouterr().err
+
+
+def test_log_that_takes_too_long_is_given_up(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(boot.path, "--timeout", "1e-9") == 14
+    assert "--timeout gives more time" in capsys.readouterr().err
+    now = [0.0]
+    source = TimedSource(boot.log, 5, clock=lambda: now[0])
+    now[0] = 5.0
+    assert source.read("checkpoint", limit=9999) is not None
+    now[0] = 5.1
+    assert refusal(source.read, "checkpoint", limit=9999, error=UnavailableError) == "log_timeout"
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "--max-entries=0",
+        "--max-entries=many",
+        f"--max-entries={1 << 64}",
+        "--timeout=0",
+        "--timeout=nan",
+        "--timeout=inf",
+    ],
+)
+def test_limit_out_of_bounds_is_refused(boot: Boot, limit: str) -> None:
+    assert verify(boot.path, limit) == 2
 
 
 FORGED = "b\n  tiles       all of them\x1b[2J\u202e"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from attestation.cli import log as command
+from attestation.cli.log_folder import address_of
 from attestation.cli.log_memory import StateFile
 from attestation.cli.main import main
 from attestation.encoding.digest import Digest
@@ -20,7 +22,7 @@ from attestation.statement import PreviousBoot
 from tests.cli.logs import Boot, log_of
 from tests.cli.support import Folder, printed
 from tests.refusals import refusal
-from tests.support.bundles import Gateway
+from tests.support.bundles import NOW, Gateway
 from tests.support.tiled_logs import TiledLog, gateway_entries
 
 
@@ -144,7 +146,145 @@ def test_restart_from_an_older_copy_of_the_log_is_noticed(
     assert proofs(state) == [boot.log.note(303), boot.log.note(200)]
 
 
-def test_predecessor_never_seen_is_no_reason_to_refuse(
+def served(tmp_path: Path, boot: Boot) -> Path:
+    """What one address shows, which today is the log of this boot."""
+    place = tmp_path / "served"
+    shutil.rmtree(place, ignore_errors=True)
+    return Path(shutil.copytree(boot.folder, place))
+
+
+def boot_after(tmp_path: Path, previous: str | None, seed: str = "b", age: int = 0) -> Boot:
+    prev = None
+    if previous is not None:
+        prev = PreviousBoot(checkpoint=previous, quote_digest=Digest.of(b"quote"))
+    changes = {"time_claimed": NOW + age}
+    return Boot(tmp_path / "data", Gateway(seed=seed, prev=prev, statement_changes=changes))
+
+
+def connection(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    (one,) = printed(capsys)["logs"]
+    return one["continuity"], one["continuity_reason"]
+
+
+@pytest.mark.parametrize("chain", ["none", "never seen"])
+def test_new_log_that_continues_none_is_told_until_it_is_accepted(
+    boot: Boot, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], chain: str
+) -> None:
+    place = served(tmp_path, boot)
+    assert monitor(place, state, "--json") == 0
+    assert connection(capsys) == ("first", "seen for the first time: its boot names none before it")
+    unseen = Boot(tmp_path / "elsewhere", Gateway(seed="c"))
+    note = None if chain == "none" else unseen.log.note(9)
+    served(tmp_path, boot_after(tmp_path, note))
+    for _ in range(2):
+        assert monitor(place, state) == 12
+        told = capsys.readouterr().out
+        assert "NOT shown to continue any log seen here before: its boot names " in told
+        assert (unseen.gateway.origin in told) == (chain == "never seen")
+        assert "--accept-new-log takes this log as a new one" in told
+    assert monitor(place, state, "--accept-new-log", "--json") == 0
+    assert connection(capsys)[0] == "accepted"
+    assert monitor(place, state, "--json") == 0
+    assert connection(capsys) == ("same", "")
+
+
+def test_log_that_was_not_accepted_is_remembered_all_the_same(
+    boot: Boot, state: Path, tmp_path: Path
+) -> None:
+    place = served(tmp_path, boot)
+    assert monitor(place, state) == 0
+    other = boot_after(tmp_path, None)
+    served(tmp_path, other)
+    assert monitor(place, state) == 12
+    other.log.files.clear()
+    other.log.publish(200)
+    other.show(other.log)
+    served(tmp_path, other)
+    assert monitor(place, state, "--accept-new-log") == 10
+    assert len(proofs(state)) == 2
+
+
+def test_boot_after_one_that_was_not_accepted_is_not_accepted_by_that(
+    boot: Boot, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = served(tmp_path, boot)
+    assert monitor(place, state) == 0
+    stranger = boot_after(tmp_path, None)
+    served(tmp_path, stranger)
+    assert monitor(place, state) == 12
+    after = boot_after(tmp_path, stranger.log.note(301), seed="c")
+    served(tmp_path, after)
+    assert monitor(place, state) == 12
+    assert "which continued none either" in capsys.readouterr().out
+    served(tmp_path, stranger)
+    assert monitor(place, state, "--accept-new-log") == 0
+    served(tmp_path, after)
+    assert monitor(place, state) == 0
+    assert f"follows {stranger.gateway.origin}, seen before" in capsys.readouterr().out
+
+
+def test_key_alone_cannot_show_that_a_log_is_continued(
+    boot: Boot, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = served(tmp_path, boot)
+    assert monitor(place, state, "--vkey", boot.log.vkey_text) == 0
+    nothing = "with --vkey alone nothing says which log it follows"
+    assert nothing in capsys.readouterr().out
+    after = boot_after(tmp_path, boot.log.note(303))
+    served(tmp_path, after)
+    assert monitor(place, state, "--vkey", after.log.vkey_text) == 12
+    assert nothing in capsys.readouterr().out
+    assert monitor(place, state) == 0
+
+
+def test_boot_put_aside_between_two_looks_is_found_where_it_still_is(
+    boot: Boot, state: Path, tmp_path: Path
+) -> None:
+    assert monitor(tmp_path / "data", state) == 0
+    between = boot_after(tmp_path, boot.log.note(303), age=5)
+    boot_after(tmp_path, between.log.note(301), seed="c", age=9)
+    assert monitor(tmp_path / "data", state) == 0
+    assert len(parse_state(state.read_bytes()).logs) == 3
+
+
+def test_other_address_may_show_an_unconnected_log(
+    boot: Boot, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert monitor(boot.path, state) == 0
+    other = Boot(tmp_path / "elsewhere", Gateway(seed="b"))
+    assert monitor(other.path, state) == 0
+    assert "it continues none of the logs known from elsewhere (1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("https://gateway:8443/v1/log/", "https://gateway:8443/v1/log"),
+        ("unix:/run/a b.sock", "unix:/run/a%20b.sock"),
+        ("/srv/../d\udcff\n", "/d%FF%0A"),
+    ],
+)
+def test_address_is_remembered_in_one_form(name: str, address: str) -> None:
+    assert address_of(name) == address
+
+
+def test_new_logs_are_not_accepted_for_ever(boot: Boot, state: Path) -> None:
+    assert monitor(boot.path, state, "--interval", "9", "--accept-new-log") == 2
+    assert not state.exists()
+
+
+def test_boot_that_cannot_be_read_does_not_keep_the_others_from_being_looked_at(
+    boot: Boot, state: Path, tmp_path: Path
+) -> None:
+    bad = boot_after(tmp_path, boot.log.note(303))
+    (bad.folder / "boot.json").write_bytes(b"{}")
+    Boot(tmp_path / "data", Gateway(seed="c"))
+    (tmp_path / "data" / "0123456789abcdef" / "segments").mkdir(parents=True)
+    assert monitor(tmp_path / "data", state) == 13
+    assert len(parse_state(state.read_bytes()).logs) == 2
+
+
+def test_predecessor_never_seen_is_no_reason_to_refuse_at_a_first_look(
     boot: Boot, state: Path, tmp_path: Path
 ) -> None:
     assert monitor(successor(tmp_path, boot.log.note(200)).path, state) == 0

@@ -21,7 +21,11 @@ def signed(log: TiledLog, size: int) -> SignedCheckpoint:
     return read_checkpoint(log.note(size), log.vkey)
 
 
-STATE = MonitorState().remember(OTHER.vkey, signed(OTHER, 9)).remember(LOG.vkey, signed(LOG, 12))
+STATE = (
+    MonitorState()
+    .remember(OTHER.vkey, signed(OTHER, 9), address="/data", accepted=False)
+    .remember(LOG.vkey, signed(LOG, 12), address="https://gateway/v1/log", accepted=True)
+)
 
 
 def test_state_is_written_and_read() -> None:
@@ -37,9 +41,18 @@ def test_log_never_seen_has_no_last_checkpoint() -> None:
 
 
 def test_later_checkpoint_takes_the_place_of_the_earlier_one() -> None:
-    later = STATE.remember(LOG.vkey, signed(LOG, 20))
+    later = STATE.remember(LOG.vkey, signed(LOG, 20), address="/data", accepted=True)
+    assert later.addresses == STATE.addresses
     assert later.last(LOG.vkey) == signed(LOG, 20)
     assert later.last(OTHER.vkey) == signed(OTHER, 9)
+
+
+def test_state_tells_which_logs_are_accepted_and_where_logs_were_seen() -> None:
+    again = parse_state(STATE.encode())
+    assert again.addresses == {"/data", "https://gateway/v1/log"}
+    assert again.accepts(LOG.vkey.name)
+    assert not again.accepts(OTHER.vkey.name)
+    assert not again.accepts("gateway.example/never")
 
 
 def test_log_that_comes_back_with_another_key_is_refused() -> None:
@@ -62,12 +75,20 @@ def test_checkpoint_a_successor_names_must_be_the_log_s_own() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"schema": "attested-gateway/log-monitor/v2"}, "member_value"),
+        ({"schema": "attested-gateway/log-monitor/v1"}, "member_value"),
         ({"logs": {}}, "member_type"),
         ({"logs": [7]}, "member_type"),
-        ({"logs": [{"note": "x", "vkey": LOG.vkey_text}]}, "note"),
+        ({"logs": [{"note": "x", "vkey": LOG.vkey_text, "accepted": True}]}, "note"),
+        ({"logs": [{"note": LOG.note(3), "vkey": LOG.vkey_text}]}, "missing_member"),
+        ({"logs": [{"note": "", "vkey": LOG.vkey_text, "accepted": 1}]}, "member_type"),
+        ({"addresses": [7]}, "member_type"),
+        ({"addresses": ["b", "a"]}, "order"),
+        ({"addresses": ["a", "a"]}, "order"),
         ({"logs": [{"note": LOG.note(3), "vkey": "x"}]}, "vkey"),
-        ({"logs": [{"note": LOG.note(3), "vkey": LOG.vkey_text, "x": 1}]}, "unknown_member"),
+        (
+            {"logs": [{"note": LOG.note(3), "vkey": LOG.vkey_text, "accepted": True, "x": 1}]},
+            "unknown_member",
+        ),
         ({"logs": [{"note": LOG.note(3)}]}, "missing_member"),
         ({"logs": json.loads(STATE.encode())["logs"][::-1]}, "order"),
         ({"logs": json.loads(STATE.encode())["logs"][:1] * 2}, "order"),
