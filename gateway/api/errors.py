@@ -23,6 +23,12 @@ _TYPES: Final = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_UNAVAILABLE: Final = {
+    "busy": "too many questions wait already; try again in some seconds",
+    "log_retired": "the log of this receipt is no longer kept",
+    "log_tiles_damaged": "the log of an ended boot is damaged; its operator can make it afresh",
+    "log_unreadable": "the log cannot be read now; try again in some seconds",
+}
 
 
 class ApiError(Exception):
@@ -107,8 +113,7 @@ async def _notary_unavailable(_request: Request, _error: Exception) -> JSONRespo
 async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnavailableError)  # noqa: S101
     code = error.code or "unavailable"
-    what = "the log cannot be read" if code == "log_unreadable" else "the platform gives no quote"
-    message = f"{what} now; try again in some seconds"
+    message = _UNAVAILABLE.get(code, "the platform gives no quote now; try again in some seconds")
     return error_response(ApiError(503, code, message, headers={"retry-after": "2"}))
 
 

@@ -12,6 +12,7 @@ from attestation.receipt.seal import receipt_id_in
 from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from gateway.notary.interface import Found, ReceiptState
 from gateway.notary.log.leaves import parse_epoch_payload, parse_receipt_payload
+from gateway.notary.log.reader import SlowReader
 from gateway.notary.log.segments import Location
 from gateway.notary.parts import openings_of
 from gateway.notary.proofs import prove_receipt
@@ -61,6 +62,7 @@ class Finder:
     def __init__(self, parts: FinderParts) -> None:
         self._parts = parts
         self._epochs: OrderedDict[int, EpochEvidence] = OrderedDict()
+        self._slow = SlowReader()
 
     async def find(self, receipt_id: str, sub: Digest, wait_seconds: float) -> Found | None:
         """Look up a receipt for its owner; see `Notary.find`."""
@@ -79,12 +81,16 @@ class Finder:
         if row is None or row.sub != sub.value:
             return None
         if row.boot != parts.store.folder.name:
-            return _earlier(await asyncio.to_thread(parts.earlier.find, row))
+            return _earlier(await self._slow.run(lambda: parts.earlier.find(row)))
         receipt = await asyncio.to_thread(self._read, row)
         if wait_seconds > 0:
             await parts.desk.wait_anchored(row.leaf, deadline - now())
             parts.lifetime.require_running()
         return await self._found(receipt, parts.desk.book.covering(row.leaf))
+
+    def close(self) -> None:
+        """Begin no more reading of ended boots."""
+        self._slow.close()
 
     async def epoch(self, number: int | None) -> EpochEvidence | None:
         """Return an epoch, the newest for None; None if there is no such one."""

@@ -128,7 +128,7 @@ class Caretaker:
                     depth=depth,
                 )
             )
-        except OSError:
+        except Exception:  # noqa: BLE001 - whatever it was, the other boots are read all the same
             parts.emit("boot.unread", boot=boot.name)
             return
         if depth is Depth.WHOLE or known.status is not boot.status:
@@ -156,9 +156,8 @@ class Caretaker:
                     follows=self._history.follows,
                 )
             )
-        except OSError as error:
-            code = errno.errorcode.get(error.errno or 0, "EIO").lower()
-            parts.emit("log.retention_failed", reason=code)
+        except Exception as error:  # noqa: BLE001 - it is told, and tried again tomorrow
+            parts.emit("log.retention_failed", reason=_reason(error))
             return
         if boots or segments:
             parts.emit("log.retired", boots=len(boots), segments=len(segments))
@@ -171,3 +170,9 @@ class Caretaker:
     def _count(self) -> None:
         counted = Counter(self._statuses.values())
         self._parts.metrics.surveyed({str(status): counted[status] for status in BootStatus})
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return errno.errorcode.get(error.errno or 0, "EIO").lower()
+    return "internal"

@@ -233,6 +233,7 @@ class LocalNotary:
         self._caretaker.close()
         self._notice_expiry()
         if not self._lifetime.reason:
+        self._finder.close()
             await self._finish()
         self._quotes.close()
         self._checkpointer.close()

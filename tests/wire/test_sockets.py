@@ -32,7 +32,7 @@ from gateway.notary.wire.replies import Condition, decode_failure, encode_hello
 from gateway.notary.wire.server import WireLimits
 from gateway.notary.wire.socket import MAX_PATH_BYTES, bind_notary_socket
 from tests.support.notaries import ALICE, BOB, announcement, new_jti, outcome, sealed
-from tests.wire.conftest import Serve, until
+from tests.wire.conftest import Serve, Wire, until
 
 
 def announce(jti: str) -> bytes:
@@ -134,6 +134,55 @@ async def test_announcement_is_with_the_kernel_before_anything_else_can_happen(
         remote.announce(said)
     await remote.close()
     theirs.close()
+
+
+async def test_announcement_that_the_kernel_does_not_take_is_refused_and_forgotten(
+    serve: Serve,
+) -> None:
+    wire = await serve()
+    ours, theirs = socket.socketpair()
+    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    remote = RemoteNotary(ours, hello)
+    filler = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filler += ours.send(bytes(4096))
+    said = announcement(new_jti())
+    with pytest.raises(NotaryUnavailable):
+        remote.announce(said)
+    # So is one behind something else that waits for the kernel.
+    asking = asyncio.create_task(remote.metrics_text())
+    await until(lambda: bool(remote._backlog))
+    with pytest.raises(NotaryUnavailable):
+        remote.announce(said)
+    while filler:
+        filler -= len(theirs.recv(min(filler, 1 << 16)))
+    # The kernel takes it now, after what waited: at once, and only this time.
+    remote.announce(said)
+    reader = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            data += theirs.recv(1 << 16)
+    assert [frame.kind for frame in reader.feed(data)] == [Kind.METRICS, Kind.ANNOUNCE]
+    asking.cancel()
+    await remote.close()
+    theirs.close()
+
+
+async def test_announcement_to_a_notary_that_has_just_gone_is_refused(serve: Serve) -> None:
+    wire = await serve()
+    ours, theirs = socket.socketpair()
+    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
+    ours.setblocking(False)
+    remote = RemoteNotary(ours, hello)
+    theirs.close()
+    assert remote.healthy
+    with pytest.raises(NotaryUnavailable):
+        remote.announce(announcement(new_jti()))
+    assert remote.reason == LOST
 
 
 async def test_lost_connection_leaves_gateway_failures_and_nothing_else(serve: Serve) -> None:
@@ -300,8 +349,11 @@ async def test_flood_of_announcements_ends_its_connection(serve: Serve) -> None:
     assert await other.find(jtis[10], ALICE) is None
 
 
-async def test_flood_of_questions_is_told_to_wait_and_receipts_go_on(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(questions=3))
+@pytest.mark.parametrize("limits", [WireLimits(waits=3), WireLimits(owner_waits=3)])
+async def test_flood_of_waits_is_told_to_come_later_and_receipts_go_on(
+    serve: Serve, limits: WireLimits
+) -> None:
+    wire = await serve(limits=limits)
     remote, jti = await wire.connect(), new_jti()
     remote.announce(announcement(jti))
     asked = [asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30)) for _ in range(8)]
@@ -353,6 +405,59 @@ async def test_peer_that_takes_nothing_is_dropped(serve: Serve) -> None:
     assert reader is not None
 
 
+async def test_one_owner_that_waits_a_lot_keeps_nobody_else_from_asking(serve: Serve) -> None:
+    wire = await serve(limits=WireLimits(questions=1, owner_waits=2))
+    remote, jti, other = await wire.connect(), new_jti(), new_jti()
+    remote.announce(announcement(jti))
+    remote.announce(announcement(other, BOB))
+    asked = [asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30)) for _ in range(5)]
+    await until(lambda: sum(task.done() for task in asked) == 3)
+    # Another owner waits, and everybody reads, as if the first one were not there.
+    waits = asyncio.create_task(remote.find(other, BOB, wait_seconds=30))
+    (connection,) = wire.server._connections
+    await until(lambda: len(connection._waits) == 3)
+    assert (await found(remote, jti)).state is ReceiptState.RUNNING
+    assert await remote.read_log("checkpoint") is not None
+    assert len((await remote.challenge(bytes(32))).quote) > 0
+    # A wait that has ended makes room for the next.
+    await remote.seal(outcome(jti))
+    await remote.seal(outcome(other, BOB))
+    await asyncio.gather(*asked, waits, return_exceptions=True)
+    await until(lambda: not connection._waits)
+    assert not connection._owner_waits
+    assert await remote.find(jti, ALICE, wait_seconds=30) is not None
+
+
+async def test_question_that_is_dropped_before_it_began_leaves_nothing_behind(
+    serve: Serve,
+) -> None:
+    wire = await serve(limits=WireLimits(questions=1, owner_waits=1))
+    peer, jti = await wire.raw(), new_jti()
+    search = messages.Search(jti=jti, sub=ALICE, wait_milliseconds=30_000)
+    find = encode_frame(Kind.FIND, 1, messages.encode_search(search))
+    ask = encode_frame(Kind.METRICS, 2, b"")
+    drop = [encode_frame(Kind.CANCEL, number, b"") for number in (1, 2)]
+    peer.send(announce(jti) + (find + drop[0] + ask + drop[1]))
+    (connection,) = wire.server._connections
+    await until(lambda: jti in connection._announced)
+    await until(lambda: not connection._questions)
+    assert (connection._waits, connection._owner_waits) == ({}, {})
+    peer.send(ask)
+    await peer.frame(Kind.DATA)
+
+
+async def test_flood_of_other_questions_is_told_to_come_later(serve: Serve) -> None:
+    wire = await serve(limits=WireLimits(questions=2))
+    remote = await wire.connect()
+    answers = await asyncio.gather(
+        *(remote.read_log("checkpoint") for _ in range(6)), return_exceptions=True
+    )
+    refused = [one for one in answers if isinstance(one, UnavailableError)]
+    assert {one.code for one in refused} == {"busy"}
+    assert len(refused) + sum(isinstance(one, bytes) for one in answers) == 6
+    assert 1 <= len(refused) <= 4
+
+
 async def test_end_of_the_boot_is_told_to_everyone(serve: Serve) -> None:
     wire = await serve()
     remote, jti = await wire.connect(), new_jti()
@@ -390,6 +495,46 @@ async def test_notary_that_is_gone_fails_every_waiter_for_ever(serve: Serve) -> 
         remote.epoch(-1),
         remote.find("", ALICE),
     ):
+async def let_go(wire: Wire, how: str) -> list[str]:
+    """Send announcements that the notary does not come to read, and lose the connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(peer, str(wire.path))
+        await until(lambda: wire.server.connections == 1)
+        (connection,) = wire.server._connections
+        connection.pause_writing()
+        jtis = [new_jti() for _ in range(20)]
+        peer.send(b"".join(map(announce, jtis)) + seal(jtis[0]) + announce(new_jti())[:30])
+        if how == "peer dies":
+            peer.close()
+        if how == "server ends":
+            await wire.server.close()
+        if how == "limit":
+            connection._require_transport().abort()
+        await until(lambda: wire.server.connections == 0)
+    return jtis
+
+
+@pytest.mark.parametrize("how", ["stall", "peer dies", "limit", "server ends"])
+async def test_announcements_that_were_not_read_yet_get_their_numbers_and_receipts(
+    serve: Serve, how: str
+) -> None:
+    wire = await serve(limits=WireLimits(stall_seconds=0.05))
+    jtis = await let_go(wire, how)
+    ends = [await end_of(wire.notary, jti) for jti in jtis]
+    assert ends == [End.GATEWAY_FAILURE] * 20
+
+
+async def test_nothing_is_read_after_what_broke_the_protocol(serve: Serve) -> None:
+    wire = await serve(limits=WireLimits(stall_seconds=0.05))
+    peer, jti = await wire.raw(), new_jti()
+    (connection,) = wire.server._connections
+    connection.pause_writing()
+    peer.send(b"no frame at all" + announce(jti))
+    await until(lambda: wire.server.connections == 0)
+    assert await wire.notary.find(jti, ALICE) is None
+
+
         with pytest.raises(NotaryUnavailable):
             await ask
     with pytest.raises(NotaryUnavailable):

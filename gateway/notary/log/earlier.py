@@ -13,7 +13,7 @@ from attestation.merkle.tlog_proof import TlogProof, render
 from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from attestation.tdx.quote import parse_quote
 from gateway.notary.interface import ReceiptState
-from gateway.notary.log.ended import EndedLog
+from gateway.notary.log.ended import MOST_REREAD, EndedLog
 from gateway.notary.log.evidence import load_evidence
 from gateway.notary.log.folder import BOOT_FOLDER
 from gateway.notary.log.leaves import log_entry, parse_epoch_payload, parse_receipt_payload
@@ -49,7 +49,15 @@ class EarlierReceipt:
 class EarlierBoots:
     """Finds receipts of ended boots.  Methods block; they may be called from any thread."""
 
-    def __init__(self, layer: FileLayer, data_dir: Path, index: ReceiptIndex) -> None:
+    def __init__(
+        self,
+        layer: FileLayer,
+        data_dir: Path,
+        index: ReceiptIndex,
+        *,
+        most_reread: int = MOST_REREAD,
+    ) -> None:
+        self._most_reread = most_reread
         self._layer = layer
         self._data_dir = data_dir
         self._index = index
@@ -66,7 +74,9 @@ class EarlierBoots:
         4. the audit path, from tiles or else from segments, leads to that checkpoint's root
 
         Without an epoch the receipt is `unanchored-final`.  Raises `UnavailableError`: code
-        "log_retired" if the segment is no longer kept, "log_unreadable" if any of this fails.
+        "log_retired" if the segment is no longer kept, "log_tiles_damaged" if the tiles give no
+        path and the segments are too long to be read for one, "log_unreadable" if any other of
+        this fails.
         """
         with self._lock:
             try:
@@ -118,7 +128,8 @@ class EarlierBoots:
             if not BOOT_FOLDER.fullmatch(name):
                 raise MalformedError("the index names a boot that is none")
             folder = self._data_dir / name
-            log = EndedLog(self._layer, folder, load_evidence(self._layer, folder))
+            evidence = load_evidence(self._layer, folder)
+            log = EndedLog(self._layer, folder, evidence, most_reread=self._most_reread)
         self._logs[name] = log
         while len(self._logs) > _BOOTS_KEPT:
             self._logs.popitem(last=False)

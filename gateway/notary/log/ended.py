@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attestation.errors import AttestationError, MalformedError, UnavailableError
 from gateway.notary.log.evidence import load_exported_note
@@ -20,48 +20,76 @@ if TYPE_CHECKING:
     from gateway.notary.files import FileLayer
     from gateway.notary.log.evidence import FolderEvidence
 
+MOST_REREAD: Final = 1 << 18
+"""Leaves read again from segments for a proof: some seconds, and about 18 MB of memory.  It is
+far more than a crash leaves unexported."""
+
 
 class EndedLog:
     """Proofs from a boot folder that nobody writes to any more; nothing in it is modified.
 
     After a crash the static files lag behind the segments; what they lack is read from there and
-    kept in memory.
+    kept in memory, `most_reread` leaves at most.
     """
 
-    def __init__(self, layer: FileLayer, folder: Path, evidence: FolderEvidence) -> None:
+    def __init__(
+        self,
+        layer: FileLayer,
+        folder: Path,
+        evidence: FolderEvidence,
+        *,
+        most_reread: int = MOST_REREAD,
+    ) -> None:
+        self._most = most_reread
         self._layer = layer
         self._folder = folder
         self._tree: TileTree | None = None
         self._from_tiles = True
+        self._shown = 0  # leaves that the tree has from tiles
         self.evidence = evidence
         self.segments = BootSegments(layer, folder)
 
     def proved_path(self, *, entry: bytes, index: int, size: int, root: bytes) -> list[bytes]:
         """Return the audit path of an entry, which was seen to lead to `root`.
 
-        If the tiles do not give it, the segments are asked.  Raises `UnavailableError` (code
-        "log_unreadable") if they do not either, and OSError or `MalformedError` as the reading
-        of segments does.
+        If the tiles do not give it, the segments are asked.  Raises `UnavailableError`: code
+        "log_unreadable" if they do not either, "log_tiles_damaged" if there are too many leaves
+        to read; and OSError or `MalformedError` as the reading of segments does.
         """
         try:
             return self._grown(size).proved_path(entry=entry, index=index, size=size, root=root)
         except UnavailableError:
             if not self._from_tiles:
                 raise
-        self._tree, self._from_tiles = None, False
+        self._tree = None
+        self._require_rereadable(0, size)
+        self._from_tiles = False
         return self._grown(size).proved_path(entry=entry, index=index, size=size, root=root)
 
     def _grown(self, size: int) -> TileTree:
         if self._tree is None:
-            self._tree = self._resumed() if self._from_tiles else None
-            if self._tree is None:
-                self._from_tiles = False
-                self._tree = TileTree(_no_tiles)
+            resumed = self._resumed() if self._from_tiles else None
+            self._shown = 0 if resumed is None else resumed.size
+            # Before anything is remembered: the tiles may be made afresh in the meantime.
+            self._require_rereadable(self._shown, size)
+            self._from_tiles = resumed is not None
+            self._tree = resumed or TileTree(_no_tiles)
+        self._require_rereadable(self._shown, size)
         if self._tree.size < size:
             self._read_on(self._tree)
         if self._tree.size < size:
             raise UnavailableError("leaves of an ended boot are missing", code="log_unreadable")
         return self._tree
+
+    def _require_rereadable(self, shown: int, size: int) -> None:
+        if size - shown > self._most:
+            raise UnavailableError(
+                "the tiles of an ended boot are damaged or missing",
+                code="log_tiles_damaged",
+                expected=f"tiles up to leaf {size}, or at most {self._most} leaves without",
+                observed=f"{size - shown} leaves without",
+                hint="make them afresh: attested log export",
+            )
 
     def _resumed(self) -> TileTree | None:
         """Return the tree that the static files show, None if they do not show one."""
@@ -79,6 +107,8 @@ class EndedLog:
     def _read_on(self, tree: TileTree) -> None:
         try:
             for leaf in self.segments.leaves(*self._place_before(tree.size)):
+                if tree.size - self._shown >= self._most:
+                    return
                 if leaf.index == tree.size:
                     tree.append(entry_of(leaf.record))
         except AttestationError:

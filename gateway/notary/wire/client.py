@@ -118,15 +118,17 @@ class RemoteNotary:
         return self._gone or self._condition.reason
 
     def announce(self, announcement: Announcement) -> None:
-        """Number the request; see the interface.  Nothing is awaited."""
+        """Number the request; see the interface.  Nothing is awaited.
+
+        Raises `NotaryUnavailable` also if the kernel does not take the announcement now.
+        """
         if not self.healthy:
             raise NotaryUnavailable(f"the notary takes no new requests: {self.reason}")
         if announcement.jti in self._announced:
             raise ValueError("a receipt id was announced twice")
-        self._announced.add(announcement.jti)
         payload = messages.encode_announcement(announcement)
-        self._out.append(encode_frame(Kind.ANNOUNCE, 0, payload))
-        self._flush()
+        self._hand_over(encode_frame(Kind.ANNOUNCE, 0, payload))
+        self._announced.add(announcement.jti)
 
     async def seal(self, outcome: Outcome) -> SealedReceipt:
         """Return the receipt once it is durable; see the interface."""
@@ -284,6 +286,24 @@ class RemoteNotary:
     def _writable(self) -> None:
         del self._backlog[: self._write(self._backlog)]
         if not self._backlog and not self._gone:
+    def _hand_over(self, frame: bytes) -> None:
+        """Have a frame wholly with the kernel, or raise `NotaryUnavailable`.
+
+        It goes alone, after all that waits: the kernel takes a piece of this size whole or not
+        at all.  Should it take a part, the rest follows, and the notary numbers a request that
+        was never forwarded.
+        """
+        self._flush()
+        if self._backlog:
+            self._writable()
+        sent = 0 if self._backlog or self._gone else self._write(frame)
+        if sent == len(frame) and not self._gone:
+            return
+        if 0 < sent < len(frame):
+            self._backlog += frame[sent:]
+            self._loop.add_writer(self._sock, self._writable)
+        raise NotaryUnavailable("the notary does not take the announcement now")
+
             self._loop.remove_writer(self._sock)
 
     def _write(self, data: bytes | bytearray) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -22,6 +24,7 @@ from gateway.notary.wire.values import refused
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
+    from attestation.encoding.digest import Digest
     from attestation.receipt.outcome import Outcome
     from gateway.notary.interface import Challenge, Found
     from gateway.notary.wire.server import WireServer
@@ -30,6 +33,8 @@ _FAREWELL_SECONDS = 1.0
 _READ_BYTES = 16 * 1024
 """Read in one turn of the loop: about 17 requests, 2 ms of signing.  Receipts that became durable
 meanwhile leave between two turns, however much has arrived."""
+_UNREAD_BYTES = 1 << 20
+"""Read at most from a connection that is lost; a socket of the kernel's usual size holds less."""
 _WITHOUT_REPLY = frozenset({Kind.ANNOUNCE, Kind.COUNT})
 T = TypeVar("T")
 Reply = tuple[Kind, bytes]
@@ -48,6 +53,8 @@ class Connection(asyncio.BufferedProtocol):
         self._announced: dict[str, None] = {}  # in the order of their admission
         self._sealing: set[int] = set()
         self._questions: dict[int, asyncio.Task[None]] = {}
+        self._waits: dict[int, Digest] = {}  # of the questions: those that wait for a receipt
+        self._owner_waits: Counter[Digest] = Counter()
         self._out: list[bytes] = []
         self._space = memoryview(bytearray(_READ_BYTES))
         self._stall: asyncio.TimerHandle | None = None
@@ -91,7 +98,8 @@ class Connection(asyncio.BufferedProtocol):
             self._hang_up(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """The worker is gone."""
+        """The worker is gone, or was let go because it takes nothing."""
+        self._number_unread()
         self._leave()
 
     def pause_writing(self) -> None:
@@ -117,7 +125,11 @@ class Connection(asyncio.BufferedProtocol):
         self._send(Kind.STATE, 0, replies.encode_condition(self._server.condition))
 
     def close(self) -> None:
-        """End the connection; what was sent still arrives."""
+        """End the connection; what was sent still arrives, in either direction."""
+        self._number_unread()
+        self._end()
+
+    def _end(self) -> None:
         transport = self._require_transport()
         self._flush()
         self._leave()
@@ -169,7 +181,15 @@ class Connection(asyncio.BufferedProtocol):
         asked = messages.decode_search(frame.payload)
         wait = asked.wait_milliseconds / 1000
         find = partial(self._server.notary.find, asked.jti, asked.sub, wait_seconds=wait)
-        self._ask(frame.request, find, _found_reply)
+        self._require_unused(frame.request)
+        if wait == 0:
+            self._ask(frame.request, find, _found_reply)
+        elif self._may_wait(asked.sub):
+            self._waits[frame.request] = asked.sub
+            self._owner_waits[asked.sub] += 1
+            self._begin(frame.request, find, _found_reply)
+        else:
+            self._refuse_busy(frame.request)
 
     def _challenge(self, frame: Frame) -> None:
         nonce = messages.decode_nonce(frame.payload)
@@ -210,14 +230,34 @@ class Connection(asyncio.BufferedProtocol):
         self, request: int, ask: Callable[[], Awaitable[T]], encode: Callable[[T], Reply]
     ) -> None:
         self._require_unused(request)
-        if len(self._questions) >= self._server.limits.questions:
-            self._send(Kind.FAILED, request, replies.encode_failure(_busy()))
-            return
+        if len(self._questions) - len(self._waits) >= self._server.limits.questions:
+            self._refuse_busy(request)
+        else:
+    def _begin(
+        self, request: int, ask: Callable[[], Awaitable[T]], encode: Callable[[T], Reply]
+    ) -> None:
+            self._begin(request, ask, encode)
 
         async def reply() -> Reply:
             return encode(await ask())
 
-        self._questions[request] = self._server.keep(self._answer(request, reply))
+        task = self._questions[request] = self._server.keep(self._answer(request, reply))
+        # Not in the task: one that is cancelled before its first step runs nothing of itself.
+        task.add_done_callback(lambda _: self._forget(request))
+
+    def _forget(self, request: int) -> None:
+        del self._questions[request]
+        if (sub := self._waits.pop(request, None)) is not None:
+            self._owner_waits[sub] -= 1
+            if not self._owner_waits[sub]:
+                del self._owner_waits[sub]
+
+    def _may_wait(self, sub: Digest) -> bool:
+        limits = self._server.limits
+        return self._owner_waits[sub] < limits.owner_waits and len(self._waits) < limits.waits
+
+    def _refuse_busy(self, request: int) -> None:
+        self._send(Kind.FAILED, request, replies.encode_failure(_busy()))
 
     async def _answer(self, request: int, ask: Callable[[], Awaitable[Reply]]) -> None:
         try:
@@ -229,7 +269,6 @@ class Connection(asyncio.BufferedProtocol):
             kind, payload = Kind.FAILED, replies.encode_failure(failure)
         finally:
             self._sealing.discard(request)
-            self._questions.pop(request, None)
         self._send(kind, request, payload)
 
     async def _sealed(self, outcome: Outcome) -> Reply:
@@ -240,10 +279,36 @@ class Connection(asyncio.BufferedProtocol):
         raise NotaryUnavailable("the outcome could not be sealed as it is")
 
     # -- ending ----------------------------------------------------------------------------
+        # Nothing more is read: after what is no frame, nothing can be told apart.
 
     def _hang_up(self, error: MalformedError) -> None:
         self._send(Kind.FAILED, 0, replies.encode_failure(error))
-        self.close()
+        self._end()
+
+    def _number_unread(self) -> None:
+        """Number what the worker announced and nobody read: it may have been forwarded since."""
+        if not self._open:
+            return
+        try:
+            for frame in self._reader.feed(self._unread()):
+                if frame.kind is Kind.ANNOUNCE:
+                    self._act(frame)
+        except MalformedError:
+            return  # nobody is left to be told
+
+    def _unread(self) -> bytes:
+        """Return what the kernel still holds; the worker's next attempt to send will fail."""
+        data = bytearray()
+        number = self._require_transport().get_extra_info("socket").fileno()
+        try:
+            with socket.fromfd(number, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                # First, so that nothing can come after what is read here.
+                sock.shutdown(socket.SHUT_RD)
+                while len(data) < _UNREAD_BYTES and (piece := sock.recv(_READ_BYTES)):
+                    data += piece
+        except OSError:
+            pass  # there is no more, or the kernel has dropped it
+        return bytes(data)
 
     def _leave(self) -> None:
         if not self._open:

@@ -42,12 +42,16 @@ def _own_uid() -> frozenset[int]:
 class WireLimits:
     """Bounds of the server; sizes in bytes, times in seconds, the others per connection.
 
-    `announced` is how many requests a worker may have running, `questions` how many other
-    answers it may wait for; `stall_seconds` how long it may take nothing of what waits for it.
+    `announced` is how many requests a worker may have running.  `waits` is how many of its
+    searches may wait for a receipt to get further, `owner_waits` how many of those for one owner,
+    `questions` how many other answers it may wait for: whoever waits holds up nobody who asks.
+    `stall_seconds` is how long a worker may take nothing of what waits for it.
     """
 
     connections: int = 160
     announced: int = 65_536
+    waits: int = 4096
+    owner_waits: int = 64
     questions: int = 1024
     write_bytes: int = 64 << 20
     stall_seconds: float = 30.0

@@ -16,6 +16,7 @@ from gateway.notary.interface import ReceiptState
 from gateway.notary.log.database import IndexedReceipt
 from gateway.notary.log.earlier import EarlierBoots, EarlierReceipt
 from gateway.notary.log.index import ReceiptIndex
+from gateway.notary.log.scan import BootSegments
 from gateway.notary.log.segments import Location
 from tests.notary.log.test_index import RUNNING, wait_until
 from tests.support.stored_logs import StoredLog
@@ -114,6 +115,44 @@ def test_full_tile_that_rots_later_is_passed_over(stored: StoredLog, earlier: Ea
     tile = stored.folder / "log" / "tile" / "0" / "000"
     tile.write_bytes(bytes(8192))
     require_proved(stored, 5, earlier.find(stored.row(5)))
+
+
+def test_damaged_tiles_of_a_long_log_are_told_and_found_again_once_made_afresh(
+    stored: StoredLog, index: ReceiptIndex
+) -> None:
+    # The tail that no tile shows is 297 leaves; the first epoch alone covers 301.
+    earlier = EarlierBoots(FileLayer(), stored.data_dir, index, most_reread=300)
+    for leaf in LEAVES:
+        require_proved(stored, leaf, earlier.find(stored.row(leaf)))
+    tile = stored.folder / "log" / "tile" / "0" / "000"
+    whole = tile.read_bytes()
+    tile.write_bytes(bytes(8192))
+    earlier = EarlierBoots(FileLayer(), stored.data_dir, index, most_reread=300)
+    for _ in range(2):
+        with pytest.raises(UnavailableError) as refusal:
+            earlier.find(stored.row(5))
+        assert refusal.value.code == "log_tiles_damaged"
+        assert "log export" in refusal.value.hint
+    tile.write_bytes(whole)
+    for leaf in LEAVES:
+        require_proved(stored, leaf, earlier.find(stored.row(leaf)))
+
+
+def test_long_log_without_tiles_is_not_read_again_for_one_receipt(
+    stored: StoredLog, index: ReceiptIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(stored.folder / "log")
+    earlier = EarlierBoots(FileLayer(), stored.data_dir, index, most_reread=301)
+    # The first epoch is over 301 leaves: as many as may be read, and no more are.
+    require_proved(stored, 300, earlier.find(stored.row(300)))
+    (log,) = earlier._logs.values()
+    assert log._tree is not None
+    assert log._tree.size == 301
+    monkeypatch.setattr(BootSegments, "leaves", None)
+    for _ in range(2):
+        with pytest.raises(UnavailableError) as refusal:
+            earlier.find(stored.row(302))
+        assert refusal.value.code == "log_tiles_damaged"
 
 
 def test_folder_of_an_ended_boot_is_not_modified(stored: StoredLog, earlier: EarlierBoots) -> None:
