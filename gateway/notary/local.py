@@ -231,9 +231,9 @@ class LocalNotary:
         self._lifetime.closing = True
         self._quotes.challenges.close()
         self._caretaker.close()
+        self._finder.close()
         self._notice_expiry()
         if not self._lifetime.reason:
-        self._finder.close()
             await self._finish()
         self._quotes.close()
         self._checkpointer.close()

@@ -368,43 +368,6 @@ async def test_flood_of_waits_is_told_to_come_later_and_receipts_go_on(
     assert sum(answer is not None for answer in answers if isinstance(answer, Found)) >= 3
 
 
-async def test_question_that_nobody_waits_for_any_more_is_dropped(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    remote.announce(announcement(jti))
-    asking = asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30))
-    (connection,) = wire.server._connections
-    await until(lambda: len(connection._questions) == 1)
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    await until(lambda: not connection._questions)
-    await remote.seal(outcome(jti))
-
-
-async def test_cancelled_seal_still_makes_its_receipt(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    remote.announce(announcement(jti))
-    sealing = asyncio.create_task(remote.seal(outcome(jti)))
-    await asyncio.sleep(0)
-    sealing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await sealing
-    assert await end_of(remote, jti) is End.COMPLETE
-
-
-async def test_peer_that_takes_nothing_is_dropped(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(stall_seconds=0.05, questions=100_000))
-    reader, writer = await asyncio.open_unix_connection(wire.path, limit=1)
-    other = await wire.connect()
-    for request in range(1, 20_000):
-        writer.write(encode_frame(Kind.METRICS, request, b""))
-    await until(lambda: wire.server.connections == 1)
-    await sealed(other)
-    writer.close()
-    assert reader is not None
-
-
 async def test_one_owner_that_waits_a_lot_keeps_nobody_else_from_asking(serve: Serve) -> None:
     wire = await serve(limits=WireLimits(questions=1, owner_waits=2))
     remote, jti, other = await wire.connect(), new_jti(), new_jti()
@@ -458,43 +421,43 @@ async def test_flood_of_other_questions_is_told_to_come_later(serve: Serve) -> N
     assert 1 <= len(refused) <= 4
 
 
-async def test_end_of_the_boot_is_told_to_everyone(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    told = asyncio.Event()
-    remote.watch(told.set)
-    remote.announce(announcement(jti))
-    wire.notary._lifetime.end("log_failed")
-    wire.server.notify()
-    async with asyncio.timeout(30):
-        await told.wait()
-    assert (remote.healthy, remote.reason) == (False, "log_failed")
-    with pytest.raises(NotaryUnavailable):
-        remote.announce(announcement(new_jti()))
-    with pytest.raises(NotaryUnavailable):
-        await remote.seal(outcome(jti))
-    with pytest.raises(NotaryUnavailable):
-        await remote.find(jti, ALICE)
-
-
-async def test_notary_that_is_gone_fails_every_waiter_for_ever(serve: Serve) -> None:
+async def test_question_that_nobody_waits_for_any_more_is_dropped(serve: Serve) -> None:
     wire = await serve()
     remote, jti = await wire.connect(), new_jti()
     remote.announce(announcement(jti))
     asking = asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30))
     (connection,) = wire.server._connections
     await until(lambda: len(connection._questions) == 1)
-    await wire.server.close()
-    with pytest.raises(NotaryUnavailable):
-        await asking
-    await until(lambda: not remote.healthy)
-    assert remote.reason == LOST
-    for ask in (
-        remote.metrics_text(),
-        remote.epoch(None),
-        remote.epoch(-1),
-        remote.find("", ALICE),
-    ):
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: not connection._questions)
+    await remote.seal(outcome(jti))
+
+
+async def test_cancelled_seal_still_makes_its_receipt(serve: Serve) -> None:
+    wire = await serve()
+    remote, jti = await wire.connect(), new_jti()
+    remote.announce(announcement(jti))
+    sealing = asyncio.create_task(remote.seal(outcome(jti)))
+    await asyncio.sleep(0)
+    sealing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sealing
+    assert await end_of(remote, jti) is End.COMPLETE
+
+
+async def test_peer_that_takes_nothing_is_dropped(serve: Serve) -> None:
+    wire = await serve(limits=WireLimits(stall_seconds=0.05, questions=100_000))
+    reader, writer = await asyncio.open_unix_connection(wire.path, limit=1)
+    other = await wire.connect()
+    for request in range(1, 20_000):
+        writer.write(encode_frame(Kind.METRICS, request, b""))
+    await until(lambda: wire.server.connections == 1)
+    await sealed(other)
+    writer.close()
+    assert reader is not None
+
+
 async def let_go(wire: Wire, how: str) -> list[str]:
     """Send announcements that the notary does not come to read, and lose the connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
@@ -535,6 +498,43 @@ async def test_nothing_is_read_after_what_broke_the_protocol(serve: Serve) -> No
     assert await wire.notary.find(jti, ALICE) is None
 
 
+async def test_end_of_the_boot_is_told_to_everyone(serve: Serve) -> None:
+    wire = await serve()
+    remote, jti = await wire.connect(), new_jti()
+    told = asyncio.Event()
+    remote.watch(told.set)
+    remote.announce(announcement(jti))
+    wire.notary._lifetime.end("log_failed")
+    wire.server.notify()
+    async with asyncio.timeout(30):
+        await told.wait()
+    assert (remote.healthy, remote.reason) == (False, "log_failed")
+    with pytest.raises(NotaryUnavailable):
+        remote.announce(announcement(new_jti()))
+    with pytest.raises(NotaryUnavailable):
+        await remote.seal(outcome(jti))
+    with pytest.raises(NotaryUnavailable):
+        await remote.find(jti, ALICE)
+
+
+async def test_notary_that_is_gone_fails_every_waiter_for_ever(serve: Serve) -> None:
+    wire = await serve()
+    remote, jti = await wire.connect(), new_jti()
+    remote.announce(announcement(jti))
+    asking = asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30))
+    (connection,) = wire.server._connections
+    await until(lambda: len(connection._questions) == 1)
+    await wire.server.close()
+    with pytest.raises(NotaryUnavailable):
+        await asking
+    await until(lambda: not remote.healthy)
+    assert remote.reason == LOST
+    for ask in (
+        remote.metrics_text(),
+        remote.epoch(None),
+        remote.epoch(-1),
+        remote.find("", ALICE),
+    ):
         with pytest.raises(NotaryUnavailable):
             await ask
     with pytest.raises(NotaryUnavailable):

@@ -283,9 +283,6 @@ class RemoteNotary:
         if len(self._backlog) > _MAX_BACKLOG:
             self._lose(LOST)
 
-    def _writable(self) -> None:
-        del self._backlog[: self._write(self._backlog)]
-        if not self._backlog and not self._gone:
     def _hand_over(self, frame: bytes) -> None:
         """Have a frame wholly with the kernel, or raise `NotaryUnavailable`.
 
@@ -304,6 +301,9 @@ class RemoteNotary:
             self._loop.add_writer(self._sock, self._writable)
         raise NotaryUnavailable("the notary does not take the announcement now")
 
+    def _writable(self) -> None:
+        del self._backlog[: self._write(self._backlog)]
+        if not self._backlog and not self._gone:
             self._loop.remove_writer(self._sock)
 
     def _write(self, data: bytes | bytearray) -> int:

@@ -233,11 +233,11 @@ class Connection(asyncio.BufferedProtocol):
         if len(self._questions) - len(self._waits) >= self._server.limits.questions:
             self._refuse_busy(request)
         else:
+            self._begin(request, ask, encode)
+
     def _begin(
         self, request: int, ask: Callable[[], Awaitable[T]], encode: Callable[[T], Reply]
     ) -> None:
-            self._begin(request, ask, encode)
-
         async def reply() -> Reply:
             return encode(await ask())
 
@@ -279,9 +279,9 @@ class Connection(asyncio.BufferedProtocol):
         raise NotaryUnavailable("the outcome could not be sealed as it is")
 
     # -- ending ----------------------------------------------------------------------------
-        # Nothing more is read: after what is no frame, nothing can be told apart.
 
     def _hang_up(self, error: MalformedError) -> None:
+        # Nothing more is read: after what is no frame, nothing can be told apart.
         self._send(Kind.FAILED, 0, replies.encode_failure(error))
         self._end()
 
