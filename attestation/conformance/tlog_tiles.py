@@ -28,7 +28,6 @@ from attestation.merkle.tiles import (
     parse_hash_tile,
     parse_tile_path,
     tile_root,
-    width_of,
 )
 from attestation.merkle.tree import leaf_hash
 
@@ -93,13 +92,6 @@ class _Log:
         earlier, now = self.signed(size1).checkpoint, self.signed(size2).checkpoint
         require_extends(self._resources, earlier, now)
 
-    def verify_tile(self, tile: Tile) -> None:
-        """Everything of this log that the tile has a part in."""
-        self.verify_neighbours(tile)
-        for size in self.sizes:
-            if width_of(size=size, level=tile.level or 0, index=tile.index):
-                self.verify_size(size)
-
     def signed(self, size: int) -> SignedCheckpoint:
         """Return the checkpoint of a size, its signature and origin verified."""
         signed = read_checkpoint(self._files[f"checkpoint.{size}"](), self._vkey)
@@ -149,13 +141,13 @@ def parse_tile(file: str) -> Tile:
 
 
 def _verify_changed(vkey: Vkey, files: Mapping[str, Callable[[], bytes]], file: str) -> None:
-    """Verify everything a file is part of, after one bit of one of its bytes was flipped."""
+    """Verify a checkpoint, or a tile with its neighbours, after one bit of the file was flipped."""
     log = _Log(vkey, {**files, file: lambda: _flipped(file, files[file]())})
     checkpoint = _CHECKPOINT.fullmatch(file)
     if checkpoint is not None:
         log.verify_size(int(checkpoint[1]))
     else:
-        log.verify_tile(parse_tile(file))
+        log.verify_neighbours(parse_tile(file))
 
 
 def _flipped(file: str, data: bytes) -> bytes:

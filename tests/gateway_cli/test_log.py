@@ -63,6 +63,15 @@ async def test_records_of_every_boot_are_read_with_its_log(
     assert f"records of {data.boots[0]}: whole, " in capsys.readouterr().out
 
 
+async def test_boot_whose_log_was_deleted_is_incomplete_though_its_records_are_whole(
+    data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data.path / data.boots[0] / "log" / "checkpoint").unlink()
+    value = told(capsys, data.path, 12)
+    assert statuses(value) == dict.fromkeys(data.boots, "whole")
+    assert value["missing"] == [str(data.path / data.boots[0])]
+
+
 async def test_records_of_one_boot_are_read_with_its_log(
     data: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
