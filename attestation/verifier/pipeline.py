@@ -167,7 +167,7 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
         at=at,
         policy_digest=policy.digest if policy else None,
         trust_domains=frozenset(),
-        not_proved=("anything: the file could not be read",),
+        not_proved=("anything: the file is not a bundle, so nothing in it was checked",),
     )
 
 
