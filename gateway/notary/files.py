@@ -48,10 +48,6 @@ class FileLayer:
         """Read at most `length` bytes from `offset`."""
         return os.pread(descriptor, length, offset)
 
-    def size_of(self, descriptor: int) -> int:
-        """Return how many bytes the open file has."""
-        return os.fstat(descriptor).st_size
-
     def sync_data(self, descriptor: int) -> None:
         """Return when what was written is on the medium."""
         os.fdatasync(descriptor)

@@ -87,10 +87,6 @@ class FaultyLayer(FileLayer):
         read = self._inner.read_at
         return self._pass("read_at", name, lambda: read(descriptor, length, offset), short)
 
-    def size_of(self, descriptor: int) -> int:
-        name = self._names[descriptor]
-        return self._pass("size_of", name, lambda: self._inner.size_of(descriptor))
-
     def sync_data(self, descriptor: int) -> None:
         self._sync("sync_data", self._names[descriptor], lambda: self._inner.sync_data(descriptor))
 

@@ -99,10 +99,6 @@ class MemoryLayer(FileLayer):
         with self._lock:
             return bytes(self._files[self._open[descriptor]][offset : offset + length])
 
-    def size_of(self, descriptor: int) -> int:
-        with self._lock:
-            return len(self._files[self._open[descriptor]])
-
     def sync_data(self, descriptor: int) -> None:
         with self._lock:
             self.trace.append(SyncFile(file=self._open[descriptor]))

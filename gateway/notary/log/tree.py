@@ -126,10 +126,6 @@ class TileTree:
             return self.read_bundle(tile.index, tile.width)
         return self.read_tile(tile.level, tile.index, tile.width)
 
-    def root_at(self, size: int) -> bytes:
-        """Return the root over the first `size` leaves.  Raises `UnavailableError`."""
-        return root_from_tiles(size, self.read_tile)
-
     def inclusion_path(self, index: int, size: int) -> list[bytes]:
         """Return the audit path of leaf `index` in the tree of `size` leaves, unverified.
 
