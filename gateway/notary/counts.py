@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attestation.receipt.text import MAX_INTEGER
 from attestation.statement import grants_digest
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
+
+
+def saturated(counted: int, more: int) -> int:
+    """Return the sum, or the highest number that a statement can state (2^53 - 1)."""
+    return min(counted + more, MAX_INTEGER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

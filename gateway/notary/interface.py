@@ -131,7 +131,10 @@ class Notary(Protocol):
         """A stable code for why the notary is not healthy; empty while it is."""
 
     def announce(self, announcement: Announcement) -> None:
-        """Number the request.  Returns at once; a jti that is already known is refused."""
+        """Number the request.  Returns at once.
+
+        Raises `ValueError` for a jti that was announced before in this boot.
+        """
 
     async def seal(self, outcome: Outcome) -> SealedReceipt:
         """Turn the outcome of an announced request into its one receipt.
@@ -139,11 +142,14 @@ class Notary(Protocol):
         Returns only after receipt and leaf are durable.
         """
 
-    def count_unauthenticated(self) -> None:
-        """Count a request that no key owns: it gets no receipt."""
+    def count_unauthenticated(self, count: int = 1) -> None:
+        """Count requests that no key owns: they get no receipt.  Stops at 2^53 - 1."""
 
-    def count_unreceipted(self) -> None:
-        """Count a refusal that gets no receipt because its key refuses too many a second."""
+    def count_unreceipted(self, count: int = 1) -> None:
+        """Count refusals that get no receipt because their key refuses too many a second.
+
+        Stops at 2^53 - 1.
+        """
 
     async def find(
         self, receipt_id: str, sub: Digest, *, wait_seconds: float = 0.0

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
-from attestation.errors import UnavailableError
 from attestation.lineage.context import LineageContext
 from attestation.receipt.claims import End
 from attestation.receipt.outcome import Outcome, abandoned
 from attestation.receipt.seal import SealContext, claims_of, receipt_id_in
 from attestation.receipt.signing import sign_receipt
-from gateway.notary.counts import Counts, GrantBook, Mark
-from gateway.notary.log.database import IndexedEpoch, IndexedReceipt
+from gateway.notary.counts import Counts, GrantBook, Mark, saturated
+from gateway.notary.log.database import IndexedEpoch
 from gateway.notary.log.folder import boot_folder_name
 from gateway.notary.log.leaves import epoch_payload, log_entry, receipt_payload
 from gateway.notary.log.segments import Kind, encode_record
+from gateway.notary.own_rows import OwnRows
+from gateway.notary.taken import TakenIds
 from gateway.notary.tasks import TaskCounters
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from gateway.notary.log.index import ReceiptIndex
     from gateway.notary.log.segments import Location
     from gateway.notary.log.tree import TileTree
+
+_TWICE = "a receipt id was announced twice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,9 @@ class Ledger:
         self._tree = tree
         self._running: dict[str, Admission] = {}
         self._sequenced: dict[str, Sequenced] = {}
+        self._taken = TakenIds()
         self._index = index
+        self._rows = OwnRows(index, self._name)
         self._tasks = TaskCounters(max_tasks)
         self._grants = GrantBook()
         self._receipts = 0
@@ -152,14 +157,27 @@ class Ledger:
     def announce(self, announcement: Announcement) -> None:
         """Give the request the next admission number.
 
-        Raises `ValueError` for a jti that is being served or sealed; those of receipts on disk
-        are not looked up, because 128 random bits do not repeat by chance.
+        Raises `ValueError` for a jti that was announced before in this boot, whatever became of
+        it: the openings follow from the id.
         """
         jti = announcement.jti
-        if jti in self._running or jti in self._sequenced:
-            raise ValueError("a receipt id was announced twice")
+        if not self._taken.take(jti):
+            raise ValueError(_TWICE)
         self._running[jti] = Admission(number=self.admitted, announcement=announcement)
         self.admitted += 1
+
+    def require_new(self, jti: str) -> None:
+        """Raise `ValueError` for a jti that was announced before in this boot."""
+        if jti in self._taken:
+            raise ValueError(_TWICE)
+
+    def count_unauthenticated(self, count: int) -> None:
+        """Count requests that no key owns."""
+        self.unauthenticated = saturated(self.unauthenticated, count)
+
+    def count_unreceipted(self, count: int) -> None:
+        """Count refusals that get no receipt."""
+        self.unreceipted = saturated(self.unreceipted, count)
 
     def seal(self, outcome: Outcome) -> Sequenced:
         """Make the receipt of an announced request and take its index.
@@ -208,17 +226,7 @@ class Ledger:
     def settle(self, sequenced: Sequenced, location: Location) -> None:
         """Make a receipt retrievable: its record is durable at this location."""
         del self._sequenced[sequenced.jti]
-        self._index.add(
-            IndexedReceipt(
-                jti=bytes.fromhex(sequenced.jti),
-                boot=self._name,
-                segment=location.segment,
-                offset=location.offset,
-                leaf=sequenced.index,
-                sub=sequenced.sub.value,
-                digest=sequenced.digest.value,
-            )
-        )
+        self._rows.add(sequenced.jti, sequenced.sub, sequenced.digest, sequenced.index, location)
 
     def owner_of_running(self, jti: str) -> Digest | None:
         """Return whose request this is, None unless it is announced and not yet durable."""
@@ -264,17 +272,9 @@ class Ledger:
     def _known_parents(self, outcome: Outcome) -> Iterator[tuple[str, Digest]]:
         for declared in outcome.lineage.parents:
             jti = receipt_id_in(declared)
-            row = self._lookup(jti) if jti else None
-            if jti and row is not None and row.sub == outcome.sub.value:
-                yield jti, Digest(row.digest)
-
-    def _lookup(self, jti: str) -> IndexedReceipt | None:
-        """Return where a receipt of this boot is, None if that cannot be found now."""
-        try:
-            row = self._index.get(bytes.fromhex(jti))
-        except UnavailableError:
-            return None  # the parent is then recorded by its id, as unknown ones are
-        return row if row is not None and row.boot == self._name else None
+            digest = self._rows.digest_of(jti, outcome.sub) if jti else None
+            if jti and digest is not None:
+                yield jti, digest
 
     def _take_index(
         self, outcome: Outcome, context: SealContext, token: str, openings: Openings

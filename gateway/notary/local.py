@@ -143,6 +143,8 @@ class LocalNotary:
 
     def announce(self, announcement: Announcement) -> None:
         """Number the request, or raise `NotaryUnavailable`; see the interface."""
+        # First: the end of the boot leaves an id with the connection that announced it.
+        self._ledger.require_new(announcement.jti)
         self._notice_expiry()
         self._lifetime.require_open()
         self._ledger.announce(announcement)
@@ -180,15 +182,15 @@ class LocalNotary:
         if durable is not None:
             await asyncio.shield(durable)
 
-    def count_unauthenticated(self) -> None:
-        """Count a request that no key owns."""
-        self._ledger.unauthenticated += 1
-        self._parts.metrics.unauthenticated()
+    def count_unauthenticated(self, count: int = 1) -> None:
+        """Count requests that no key owns."""
+        self._parts.metrics.unauthenticated(count)
+        self._ledger.count_unauthenticated(count)
 
-    def count_unreceipted(self) -> None:
-        """Count a refusal above its key's rate."""
-        self._ledger.unreceipted += 1
-        self._parts.metrics.unreceipted()
+    def count_unreceipted(self, count: int = 1) -> None:
+        """Count refusals above their keys' rates."""
+        self._parts.metrics.unreceipted(count)
+        self._ledger.count_unreceipted(count)
 
     async def find(
         self, receipt_id: str, sub: Digest, *, wait_seconds: float = 0.0

@@ -105,13 +105,13 @@ class Metrics:
         self._sealed.labels(_closed(route, ROUTES), _closed(end, ENDS)).inc()
         self._in_flight.dec()
 
-    def unauthenticated(self) -> None:
-        """Count a request without a known key."""
-        self._unauthenticated.inc()
+    def unauthenticated(self, count: int = 1) -> None:
+        """Count requests without a known key."""
+        self._unauthenticated.inc(count)
 
-    def unreceipted(self) -> None:
-        """Count a refusal without a receipt."""
-        self._unreceipted.inc()
+    def unreceipted(self, count: int = 1) -> None:
+        """Count refusals without a receipt."""
+        self._unreceipted.inc(count)
 
     def committed(self, *, records: int, seconds: float, log_size: int) -> None:
         """Note a batch that became durable."""

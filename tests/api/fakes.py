@@ -89,8 +89,8 @@ class FakeNotary:
     def boot(self) -> Boot:
         return boot_of(self.gateway)
 
-    def count_unauthenticated(self) -> None:
-        self.asked.append("unauthenticated")
+    def count_unauthenticated(self, count: int = 1) -> None:
+        self.asked.extend(["unauthenticated"] * count)
 
     async def find(
         self, _receipt_id: str, _sub: Digest, *, wait_seconds: float = 0.0

@@ -18,6 +18,7 @@ from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import parse_note, verify_note
 from attestation.merkle.tlog_proof import parse_tlog_proof, verify_tlog_proof
 from attestation.merkle.tree import leaf_hash, root_hash
+from attestation.receipt.text import MAX_INTEGER
 from attestation.result import Verdict
 from attestation.statement import grants_digest
 from attestation.tdx.quote import parse_quote
@@ -384,6 +385,17 @@ async def _drive(folder: Path, events: list[str]) -> None:
         if leaf.kind is Kind.RECEIPT
     )
     assert admissions == list(range(receipts))
+
+
+async def test_counters_stop_at_the_highest_number_that_an_epoch_can_state(tmp_path: Path) -> None:
+    async with running_notary(tmp_path, limits=FAST) as notary:
+        for _ in range(2):
+            notary.count_unauthenticated(MAX_INTEGER)
+            notary.count_unreceipted(MAX_INTEGER - 1)
+        await found_by(notary, (await sealed(notary)).jti, wait_seconds=30)
+        epochs = await all_epochs(notary)
+    statement = epochs[-1].statement
+    assert (statement.unauthenticated, statement.refused_unreceipted) == (MAX_INTEGER, MAX_INTEGER)
 
 
 async def test_metrics_tell_of_epochs_quotes_and_checkpoints(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from attestation.encoding.digest import Digest
 from attestation.encoding.jwk import thumbprint
 from attestation.errors import UnavailableError
+from attestation.lineage.context import LineageContext
+from attestation.receipt.seal import parent_digest
 from attestation.receipt.signing import sign_receipt
 from gateway.notary.interface import SealedReceipt
 from gateway.notary.local import LocalNotary
@@ -21,7 +23,7 @@ from gateway.notary.log.segments import Kind, encode_record
 from tests.notary.log.test_index import wait_until
 from tests.notary.support import boot_of, claims_of, found_by
 from tests.support.logs import leaves_of
-from tests.support.notaries import ALICE, BOB, quiet_notary, sealed
+from tests.support.notaries import ALICE, BOB, announcement, quiet_notary, sealed
 
 
 @contextmanager
@@ -87,6 +89,83 @@ async def test_index_of_other_types_breaks_nothing(tmp_path: Path, value: object
             host.execute("UPDATE receipts SET segment = ?", (value,))
         with suppress(UnavailableError):
             assert (await found_by(notary, receipt.jti)).token == receipt.token
+
+
+async def parent_of_a_child(notary: LocalNotary, jti: str) -> Digest:
+    """What the next receipt of Alice's signs when that id is declared as its parent."""
+    lineage = LineageContext(txn="t", span="0" * 15 + "1", parents=(jti,))
+    (parent,) = claims_of((await sealed(notary, lineage=lineage)).token).lineage.parents
+    return parent.digest
+
+
+async def test_parent_is_still_known_after_its_row_went_to_the_disk(tmp_path: Path) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        mine = await sealed(notary)
+        wait_indexed(notary)
+        assert await parent_of_a_child(notary, mine.jti) == mine.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE receipts SET digest = randomblob(32)",
+        "UPDATE receipts SET digest = zeroblob(31)",
+        "UPDATE receipts SET mark = x''",
+        "UPDATE receipts SET mark = randomblob(16)",
+        "UPDATE receipts SET (digest, mark) = (SELECT digest, mark FROM receipts WHERE id & 3 = 2)",
+        "UPDATE receipts SET jti = randomblob(16)",
+        "DELETE FROM receipts",
+    ],
+)
+async def test_parent_in_an_altered_index_is_an_unknown_one(tmp_path: Path, change: str) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        mine, other = await sealed(notary), await sealed(notary)
+        assert (mine.index, other.index) == (1, 2)
+        wait_indexed(notary)
+        with opened(tmp_path) as host:
+            host.execute(change)
+        assert await parent_of_a_child(notary, mine.jti) == parent_digest(mine.jti, {})
+        assert notary.healthy
+
+
+async def test_parent_of_another_owner_is_unknown_whatever_the_index_says(tmp_path: Path) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        theirs = await sealed(notary, BOB)
+        wait_indexed(notary)
+        with opened(tmp_path) as host:
+            host.execute("UPDATE receipts SET sub = ?", (ALICE.value,))
+        assert await parent_of_a_child(notary, theirs.jti) == parent_digest(theirs.jti, {})
+
+
+async def test_parent_of_an_ended_boot_is_unknown_even_if_the_index_moves_it(
+    tmp_path: Path,
+) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        earlier = await sealed(notary)
+    async with quiet_notary(tmp_path) as notary:
+        await sealed(notary)
+        wait_indexed(notary)
+        assert await parent_of_a_child(notary, earlier.jti) == parent_digest(earlier.jti, {})
+        with opened(tmp_path) as host:
+            now = host.execute("SELECT max(id) >> 40 FROM receipts").fetchone()[0]
+            host.execute(
+                "UPDATE receipts SET id = (? << 40) + 1000 WHERE jti = ?",
+                (now, bytes.fromhex(earlier.jti)),
+            )
+        assert await parent_of_a_child(notary, earlier.jti) == parent_digest(earlier.jti, {})
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM receipts", "UPDATE receipts SET jti = ''"])
+async def test_receipt_id_is_refused_again_whatever_became_of_its_row(
+    tmp_path: Path, change: str
+) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        theirs = await sealed(notary, BOB)
+        wait_indexed(notary)
+        with opened(tmp_path) as host:
+            host.execute(change)
+        with pytest.raises(ValueError, match="twice"):
+            notary.announce(announcement(theirs.jti, ALICE))
 
 
 def forge_owner(folder: Path, receipt: SealedReceipt) -> None:

@@ -100,6 +100,40 @@ async def test_receipt_id_cannot_be_announced_twice(tmp_path: Path) -> None:
         await sealing
 
 
+async def test_receipt_id_of_a_durable_receipt_is_refused_under_every_key(tmp_path: Path) -> None:
+    """A second receipt of that id would hand its owner the keys of the first."""
+    async with quiet_notary(tmp_path) as notary:
+        receipt = await sealed(notary, BOB)
+        for sub in (ALICE, BOB):
+            with pytest.raises(ValueError, match="twice"):
+                notary.announce(announcement(receipt.jti, sub))
+        assert (await found_by(notary, receipt.jti, BOB)).token == receipt.token
+        assert (await sealed(notary, ALICE)).index == receipt.index + 1
+
+
+async def test_receipt_id_of_an_abandoned_request_is_refused(tmp_path: Path) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        jti = new_jti()
+        notary.announce(announcement(jti, BOB))
+        await notary.abandon(jti)
+        with pytest.raises(ValueError, match="twice"):
+            notary.announce(announcement(jti))
+
+
+async def test_receipt_id_announced_before_is_refused_as_such_while_the_boot_closes(
+    tmp_path: Path,
+) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        jti = new_jti()
+        notary.announce(announcement(jti, BOB))
+        notary._lifetime.closing = True
+        with pytest.raises(ValueError, match="twice"):
+            notary.announce(announcement(jti))
+        with pytest.raises(NotaryUnavailable):
+            notary.announce(announcement(new_jti()))
+        notary._lifetime.closing = False
+
+
 async def test_request_is_sealed_once(tmp_path: Path) -> None:
     async with quiet_notary(tmp_path) as notary:
         jti = new_jti()
@@ -232,6 +266,18 @@ async def test_counters_count(tmp_path: Path) -> None:
         assert 'attested_receipts_total{end="complete",route="/v1/chat/completions"} 1.0' in text
         assert "attested_in_flight 0.0" in text
         assert "attested_log_size 2.0" in text
+
+
+async def test_counts_are_added_at_once(tmp_path: Path) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        notary.count_unauthenticated(1_000_000)
+        notary.count_unauthenticated(0)
+        notary.count_unreceipted(7)
+        counts = notary._sequencer.counts()
+        assert (counts.unauthenticated, counts.refused_unreceipted) == (1_000_000, 7)
+        text = (await notary.metrics_text()).decode()
+        assert "attested_unauthenticated_total 1e+06" in text
+        assert "attested_refused_unreceipted_total 7.0" in text
 
 
 async def test_cancelled_caller_does_not_lose_its_receipt(tmp_path: Path) -> None:

@@ -283,6 +283,43 @@ async def test_request_of_another_connection_cannot_be_announced_again(serve: Se
     assert (await owner.seal(outcome(jti))).jti == jti
 
 
+async def test_id_of_a_durable_receipt_announced_again_ends_that_connection_only(
+    serve: Serve,
+) -> None:
+    wire = await serve()
+    other, peer = await wire.connect(), await wire.raw()
+    receipt, held = await sealed(other), new_jti()
+    other.announce(announcement(held))
+    peer.send(announce(receipt.jti) + seal(receipt.jti))
+    last = (await peer.rest())[-1]
+    assert (last.kind, last.request) == (Kind.FAILED, 0)
+    assert (await found(other, receipt.jti)).token == receipt.token
+    assert (await other.seal(outcome(held))).jti == held
+
+
+async def test_counts_of_any_size_arrive_whole(serve: Serve) -> None:
+    wire = await serve()
+    remote = await wire.connect()
+    remote.count_unauthenticated(2 * messages.MAX_COUNT + 1)
+    remote.count_unreceipted(3)
+    await until(lambda: wire.notary._ledger.unauthenticated == 2 * messages.MAX_COUNT + 1)
+    assert wire.notary._ledger.unreceipted == 3
+    assert remote.healthy
+
+
+async def test_count_frame_costs_one_step_whatever_it_says(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = await serve()
+    steps: list[int] = []
+    monkeypatch.setattr(wire.notary, "count_unauthenticated", steps.append)
+    monkeypatch.setattr(wire.notary, "count_unreceipted", steps.append)
+    peer = await wire.raw()
+    peer.send(encode_frame(Kind.COUNT, 0, messages.encode_count(messages.MAX_COUNT, 5)))
+    await until(lambda: len(steps) == 2)
+    assert steps == [messages.MAX_COUNT, 5]
+
+
 async def test_request_is_sealed_once(serve: Serve) -> None:
     wire = await serve()
     peer, jti = await wire.raw(), new_jti()
@@ -387,7 +424,7 @@ async def test_one_owner_that_waits_a_lot_keeps_nobody_else_from_asking(serve: S
     await remote.seal(outcome(other, BOB))
     await asyncio.gather(*asked, waits, return_exceptions=True)
     await until(lambda: not connection._waits)
-    assert not connection._owner_waits
+    assert not connection._waits._counts
     assert await remote.find(jti, ALICE, wait_seconds=30) is not None
 
 
@@ -404,7 +441,7 @@ async def test_question_that_is_dropped_before_it_began_leaves_nothing_behind(
     (connection,) = wire.server._connections
     await until(lambda: jti in connection._announced)
     await until(lambda: not connection._questions)
-    assert (connection._waits, connection._owner_waits) == ({}, {})
+    assert (len(connection._waits), connection._waits._counts) == (0, {})
     peer.send(ask)
     await peer.frame(Kind.DATA)
 

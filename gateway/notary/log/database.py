@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BOOTS = (
     "CREATE TABLE boots (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, segment INTEGER,"
     " offset INTEGER, leaf INTEGER, digest BLOB, most INTEGER NOT NULL DEFAULT 0)"
@@ -27,7 +27,8 @@ _EPOCHS = (
 )
 _RECEIPTS = (
     "CREATE TABLE receipts (id INTEGER PRIMARY KEY, key INTEGER NOT NULL, jti BLOB NOT NULL,"
-    " segment INTEGER NOT NULL, offset INTEGER NOT NULL, sub BLOB NOT NULL, digest BLOB NOT NULL)"
+    " segment INTEGER NOT NULL, offset INTEGER NOT NULL, sub BLOB NOT NULL, digest BLOB NOT NULL,"
+    " mark BLOB NOT NULL)"
 )
 # Ids are random: an index over all of one would rewrite most of itself with every batch, and
 # one over its first 8 bytes is a seventh of the size.
@@ -38,13 +39,16 @@ _LEAVES = 1 << _LEAF_BITS
 
 _DELETE_RECEIPTS = "DELETE FROM receipts WHERE id >= ? AND id < ?"
 _ROWS_A_STATEMENT = 250
-_INSERT_RECEIPT = "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?)"
-_RECEIPT_TYPES = (bytes, str, int, int, int, bytes, bytes)
-_INSERT_RECEIPTS = _INSERT_RECEIPT + ", (?, ?, ?, ?, ?, ?, ?)" * (_ROWS_A_STATEMENT - 1)
+_INSERT_RECEIPT = "INSERT OR IGNORE INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_RECEIPT_TYPES = (bytes, str, int, int, int, bytes, bytes, bytes)
+_INSERT_RECEIPTS = _INSERT_RECEIPT + ", (?, ?, ?, ?, ?, ?, ?, ?)" * (_ROWS_A_STATEMENT - 1)
 
 
 class IndexedReceipt(NamedTuple):
-    """Where a receipt is: its boot's folder, segment, offset and leaf; owner and digest."""
+    """Where a receipt is: its boot's folder, segment, offset and leaf; owner and digest.
+
+    `mark` is what its boot knows its own rows by; rows made from segments have none.
+    """
 
     jti: bytes
     boot: str
@@ -53,6 +57,7 @@ class IndexedReceipt(NamedTuple):
     leaf: int
     sub: bytes
     digest: bytes
+    mark: bytes = b""
 
 
 class IndexedEpoch(NamedTuple):
@@ -125,7 +130,7 @@ class IndexDatabase:
     def receipt(self, jti: bytes) -> IndexedReceipt | None:
         """Return where a receipt is."""
         row = self._connection.execute(
-            "SELECT r.jti, b.name, r.segment, r.offset, r.id & ?, r.sub, r.digest"
+            "SELECT r.jti, b.name, r.segment, r.offset, r.id & ?, r.sub, r.digest, r.mark"
             " FROM receipts r JOIN boots b ON b.id = r.id >> ? WHERE r.key = ? AND r.jti = ?",
             (_LEAVES - 1, _LEAF_BITS, _key(jti), jti),
         ).fetchone()
@@ -183,6 +188,7 @@ class IndexDatabase:
                         row.offset,
                         row.sub,
                         row.digest,
+                        row.mark,
                     )
                     for row in sorted(receipts, key=lambda row: _key(row.jti))
                 ]

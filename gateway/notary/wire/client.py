@@ -137,13 +137,13 @@ class RemoteNotary:
         frame = await self._ask(Kind.SEAL, payload, (Kind.SEALED,))
         return self._read(replies.decode_sealed, frame)
 
-    def count_unauthenticated(self) -> None:
-        """Count a request that no key owns."""
-        self._count(0)
+    def count_unauthenticated(self, count: int = 1) -> None:
+        """Count requests that no key owns."""
+        self._count(0, count)
 
-    def count_unreceipted(self) -> None:
-        """Count a refusal above its key's rate."""
-        self._count(1)
+    def count_unreceipted(self, count: int = 1) -> None:
+        """Count refusals above their keys' rates."""
+        self._count(1, count)
 
     async def find(
         self, receipt_id: str, sub: Digest, *, wait_seconds: float = 0.0
@@ -245,10 +245,10 @@ class RemoteNotary:
 
     # -- sending ---------------------------------------------------------------------------
 
-    def _count(self, which: int) -> None:
+    def _count(self, which: int, count: int) -> None:
         if self._gone:
             return
-        self._counts[which] += 1
+        self._counts[which] += count
         self._schedule()
 
     def _queue(self, kind: Kind, request: int, payload: bytes) -> None:
@@ -268,8 +268,11 @@ class RemoteNotary:
         if self._gone:
             return
         if any(self._counts):
-            self._out.append(encode_frame(Kind.COUNT, 0, messages.encode_count(*self._counts)))
-            self._counts = [0, 0]
+            said = [min(count, messages.MAX_COUNT) for count in self._counts]
+            self._counts = [count - now for count, now in zip(self._counts, said, strict=True)]
+            self._out.append(encode_frame(Kind.COUNT, 0, messages.encode_count(*said)))
+            if any(self._counts):
+                self._schedule()
         if not self._out:
             return
         data = b"".join(self._out)

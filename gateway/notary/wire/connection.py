@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -20,11 +18,12 @@ from gateway.notary.wire.frames import (
     Kind,
     encode_frame,
 )
+from gateway.notary.wire.socket import read_unread
 from gateway.notary.wire.values import refused
+from gateway.notary.wire.waits import Waits
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
-    from attestation.encoding.digest import Digest
     from attestation.receipt.outcome import Outcome
     from gateway.notary.interface import Challenge, Found
     from gateway.notary.wire.server import WireServer
@@ -33,8 +32,6 @@ _FAREWELL_SECONDS = 1.0
 _READ_BYTES = 16 * 1024
 """Read in one turn of the loop: about 17 requests, 2 ms of signing.  Receipts that became durable
 meanwhile leave between two turns, however much has arrived."""
-_UNREAD_BYTES = 1 << 20
-"""Read at most from a connection that is lost; a socket of the kernel's usual size holds less."""
 _WITHOUT_REPLY = frozenset({Kind.ANNOUNCE, Kind.COUNT})
 T = TypeVar("T")
 Reply = tuple[Kind, bytes]
@@ -53,8 +50,8 @@ class Connection(asyncio.BufferedProtocol):
         self._announced: dict[str, None] = {}  # in the order of their admission
         self._sealing: set[int] = set()
         self._questions: dict[int, asyncio.Task[None]] = {}
-        self._waits: dict[int, Digest] = {}  # of the questions: those that wait for a receipt
-        self._owner_waits: Counter[Digest] = Counter()
+        limits = server.limits
+        self._waits = Waits(most=limits.waits, most_of_one=limits.owner_waits)
         self._out: list[bytes] = []
         self._space = memoryview(bytearray(_READ_BYTES))
         self._stall: asyncio.TimerHandle | None = None
@@ -172,10 +169,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _count(self, frame: Frame) -> None:
         unauthenticated, unreceipted = messages.decode_count(frame.payload)
-        for _ in range(unauthenticated):
-            self._server.notary.count_unauthenticated()
-        for _ in range(unreceipted):
-            self._server.notary.count_unreceipted()
+        self._server.notary.count_unauthenticated(unauthenticated)
+        self._server.notary.count_unreceipted(unreceipted)
 
     def _find(self, frame: Frame) -> None:
         asked = messages.decode_search(frame.payload)
@@ -184,9 +179,7 @@ class Connection(asyncio.BufferedProtocol):
         self._require_unused(frame.request)
         if wait == 0:
             self._ask(frame.request, find, _found_reply)
-        elif self._may_wait(asked.sub):
-            self._waits[frame.request] = asked.sub
-            self._owner_waits[asked.sub] += 1
+        elif self._waits.add(frame.request, asked.sub):
             self._begin(frame.request, find, _found_reply)
         else:
             self._refuse_busy(frame.request)
@@ -247,14 +240,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _forget(self, request: int) -> None:
         del self._questions[request]
-        if (sub := self._waits.pop(request, None)) is not None:
-            self._owner_waits[sub] -= 1
-            if not self._owner_waits[sub]:
-                del self._owner_waits[sub]
-
-    def _may_wait(self, sub: Digest) -> bool:
-        limits = self._server.limits
-        return self._owner_waits[sub] < limits.owner_waits and len(self._waits) < limits.waits
+        self._waits.discard(request)
 
     def _refuse_busy(self, request: int) -> None:
         self._send(Kind.FAILED, request, replies.encode_failure(_busy()))
@@ -290,25 +276,12 @@ class Connection(asyncio.BufferedProtocol):
         if not self._open:
             return
         try:
-            for frame in self._reader.feed(self._unread()):
+            unread = read_unread(self._require_transport().get_extra_info("socket").fileno())
+            for frame in self._reader.feed(unread):
                 if frame.kind is Kind.ANNOUNCE:
                     self._act(frame)
         except MalformedError:
             return  # nobody is left to be told
-
-    def _unread(self) -> bytes:
-        """Return what the kernel still holds; the worker's next attempt to send will fail."""
-        data = bytearray()
-        number = self._require_transport().get_extra_info("socket").fileno()
-        try:
-            with socket.fromfd(number, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-                # First, so that nothing can come after what is read here.
-                sock.shutdown(socket.SHUT_RD)
-                while len(data) < _UNREAD_BYTES and (piece := sock.recv(_READ_BYTES)):
-                    data += piece
-        except OSError:
-            pass  # there is no more, or the kernel has dropped it
-        return bytes(data)
 
     def _leave(self) -> None:
         if not self._open:
