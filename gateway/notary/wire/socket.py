@@ -16,6 +16,9 @@ MAX_PATH_BYTES: Final = 107
 _FOLDER_MODE: Final = 0o700
 _SOCKET_MODE: Final = 0o600
 _BACKLOG: Final = 128
+_UNREAD_BYTES: Final = 1 << 20
+"""Read at most from a connection that is lost; a socket of the kernel's usual size holds less."""
+_PIECE: Final = 1 << 16
 _CREDENTIALS: Final = struct.Struct("iII")
 
 
@@ -54,6 +57,22 @@ def peer_uid(sock: socket.socket) -> int:
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, _ = _CREDENTIALS.unpack(raw)
     return int(uid)
+
+
+def read_unread(descriptor: int) -> bytes:
+    """Return what the kernel holds for a connection that is given up; its peer's sending ends.
+
+    Nothing can arrive after what is returned.  The descriptor stays open.
+    """
+    data = bytearray()
+    try:
+        with socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.shutdown(socket.SHUT_RD)  # what had arrived can still be read
+            while len(data) < _UNREAD_BYTES and (piece := sock.recv(_PIECE)):
+                data += piece
+    except OSError:
+        pass  # there is no more, or the kernel has dropped it
+    return bytes(data)
 
 
 def _require_private(folder: Path) -> None:
