@@ -255,4 +255,4 @@ def _tell(
     for looked in held:
         print_text(render(looked))
     for one in records:
-        print_text(render_records(one))
+        print_text(render_records(one, held))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from attestation.cli.files import load_parsed
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, UsageError
 from attestation.log import MonitorState, SignedCheckpoint, parse_state
 
 if TYPE_CHECKING:
@@ -39,8 +39,17 @@ class StateFile:
         """Return the state, an empty one if there is no file yet."""
         if not self.path.exists():
             return MonitorState()
-        # Absolute, so that a file that happens to be named "-" is not standard input.
-        return load_parsed(str(self.path.absolute()), parse_state)
+        try:
+            # Absolute, so that a file that happens to be named "-" is not standard input.
+            return load_parsed(str(self.path.absolute()), parse_state)
+        except MalformedError as error:
+            raise MalformedError(
+                f"{self.path} is not what a monitor remembered: {error.message}",
+                code=error.code,
+                expected=error.expected,
+                observed=error.observed,
+                hint="name the monitor's own file with --state, or a new one to begin anew",
+            ) from error
 
     def store(self, state: MonitorState) -> None:
         """Replace the file; after a crash it is the old one or the new one, on disk."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.log_continuity import Connection
-from attestation.cli.log_key import ARGUMENT, BUNDLE, LogKey
+from attestation.cli.log_key import ARGUMENT, BESIDE, BUNDLE, LogKey
 from attestation.encoding import base64std
 from attestation.encoding.printable import printable
 from attestation.errors import UsageError
@@ -70,11 +70,23 @@ def documents(
     }
 
 
-def render_records(records: Records) -> str:
-    """Return what was found in a boot's records as one line for a terminal."""
+def render_records(records: Records, held: Sequence[Looked]) -> str:
+    """Return what was found in a boot's records as lines for a terminal.
+
+    `held` are the static logs that were read: one that shows less than its records is told.
+    """
     leaves = "" if records.leaves is None else f", {records.leaves} entries"
     reason = f": {records.reason}" if records.reason else ""
-    return printable(f"records of {records.boot}: {records.status}{leaves}{reason}") + "\n"
+    lines = [f"records of {records.boot}: {records.status}{leaves}{reason}"]
+    for looked in held:
+        checkpoint = looked.report.signed.checkpoint
+        lacking = (records.leaves or 0) - checkpoint.size
+        if checkpoint.origin.endswith(f"/{records.boot}") and lacking > 0:
+            lines.append(
+                f"  the static log lacks the last {lacking} of them, as after a crash or while the "
+                "boot runs; `attested log export` makes it afresh from the records"
+            )
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def render(looked: Looked) -> str:
@@ -124,10 +136,18 @@ def _history(looked: Looked) -> list[str]:
     if report.consistent:
         told.append(f"continues every checkpoint of the bundle: {len(report.consistent)}")
     if report.included:
-        told.append(f"entries of the bundle that are in their places: {report.included}")
+        told.append(_included(looked))
     if report.beyond:
         told.append(f"receipts of the bundle not yet in this checkpoint: {len(report.beyond)}")
     return told
+
+
+def _included(looked: Looked) -> str:
+    """The boot's statement is the one entry that every bundle holds."""
+    if looked.key.source == BESIDE:
+        return "entry 0 is the statement of the boot beside the log"
+    receipts = looked.report.included - 1
+    return f"of the bundle in their places: the boot's statement, {receipts} receipts"
 
 
 def _document(looked: Looked) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.cli.files import print_json, print_text
 from gateway.notary.files import FileLayer
+from gateway.notary.log.folder import BOOT_FILE
 from gateway.notary.log.rebuild import rebuild_log
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ exit codes:
   2   usage; OUT exists
 
 examples:
-  attested log export data/0123456789abcdef /tmp/log && attested log verify /tmp/log --vkey V
+  attested log export data/0123456789abcdef /tmp/log && attested log verify /tmp/log \\
+      --bundle data/0123456789abcdef/boot.json
 """
 
 
@@ -51,4 +55,9 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         print_text(f"{args.out}: {checkpoint.origin}, {checkpoint.size} entries\n")
+        evidence = shlex.quote(str(args.boot / BOOT_FILE))
+        print(
+            f"next: attested log verify {shlex.quote(str(args.out))} --bundle {evidence}",
+            file=sys.stderr,
+        )
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from attestation.bundle import make_bundle
 from attestation.cli import log as command
 from attestation.cli.log_folder import Records
+from attestation.cli.log_key import LogKey
 from attestation.cli.log_limits import TimedSource
+from attestation.cli.log_report import Looked, render_records
 from attestation.cli.main import main
 from attestation.errors import UnavailableError
+from attestation.log import LogReport, SignedCheckpoint
 from attestation.merkle.checkpoint import Checkpoint
+from attestation.merkle.note import parse_vkey
 from tests.cli.logs import Boot, log_of
 from tests.cli.support import Folder, printed
 from tests.refusals import refusal
@@ -82,7 +87,7 @@ def test_bundle_s_receipts_and_proofs_are_looked_up_in_the_log(
     assert verify(boot.path, "--bundle", bundle) == 0
     told_as_text = capsys.readouterr().out
     assert "continues every checkpoint of the bundle: 1" in told_as_text
-    assert "entries of the bundle that are in their places: 3" in told_as_text
+    assert "of the bundle in their places: the boot's statement, 2 receipts" in told_as_text
 
 
 def test_receipt_of_the_bundle_that_the_log_lacks_is_refused(boot: Boot, folder: Folder) -> None:
@@ -356,3 +361,27 @@ def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([*arguments, "--help"]) == 0
         assert "attested log monitor https://gateway:8443/v1/log" in capsys.readouterr().out
     assert main(["log"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "leaves", "lines"), [("0123456789abcdef", 5, 2), ("0123456789abcdef", 3, 1)]
+)
+def test_records_that_go_on_after_the_static_log_are_told(
+    boot: Boot, name: str, leaves: int, lines: int
+) -> None:
+    checkpoint = Checkpoint(origin="gateway/0123456789abcdef", size=3, root=bytes(32))
+    report = LogReport(
+        signed=SignedCheckpoint(checkpoint=checkpoint, note=""),
+        read_from=0,
+        counts={},
+        consistent=(),
+        included=1,
+        beyond=(),
+    )
+    key = LogKey(vkey=parse_vkey(boot.log.vkey_text), source="boot")
+    held = [Looked(name="x", key=key, report=report)]
+    records = Records(boot=name, status="torn", reason="", leaves=leaves, exit_code=0)
+    told = render_records(records, held).splitlines()
+    assert len(told) == lines
+    assert ("the static log lacks the last 2 of them" in told[-1]) == (lines == 2)
+    assert len(render_records(replace(records, boot="f" * 16), held).splitlines()) == 1

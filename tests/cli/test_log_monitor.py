@@ -317,10 +317,13 @@ def test_state_that_cannot_be_written_is_refused(
     assert refusal(file.locked().__enter__, error=UsageError) == "state"
 
 
-def test_state_that_is_damaged_is_not_taken_for_an_empty_one(boot: Boot, state: Path) -> None:
+def test_state_that_is_damaged_is_not_taken_for_an_empty_one(
+    boot: Boot, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state.write_bytes(b"{}")
     assert monitor(boot.path, state) == 13
     assert state.read_bytes() == b"{}"
+    assert "is not what a monitor remembered" in capsys.readouterr().err
 
 
 def test_state_file_may_have_any_name(
