@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +23,8 @@ from attestation.statement import parse_challenge_statement
 from attestation.tdx.quote import parse_quote
 from gateway.access.keyfile import revoke_key
 from gateway.access.principal import Grant
-from gateway.notary.files import FileLayer
 from gateway.upstream import Upstream, parse_engine_url
+from tests.support.disks import BrokenSegments
 from tests.support.notaries import announcement
 
 NONCE = "ab" * 32
@@ -260,19 +258,10 @@ async def test_health_and_readiness(running: Any) -> None:
     assert (response.status_code, response.json()["reasons"]) == (503, ["keys_file"])
 
 
-class FailingDisk(FileLayer):
-    broken = False
-
-    def sync_data(self, descriptor: int) -> None:
-        if self.broken:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().sync_data(descriptor)
-
-
 async def test_failing_disk_ends_the_boot_and_every_answer_becomes_503(
     tmp_path: Path, start: Callable[..., Any]
 ) -> None:
-    disk = FailingDisk()
+    disk = BrokenSegments()
     async with start(tmp_path, disk) as running:
         jti = (await running.chat()).headers["x-receipt-id"]
         disk.broken = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from gateway.notary.quotes.epochs import Pacing
 from tests.notary.audits import all_epochs, audited, bundle_of
 from tests.notary.support import boot_of, claims_of, found_by
 from tests.notary.test_quotes import Counting
+from tests.support.disks import copy_while_running
 from tests.support.logs import boot_folders, leaves_of, records_of
 from tests.support.notaries import (
     ALICE,
@@ -311,7 +311,7 @@ async def test_receipt_that_no_epoch_covered_when_the_power_went_stays_unanchore
     limits = replace(FAST, closing_seconds=0.0)
     async with running_notary(tmp_path, provider=provider, limits=limits) as notary:
         receipt = await sealed(notary)
-        shutil.copytree(tmp_path / "data", tmp_path / "later" / "data")
+        copy_while_running(tmp_path / "data", tmp_path / "later" / "data")
         (tmp_path / "later").chmod(0o700)
     async with running_notary(tmp_path / "later") as notary:
         found = await found_by(notary, receipt.jti, wait_seconds=30)

@@ -19,6 +19,7 @@ from gateway.notary.interface import Boot, Found
 from gateway.notary.local import LocalNotary
 from gateway.notary.quotes.epochs import Pacing
 from tests.notary.audits import bundle_of
+from tests.support.disks import copy_while_running
 from tests.support.notaries import ALICE, notary_parts, running_notary, sealed
 
 PACING = Pacing(seconds=10.0, forced_seconds=0.05)
@@ -83,7 +84,7 @@ async def test_boot_over_an_older_copy_of_the_data_folder_is_rejected(tmp_path: 
     provider, events = open_provider("simulated:"), tmp_path / "events.json"
     async with booted(tmp_path, provider, events) as notary:
         early = await anchored(notary)
-        shutil.copytree(tmp_path / "data", tmp_path / "copy" / "data")
+        copy_while_running(tmp_path / "data", tmp_path / "copy" / "data")
         late = await anchored(notary)
         first = bundle_of(notary.boot, [early, late])
     async with booted(tmp_path / "copy", provider, events) as notary:

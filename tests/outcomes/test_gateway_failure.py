@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -12,11 +10,11 @@ import pytest
 from attestation.receipt.claims import End
 from gateway.engine.scripted import Close, Script
 from gateway.errors import NotaryUnavailable
-from gateway.notary.files import FileLayer
 from gateway.notary.interface import ReceiptState
 from gateway.upstream import EngineCall, ResponseHead, Upstream, UpstreamLimits
 from tests.outcomes.bench import DONE, EVENTS, PLAIN, QUESTION, STREAM, Bench, Client
 from tests.outcomes.conftest import Start
+from tests.support.disks import BrokenSegments
 
 SECRET = "canary-77ab"
 
@@ -107,36 +105,10 @@ async def test_bug_inside_a_stream_ends_it_with_an_error_event_and_a_receipt(
     assert bench.receipts == 1
 
 
-class BrokenDisk(FileLayer):
-    """A disk whose sync of the receipts' segments fails from the moment it is told to.
-
-    The static log is spared: its export runs beside the requests and would end the boot first.
-    """
-
-    def __init__(self) -> None:
-        self.broken = False
-        self._segments: set[int] = set()
-
-    def create(self, path: Path) -> int:
-        descriptor = super().create(path)
-        if path.parent.name == "segments":
-            self._segments.add(descriptor)
-        return descriptor
-
-    def sync_data(self, descriptor: int) -> None:
-        if self.broken and descriptor in self._segments:
-            raise OSError(errno.EIO, "injected")
-        super().sync_data(descriptor)
-
-    def close(self, descriptor: int) -> None:
-        self._segments.discard(descriptor)
-        super().close(descriptor)
-
-
 async def test_plain_answer_whose_receipt_cannot_be_made_durable_is_discarded(
     start: Start,
 ) -> None:
-    disk = BrokenDisk()
+    disk = BrokenSegments()
     bench = await start(PLAIN, layer=disk)
     disk.broken = True
     reply = await bench.ask()
@@ -150,7 +122,7 @@ async def test_plain_answer_whose_receipt_cannot_be_made_durable_is_discarded(
 async def test_stream_whose_receipt_cannot_be_made_durable_is_cut_before_its_end(
     start: Start,
 ) -> None:
-    disk = BrokenDisk()
+    disk = BrokenSegments()
     bench = await start(STREAM, layer=disk)
     disk.broken = True
     reply = await bench.ask()
@@ -160,7 +132,7 @@ async def test_stream_whose_receipt_cannot_be_made_durable_is_cut_before_its_end
 
 
 async def test_after_the_boot_ended_the_engine_is_not_asked_any_more(start: Start) -> None:
-    disk = BrokenDisk()
+    disk = BrokenSegments()
     bench = await start(PLAIN, layer=disk)
     disk.broken = True
     await bench.ask()
@@ -174,7 +146,7 @@ async def test_after_the_boot_ended_the_engine_is_not_asked_any_more(start: Star
 async def test_refusal_whose_receipt_cannot_be_made_durable_says_nothing_else(
     start: Start,
 ) -> None:
-    disk = BrokenDisk()
+    disk = BrokenSegments()
     bench = await start(PLAIN, layer=disk)
     disk.broken = True
     reply = await bench.ask(b"{")
@@ -182,7 +154,7 @@ async def test_refusal_whose_receipt_cannot_be_made_durable_says_nothing_else(
 
 
 async def test_caller_that_left_a_boot_that_ended_breaks_nothing(start: Start) -> None:
-    disk = BrokenDisk()
+    disk = BrokenSegments()
     patient = UpstreamLimits(first_byte_timeout=60)
     bench = await start(Script(close=Close.MUTE), layer=disk, upstream_limits=patient)
     client = await bench.connect()
