@@ -94,7 +94,9 @@ class Life:
 
     async def close(self) -> None:
         await self.notary.close()
-        self.promise("closed", (self.folder, None))
+        # A write that fails while it closes ends the boot as any other does.
+        if self.notary.reason == "closed":
+            self.promise("closed", (self.folder, None))
 
 
 async def live(parts: NotaryParts, promise: Promise) -> None:

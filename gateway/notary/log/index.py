@@ -230,11 +230,11 @@ def leaves_seen(path: Path) -> dict[str, int]:
 
     Nothing if there is no index or it cannot be read: what it says is a hint, never the truth.
     """
-    if not path.exists():
-        return {}
     try:
+        if not path.exists():
+            return {}
         database = IndexDatabase(path, create=False)
-    except sqlite3.Error:
+    except (OSError, sqlite3.Error):
         return {}
     try:
         return database.leaves_seen()

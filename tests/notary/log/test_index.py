@@ -337,3 +337,13 @@ def test_position_of_another_type_is_none(stored: StoredLog) -> None:
     index = caught_up(stored.data_dir)
     assert index.get(stored.row(7).jti) == stored.row(7)
     index.close()
+
+
+def test_disk_that_does_not_let_the_index_be_looked_at_says_nothing_of_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "exists", fail)
+    assert leaves_seen(tmp_path / "index.sqlite") == {}
