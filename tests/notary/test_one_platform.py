@@ -67,16 +67,16 @@ def failed(result: AttestationResult) -> set[str]:
 
 async def test_second_boot_of_a_platform_continues_the_log_of_the_first(tmp_path: Path) -> None:
     provider, events = open_provider("simulated:"), tmp_path / "events.json"
-    bundles = []
+    boots, bundles = [], []
     for _ in range(2):
         async with booted(tmp_path, provider, events) as notary:
-            boot = notary.boot
-            bundles.append(bundle_of(boot, [await anchored(notary)]))
-    result = audited(boot, *bundles)
+            boots.append(notary.boot)
+            bundles.append(bundle_of(notary.boot, [await anchored(notary)]))
+    result = audited(boots[-1], *bundles)
     assert result.verdict is Verdict.SIMULATED
     assert sum(c.id == "BOOT-CHAIN" and c.status is Status.PASS for c in result.checks) == 1
     # By default one trust domain may start its notary once only.
-    result = audited(boot, *bundles, starts=1)
+    result = audited(boots[-1], *bundles, starts=1)
     assert (result.verdict, failed(result)) == (Verdict.NOT_ACCEPTED, {"EVENT-LOG"})
 
 
@@ -97,7 +97,8 @@ async def test_boot_over_an_older_copy_of_the_data_folder_is_rejected(tmp_path: 
 async def test_two_boots_over_copies_of_one_data_folder_are_rejected(tmp_path: Path) -> None:
     provider, events = open_provider("simulated:"), tmp_path / "events.json"
     async with booted(tmp_path, provider, events) as notary:
-        bundles = [bundle_of(notary.boot, [await anchored(notary)])]
+        boot = notary.boot
+        bundles = [bundle_of(boot, [await anchored(notary)])]
     shutil.copytree(tmp_path / "data", tmp_path / "copy" / "data")
     for folder in (tmp_path, tmp_path / "copy"):
         async with booted(folder, provider, events) as notary:
