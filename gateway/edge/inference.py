@@ -103,6 +103,7 @@ class InferenceRoutes:
         head = read_head(scope["headers"], scope["query_string"])
         try:
             self._announce(jti, path, principal, head)
+            await self._notary.handed_over()
         except NotaryUnavailable:
             await _answer(caller, path, failures.NO_NOTARY, headers)
             return

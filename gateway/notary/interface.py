@@ -136,6 +136,12 @@ class Notary(Protocol):
         Raises `ValueError` for a jti that was announced before in this boot.
         """
 
+    async def handed_over(self) -> None:
+        """Return once the notary will know of everything announced so far, whatever becomes of
+        the caller's process.  It does not wait for the notary's answer, and mostly for nothing;
+        nothing of a request is parsed or forwarded before.
+        """
+
     async def seal(self, outcome: Outcome) -> SealedReceipt:
         """Turn the outcome of an announced request into its one receipt.
 

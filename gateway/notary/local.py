@@ -150,6 +150,9 @@ class LocalNotary:
         self._ledger.announce(announcement)
         self._parts.metrics.admitted(announcement.path)
 
+    async def handed_over(self) -> None:
+        """Return at once: the notary is here."""
+
     async def seal(self, outcome: Outcome) -> SealedReceipt:
         """Return the receipt once it is durable; see the interface.
 

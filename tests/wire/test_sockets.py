@@ -136,7 +136,7 @@ async def test_announcement_is_with_the_kernel_before_anything_else_can_happen(
     theirs.close()
 
 
-async def test_announcement_that_the_kernel_does_not_take_is_refused_and_forgotten(
+async def test_announcement_that_the_kernel_does_not_take_yet_holds_its_request_up(
     serve: Serve,
 ) -> None:
     wire = await serve()
@@ -145,31 +145,54 @@ async def test_announcement_that_the_kernel_does_not_take_is_refused_and_forgott
     ours.setblocking(False)
     theirs.setblocking(False)
     remote = RemoteNotary(ours, hello)
+    await remote.handed_over()
     filler = 0
     with contextlib.suppress(BlockingIOError):
         while True:
             filler += ours.send(bytes(4096))
     said = announcement(new_jti())
-    with pytest.raises(NotaryUnavailable):
-        remote.announce(said)
-    # So is one behind something else that waits for the kernel.
+    remote.announce(said)
+    first = asyncio.create_task(remote.handed_over())
     asking = asyncio.create_task(remote.metrics_text())
-    await until(lambda: bool(remote._backlog))
-    with pytest.raises(NotaryUnavailable):
-        remote.announce(said)
+    await asyncio.sleep(0)
+    await until(lambda: bool(remote._handing))
+    assert not first.done()
     while filler:
         filler -= len(theirs.recv(min(filler, 1 << 16)))
-    # The kernel takes it now, after what waited: at once, and only this time.
-    remote.announce(said)
+    # The kernel takes it now, and what was sent after it.
+    await first
+    await until(lambda: not remote._backlog)
     reader = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY)
     data = b""
     with contextlib.suppress(BlockingIOError):
         while True:
             data += theirs.recv(1 << 16)
-    assert [frame.kind for frame in reader.feed(data)] == [Kind.METRICS, Kind.ANNOUNCE]
+    assert [frame.kind for frame in reader.feed(data)] == [Kind.ANNOUNCE, Kind.METRICS]
     asking.cancel()
     await remote.close()
     theirs.close()
+
+
+async def test_request_that_waits_to_be_announced_is_refused_when_the_notary_dies(
+    serve: Serve,
+) -> None:
+    wire = await serve()
+    ours, theirs = socket.socketpair()
+    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
+    ours.setblocking(False)
+    remote = RemoteNotary(ours, hello)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(4096))
+    remote.announce(announcement(new_jti()))
+    waiting = asyncio.create_task(remote.handed_over())
+    await until(lambda: bool(remote._handing))
+    theirs.close()
+    with pytest.raises(NotaryUnavailable):
+        await waiting
+    with pytest.raises(NotaryUnavailable):
+        await remote.handed_over()
+    await remote.close()
 
 
 async def test_announcement_to_a_notary_that_has_just_gone_is_refused(serve: Serve) -> None:

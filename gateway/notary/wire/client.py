@@ -3,9 +3,10 @@
 One connection is one worker's whole life with one boot: when it is lost, for whatever reason,
 every waiter gets `NotaryUnavailable` and `healthy` stays False, because a boot never comes back.
 
-What was announced is with the kernel when `announce` returns, before anything of the request
+What was announced is with the kernel when `handed_over` returns, before anything of the request
 can have gone anywhere else; a worker that dies in the next instant leaves the notary knowing
-of it.  Everything else that is sent in one turn of the event loop leaves in one write.
+of it.  Mostly that is so already when `announce` returns; a notary that is behind makes its
+workers wait.  Everything else that is sent in one turn of the event loop leaves in one write.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -62,6 +64,8 @@ class RemoteNotary:
         self._last = 0
         self._out: list[bytes] = []
         self._backlog = bytearray()
+        self._written = 0
+        self._handing: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._counts = [0, 0]
         self._scheduled = False
         self._gone = ""
@@ -118,17 +122,25 @@ class RemoteNotary:
         return self._gone or self._condition.reason
 
     def announce(self, announcement: Announcement) -> None:
-        """Number the request; see the interface.  Nothing is awaited.
-
-        Raises `NotaryUnavailable` also if the kernel does not take the announcement now.
-        """
+        """Number the request; see the interface.  Nothing is awaited: `handed_over` is for that."""
         if not self.healthy:
             raise NotaryUnavailable(f"the notary takes no new requests: {self.reason}")
         if announcement.jti in self._announced:
             raise ValueError("a receipt id was announced twice")
         payload = messages.encode_announcement(announcement)
-        self._hand_over(encode_frame(Kind.ANNOUNCE, 0, payload))
+        self._out.append(encode_frame(Kind.ANNOUNCE, 0, payload))
+        self._flush()
+        self._require_connected()
         self._announced.add(announcement.jti)
+
+    async def handed_over(self) -> None:
+        """Return once the kernel has what was announced so far; see the interface."""
+        self._require_connected()
+        if not self._backlog:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._handing.append((self._written + len(self._backlog), waiter))
+        await waiter
 
     async def seal(self, outcome: Outcome) -> SealedReceipt:
         """Return the receipt once it is durable; see the interface."""
@@ -286,37 +298,23 @@ class RemoteNotary:
         if len(self._backlog) > _MAX_BACKLOG:
             self._lose(LOST)
 
-    def _hand_over(self, frame: bytes) -> None:
-        """Have a frame wholly with the kernel, or raise `NotaryUnavailable`.
-
-        It goes alone, after all that waits: the kernel takes a piece of this size whole or not
-        at all.  Should it take a part, the rest follows, and the notary numbers a request that
-        was never forwarded.
-        """
-        self._flush()
-        if self._backlog:
-            self._writable()
-        sent = 0 if self._backlog or self._gone else self._write(frame)
-        if sent == len(frame) and not self._gone:
-            return
-        if 0 < sent < len(frame):
-            self._backlog += frame[sent:]
-            self._loop.add_writer(self._sock, self._writable)
-        raise NotaryUnavailable("the notary does not take the announcement now")
-
     def _writable(self) -> None:
         del self._backlog[: self._write(self._backlog)]
+        while self._handing and self._handing[0][0] <= self._written:
+            _release(self._handing.popleft()[1])
         if not self._backlog and not self._gone:
             self._loop.remove_writer(self._sock)
 
     def _write(self, data: bytes | bytearray) -> int:
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError:
             self._lose(LOST)
             return len(data)
+        self._written += sent
+        return sent
 
     # -- receiving -------------------------------------------------------------------------
 
@@ -359,8 +357,9 @@ class RemoteNotary:
         self._loop.remove_writer(self._sock)
         self._sock.close()
         for waiter in self._waiting.values():
-            if not waiter.done():
-                waiter.set_exception(NotaryUnavailable("the connection to the notary is gone"))
+            _fail(waiter)
+        for _, handing in self._handing:
+            _fail(handing)
         self._on_change()
 
 
@@ -381,6 +380,16 @@ async def _greet(
             if frame.kind is not Kind.HELLO:
                 raise MalformedError("the notary did not introduce itself", code="hello")
             return replies.decode_hello(frame.payload), reader
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _fail(waiter: asyncio.Future[T]) -> None:
+    if not waiter.done():
+        waiter.set_exception(NotaryUnavailable("the connection to the notary is gone"))
 
 
 def _ignore() -> None:
