@@ -26,7 +26,8 @@ from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body, Outcome
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement, Challenge, Found, ReceiptState, SealedReceipt
-from gateway.notary.wire import messages, replies
+from gateway.notary.wire import messages, replies, values
+from tests.refusals import refusal
 from tests.support.notaries import ALICE, announcement, new_jti, outcome
 from tests.wire.strategies import ANNOUNCEMENTS, DIGESTS, outcomes
 
@@ -255,3 +256,9 @@ def test_announcement_with_another_path_form_is_refused() -> None:
     said = announcement(new_jti(), path="v1")
     with pytest.raises(MalformedError):
         messages.decode_announcement(messages.encode_announcement(said))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "note \udfff", "\udc80x"])
+def test_text_with_half_a_character_is_refused(text: str) -> None:
+    assert refusal(values.free_text, text, 100) == "message"
+    assert values.free_text("\u2014 name", 100) == "\u2014 name"

@@ -15,6 +15,8 @@ from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
 from attestation.receipt.text import MAX_INTEGER
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
 
 def refused(expected: str) -> MalformedError:
     """Return the error for a payload that breaks a rule; it never quotes the payload."""
@@ -64,6 +66,8 @@ def free_text(value: object, limit: int) -> str:
     """Return text of at most `limit` characters that is read by a stricter parser next."""
     if type(value) is not str or len(value) > limit:
         raise refused(f"text of at most {limit} characters")
+    if not value.isascii() and _SURROGATE.search(value):
+        raise refused("text without lone surrogates")
     return value
 
 
