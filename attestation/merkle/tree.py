@@ -37,6 +37,16 @@ def root_hash(leaves: Sequence[bytes]) -> bytes:
     return tree.root
 
 
+def root_of_peaks(peaks: Sequence[bytes]) -> bytes:
+    """Return the root over complete subtrees that stand side by side, the largest first."""
+    if not peaks:
+        return EMPTY_ROOT
+    root = peaks[-1]
+    for peak in reversed(peaks[:-1]):
+        root = node_hash(peak, root)
+    return root
+
+
 def inclusion_path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
     """Return the audit path of the leaf hash at `index` (RFC 6962 section 2.1.1), leaf first."""
     if not 0 <= index < len(leaves):
@@ -149,12 +159,7 @@ class Tree:
     @property
     def root(self) -> bytes:
         """The root over all leaves so far."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        root = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
-            root = node_hash(peak, root)
-        return root
+        return root_of_peaks(self._peaks)
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf hash (32 bytes)."""

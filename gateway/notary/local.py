@@ -111,6 +111,7 @@ class LocalNotary:
         try:
             await notary._open()
         except BaseException as error:
+            # Whatever ended the start, a cancelled caller included: threads and files are closed.
             await notary.close()
             if not isinstance(error, NotaryUnavailable):
                 raise

@@ -87,6 +87,7 @@ class Sequencer:
         except NotaryUnavailable:
             raise
         except Exception as error:
+            # As in `_sequence`: the leaf may be in the tree already.
             self._lifetime.end("sequence_failed")
             raise NotaryUnavailable("an epoch could not be put into the log") from error
         # As a callback: rows of the index come in the order of the log.
@@ -125,6 +126,7 @@ class Sequencer:
         except OutcomeRefused:
             raise
         except Exception as error:
+            # The index may be taken: a hole could not be told from a removed receipt.
             self._lifetime.end("sequence_failed")
             raise NotaryUnavailable("sequencing a receipt failed") from error
         durable.add_done_callback(lambda done: self._settle(sequenced, done))

@@ -76,6 +76,7 @@ async def open_boot(parts: NotaryParts) -> Started:
             parts.limits.segment_bytes,
         )
     except BaseException:
+        # A cancelled start as well must not keep the data folder locked.
         _give_up(parts.layer, lock)
         raise
     tree = TileTree(tile_loader(parts.layer, store.folder / LOG))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import socket
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,46 +13,19 @@ from attestation.errors import MalformedError, UnavailableError, UsageError
 from attestation.receipt.claims import End
 from attestation.receipt.signing import parse_receipt
 from gateway.errors import NotaryUnavailable
-from gateway.notary.interface import Found, Notary, ReceiptState
-from gateway.notary.wire import messages, replies
-from gateway.notary.wire.client import LOST, RemoteNotary
+from gateway.notary.interface import ReceiptState
 from gateway.notary.wire.frames import (
     HEADER,
     MAX_TO_NOTARY,
-    TO_NOTARY,
     VERSION,
-    FrameReader,
     Kind,
     encode_frame,
 )
-from gateway.notary.wire.replies import Condition, decode_failure, encode_hello
+from gateway.notary.wire.replies import decode_failure
 from gateway.notary.wire.server import WireLimits
-from gateway.notary.wire.socket import MAX_PATH_BYTES, bind_notary_socket
 from tests.support.notaries import ALICE, BOB, announcement, new_jti, outcome, sealed
 from tests.wire.conftest import Serve, Wire, until
-
-
-def announce(jti: str) -> bytes:
-    return encode_frame(Kind.ANNOUNCE, 0, messages.encode_announcement(announcement(jti)))
-
-
-def seal(jti: str, request: int = 1) -> bytes:
-    return encode_frame(Kind.SEAL, request, messages.encode_outcome(outcome(jti)))
-
-
-async def found(notary: Notary, jti: str) -> Found:
-    one = await notary.find(jti, ALICE)
-    assert one is not None
-    return one
-
-
-async def end_of(notary: Notary, jti: str) -> End:
-    """How the receipt says its request ended; waits while it runs."""
-    async with asyncio.timeout(30):
-        while (one := await found(notary, jti)).state is ReceiptState.RUNNING:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-    assert one.token is not None
-    return parse_receipt(one.token).claims.response.end
+from tests.wire.support import announce, end_of, found, seal
 
 
 async def test_remote_notary_shows_the_boot_of_the_local_one(serve: Serve) -> None:
@@ -114,98 +84,6 @@ async def test_log_epoch_metrics_and_challenge_come_through(serve: Serve) -> Non
     assert (challenge.index, challenge.count) == (0, 1)
     with pytest.raises(UsageError):
         await remote.challenge(bytes(31))
-
-
-async def test_announcement_is_with_the_kernel_before_anything_else_can_happen(
-    serve: Serve,
-) -> None:
-    wire = await serve()
-    ours, theirs = socket.socketpair()
-    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    remote = RemoteNotary(ours, hello)
-    said = announcement(new_jti())
-    remote.announce(said)
-    # Nothing was awaited: the event loop has not turned.
-    (frame,) = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY).feed(theirs.recv(1 << 16))
-    assert messages.decode_announcement(frame.payload) == said
-    with pytest.raises(ValueError, match="twice"):
-        remote.announce(said)
-    await remote.close()
-    theirs.close()
-
-
-async def test_announcement_that_the_kernel_does_not_take_yet_holds_its_request_up(
-    serve: Serve,
-) -> None:
-    wire = await serve()
-    ours, theirs = socket.socketpair()
-    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    remote = RemoteNotary(ours, hello)
-    await remote.handed_over()
-    filler = 0
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            filler += ours.send(bytes(4096))
-    said = announcement(new_jti())
-    remote.announce(said)
-    first = asyncio.create_task(remote.handed_over())
-    asking = asyncio.create_task(remote.metrics_text())
-    await asyncio.sleep(0)
-    await until(lambda: bool(remote._handing))
-    assert not first.done()
-    while filler:
-        filler -= len(theirs.recv(min(filler, 1 << 16)))
-    # The kernel takes it now, and what was sent after it.
-    await first
-    await until(lambda: not remote._backlog)
-    reader = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY)
-    data = b""
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            data += theirs.recv(1 << 16)
-    assert [frame.kind for frame in reader.feed(data)] == [Kind.ANNOUNCE, Kind.METRICS]
-    asking.cancel()
-    await remote.close()
-    theirs.close()
-
-
-async def test_request_that_waits_to_be_announced_is_refused_when_the_notary_dies(
-    serve: Serve,
-) -> None:
-    wire = await serve()
-    ours, theirs = socket.socketpair()
-    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
-    ours.setblocking(False)
-    remote = RemoteNotary(ours, hello)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            ours.send(bytes(4096))
-    remote.announce(announcement(new_jti()))
-    waiting = asyncio.create_task(remote.handed_over())
-    await until(lambda: bool(remote._handing))
-    theirs.close()
-    with pytest.raises(NotaryUnavailable):
-        await waiting
-    with pytest.raises(NotaryUnavailable):
-        await remote.handed_over()
-    await remote.close()
-
-
-async def test_announcement_to_a_notary_that_has_just_gone_is_refused(serve: Serve) -> None:
-    wire = await serve()
-    ours, theirs = socket.socketpair()
-    hello = replies.decode_hello(encode_hello(wire.notary.boot, Condition(healthy=True, reason="")))
-    ours.setblocking(False)
-    remote = RemoteNotary(ours, hello)
-    theirs.close()
-    assert remote.healthy
-    with pytest.raises(NotaryUnavailable):
-        remote.announce(announcement(new_jti()))
-    assert remote.reason == LOST
 
 
 async def test_lost_connection_leaves_gateway_failures_and_nothing_else(serve: Serve) -> None:
@@ -320,29 +198,6 @@ async def test_id_of_a_durable_receipt_announced_again_ends_that_connection_only
     assert (await other.seal(outcome(held))).jti == held
 
 
-async def test_counts_of_any_size_arrive_whole(serve: Serve) -> None:
-    wire = await serve()
-    remote = await wire.connect()
-    remote.count_unauthenticated(2 * messages.MAX_COUNT + 1)
-    remote.count_unreceipted(3)
-    await until(lambda: wire.notary._ledger.unauthenticated == 2 * messages.MAX_COUNT + 1)
-    assert wire.notary._ledger.unreceipted == 3
-    assert remote.healthy
-
-
-async def test_count_frame_costs_one_step_whatever_it_says(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wire = await serve()
-    steps: list[int] = []
-    monkeypatch.setattr(wire.notary, "count_unauthenticated", steps.append)
-    monkeypatch.setattr(wire.notary, "count_unreceipted", steps.append)
-    peer = await wire.raw()
-    peer.send(encode_frame(Kind.COUNT, 0, messages.encode_count(messages.MAX_COUNT, 5)))
-    await until(lambda: len(steps) == 2)
-    assert steps == [messages.MAX_COUNT, 5]
-
-
 async def test_request_is_sealed_once(serve: Serve) -> None:
     wire = await serve()
     peer, jti = await wire.raw(), new_jti()
@@ -380,142 +235,6 @@ async def test_another_user_is_not_let_in(serve: Serve) -> None:
         await wire.connect()
     assert caught.value.code == "notary_connect"
     assert wire.server.connections == 0
-
-
-async def test_notary_of_another_user_is_not_believed(serve: Serve) -> None:
-    wire = await serve()
-    with pytest.raises(UnavailableError):
-        await RemoteNotary.connect(wire.path, uid=os.geteuid() + 1)
-
-
-async def test_more_connections_than_allowed_are_refused(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(connections=2))
-    one, _ = await wire.connect(), await wire.connect()
-    with pytest.raises(UnavailableError):
-        await wire.connect()
-    await sealed(one)
-    await one.close()
-    await until(lambda: wire.server.connections == 1)
-    await sealed(await wire.connect())
-
-
-async def test_flood_of_announcements_ends_its_connection(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(announced=10))
-    peer, other = await wire.raw(), await wire.connect()
-    jtis = [new_jti() for _ in range(11)]
-    peer.send(b"".join(announce(jti) for jti in jtis))
-    assert (await peer.rest())[-1].kind is Kind.FAILED
-    assert [await end_of(other, jti) for jti in jtis[:10]] == [End.GATEWAY_FAILURE] * 10
-    assert await other.find(jtis[10], ALICE) is None
-
-
-@pytest.mark.parametrize("limits", [WireLimits(waits=3), WireLimits(owner_waits=3)])
-async def test_flood_of_waits_is_told_to_come_later_and_receipts_go_on(
-    serve: Serve, limits: WireLimits
-) -> None:
-    wire = await serve(limits=limits)
-    remote, jti = await wire.connect(), new_jti()
-    remote.announce(announcement(jti))
-    asked = [asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30)) for _ in range(8)]
-    done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_EXCEPTION)
-    await until(lambda: sum(task.done() for task in asked) == 5)
-    for task in done:
-        error = task.exception()
-        assert isinstance(error, UnavailableError)
-        assert error.code == "busy"
-    await remote.seal(outcome(jti))
-    answers = await asyncio.gather(*(task for task in waiting if task not in done))
-    assert sum(answer is not None for answer in answers if isinstance(answer, Found)) >= 3
-
-
-async def test_one_owner_that_waits_a_lot_keeps_nobody_else_from_asking(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(questions=1, owner_waits=2))
-    remote, jti, other = await wire.connect(), new_jti(), new_jti()
-    remote.announce(announcement(jti))
-    remote.announce(announcement(other, BOB))
-    asked = [asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30)) for _ in range(5)]
-    await until(lambda: sum(task.done() for task in asked) == 3)
-    # Another owner waits, and everybody reads, as if the first one were not there.
-    waits = asyncio.create_task(remote.find(other, BOB, wait_seconds=30))
-    (connection,) = wire.server._connections
-    await until(lambda: len(connection._waits) == 3)
-    assert (await found(remote, jti)).state is ReceiptState.RUNNING
-    assert await remote.read_log("checkpoint") is not None
-    assert len((await remote.challenge(bytes(32))).quote) > 0
-    # A wait that has ended makes room for the next.
-    await remote.seal(outcome(jti))
-    await remote.seal(outcome(other, BOB))
-    await asyncio.gather(*asked, waits, return_exceptions=True)
-    await until(lambda: not connection._waits)
-    assert not connection._waits._counts
-    assert await remote.find(jti, ALICE, wait_seconds=30) is not None
-
-
-async def test_question_that_is_dropped_before_it_began_leaves_nothing_behind(
-    serve: Serve,
-) -> None:
-    wire = await serve(limits=WireLimits(questions=1, owner_waits=1))
-    peer, jti = await wire.raw(), new_jti()
-    search = messages.Search(jti=jti, sub=ALICE, wait_milliseconds=30_000)
-    find = encode_frame(Kind.FIND, 1, messages.encode_search(search))
-    ask = encode_frame(Kind.METRICS, 2, b"")
-    drop = [encode_frame(Kind.CANCEL, number, b"") for number in (1, 2)]
-    peer.send(announce(jti) + (find + drop[0] + ask + drop[1]))
-    (connection,) = wire.server._connections
-    await until(lambda: jti in connection._announced)
-    await until(lambda: not connection._questions)
-    assert (len(connection._waits), connection._waits._counts) == (0, {})
-    peer.send(ask)
-    await peer.frame(Kind.DATA)
-
-
-async def test_flood_of_other_questions_is_told_to_come_later(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(questions=2))
-    remote = await wire.connect()
-    answers = await asyncio.gather(
-        *(remote.read_log("checkpoint") for _ in range(6)), return_exceptions=True
-    )
-    refused = [one for one in answers if isinstance(one, UnavailableError)]
-    assert {one.code for one in refused} == {"busy"}
-    assert len(refused) + sum(isinstance(one, bytes) for one in answers) == 6
-    assert 1 <= len(refused) <= 4
-
-
-async def test_question_that_nobody_waits_for_any_more_is_dropped(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    remote.announce(announcement(jti))
-    asking = asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30))
-    (connection,) = wire.server._connections
-    await until(lambda: len(connection._questions) == 1)
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    await until(lambda: not connection._questions)
-    await remote.seal(outcome(jti))
-
-
-async def test_cancelled_seal_still_makes_its_receipt(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    remote.announce(announcement(jti))
-    sealing = asyncio.create_task(remote.seal(outcome(jti)))
-    await asyncio.sleep(0)
-    sealing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await sealing
-    assert await end_of(remote, jti) is End.COMPLETE
-
-
-async def test_peer_that_takes_nothing_is_dropped(serve: Serve) -> None:
-    wire = await serve(limits=WireLimits(stall_seconds=0.05, questions=100_000))
-    reader, writer = await asyncio.open_unix_connection(wire.path, limit=1)
-    other = await wire.connect()
-    for request in range(1, 20_000):
-        writer.write(encode_frame(Kind.METRICS, request, b""))
-    await until(lambda: wire.server.connections == 1)
-    await sealed(other)
-    writer.close()
-    assert reader is not None
 
 
 async def let_go(wire: Wire, how: str) -> list[str]:
@@ -558,81 +277,6 @@ async def test_nothing_is_read_after_what_broke_the_protocol(serve: Serve) -> No
     assert await wire.notary.find(jti, ALICE) is None
 
 
-async def test_end_of_the_boot_is_told_to_everyone(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    told = asyncio.Event()
-    remote.watch(told.set)
-    remote.announce(announcement(jti))
-    wire.notary._lifetime.end("log_failed")
-    wire.server.notify()
-    async with asyncio.timeout(30):
-        await told.wait()
-    assert (remote.healthy, remote.reason) == (False, "log_failed")
-    with pytest.raises(NotaryUnavailable):
-        remote.announce(announcement(new_jti()))
-    with pytest.raises(NotaryUnavailable):
-        await remote.seal(outcome(jti))
-    with pytest.raises(NotaryUnavailable):
-        await remote.find(jti, ALICE)
-
-
-async def test_notary_that_is_gone_fails_every_waiter_for_ever(serve: Serve) -> None:
-    wire = await serve()
-    remote, jti = await wire.connect(), new_jti()
-    remote.announce(announcement(jti))
-    asking = asyncio.create_task(remote.find(jti, ALICE, wait_seconds=30))
-    (connection,) = wire.server._connections
-    await until(lambda: len(connection._questions) == 1)
-    await wire.server.close()
-    with pytest.raises(NotaryUnavailable):
-        await asking
-    await until(lambda: not remote.healthy)
-    assert remote.reason == LOST
-    for ask in (
-        remote.metrics_text(),
-        remote.epoch(None),
-        remote.epoch(-1),
-        remote.find("", ALICE),
-    ):
-        with pytest.raises(NotaryUnavailable):
-            await ask
-    with pytest.raises(NotaryUnavailable):
-        await remote.seal(outcome(jti))
-    with pytest.raises(NotaryUnavailable):
-        remote.announce(announcement(new_jti()))
-    remote.count_unauthenticated()
-    assert await end_of(wire.notary, jti) is End.GATEWAY_FAILURE
-
-
-@pytest.mark.parametrize("answer", [b"garbage, a lot of it", encode_frame(Kind.SEALED, 1, b"[]")])
-async def test_notary_that_does_not_speak_the_protocol_is_given_up(
-    serve: Serve, answer: bytes, tmp_path: Path
-) -> None:
-    wire = await serve()
-    hello = encode_hello(wire.notary.boot, Condition(healthy=True, reason=""))
-
-    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(encode_frame(Kind.HELLO, 0, hello))
-        await reader.read(1)
-        writer.write(answer)
-        writer.close()
-
-    path = tmp_path / "other.sock"
-    async with await asyncio.start_unix_server(impostor, path) as server:
-        remote = await RemoteNotary.connect(path)
-        with pytest.raises(NotaryUnavailable):
-            await sealed(remote)
-        await until(lambda: not remote.healthy)
-        server.close()
-
-
-async def test_absent_notary_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError) as caught:
-        await RemoteNotary.connect(tmp_path / "absent.sock")
-    assert caught.value.code == "notary_connect"
-
-
 async def test_close_waits_until_what_was_left_is_sealed(serve: Serve) -> None:
     wire = await serve()
     remote, jti = await wire.connect(), new_jti()
@@ -641,39 +285,3 @@ async def test_close_waits_until_what_was_left_is_sealed(serve: Serve) -> None:
     await remote.close()
     await wire.server.wait_empty()
     assert (await found(wire.notary, jti)).state is not ReceiptState.RUNNING
-
-
-def test_socket_lies_in_a_folder_of_its_own_user(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "notary.sock"
-    with bind_notary_socket(path):
-        assert path.parent.stat().st_mode & 0o777 == 0o700
-        assert path.stat().st_mode & 0o777 == 0o600
-        # It is served, so nobody else may take its place.
-        with pytest.raises(UsageError) as caught:
-            bind_notary_socket(path)
-        assert caught.value.code == "notary_socket"
-    # What a killed process left behind is replaced.
-    bind_notary_socket(path).close()
-
-
-def test_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    with pytest.raises(UsageError) as caught:
-        bind_notary_socket(tmp_path / "notary.sock")
-    assert (caught.value.expected, caught.value.observed) == ("a folder with mode 0700", "0755")
-
-
-@pytest.mark.parametrize("name", ["n" * MAX_PATH_BYTES, "absent/further/n.sock"])
-def test_path_that_cannot_hold_a_socket_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        bind_notary_socket(tmp_path / name)
-    assert "notary.socket" in caught.value.hint
-
-
-def test_file_in_its_place_is_not_removed(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    path = tmp_path / "notary.sock"
-    path.write_text(json.dumps("keep"))
-    with pytest.raises(UsageError):
-        bind_notary_socket(path)
-    assert path.exists()

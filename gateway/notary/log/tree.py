@@ -20,7 +20,7 @@ from attestation.merkle.tiles import (
     tiles_of,
     width_of,
 )
-from attestation.merkle.tree import EMPTY_ROOT, HASH_BYTES, node_hash, verify_inclusion
+from attestation.merkle.tree import HASH_BYTES, root_of_peaks, verify_inclusion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,12 +62,7 @@ class TileTree:
     @property
     def root(self) -> bytes:
         """The root over all leaves."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        root = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
-            root = node_hash(peak, root)
-        return root
+        return root_of_peaks(self._peaks)
 
     @property
     def head(self) -> tuple[int, Digest]:

@@ -93,6 +93,7 @@ class RemoteNotary:
                 observed=error.message if isinstance(error, MalformedError) else "no answer",
             ) from error
         except BaseException:
+            # A cancelled caller as well must not leave the socket open.
             sock.close()
             raise
         notary._reader = reader

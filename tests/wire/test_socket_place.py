@@ -1,0 +1,47 @@
+"""Where the notary's socket may lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from attestation.errors import UsageError
+from gateway.notary.wire.socket import MAX_PATH_BYTES, bind_notary_socket
+
+
+def test_socket_lies_in_a_folder_of_its_own_user(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "notary.sock"
+    with bind_notary_socket(path):
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert path.stat().st_mode & 0o777 == 0o600
+        # It is served, so nobody else may take its place.
+        with pytest.raises(UsageError) as caught:
+            bind_notary_socket(path)
+        assert caught.value.code == "notary_socket"
+    # What a killed process left behind is replaced.
+    bind_notary_socket(path).close()
+
+
+def test_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError) as caught:
+        bind_notary_socket(tmp_path / "notary.sock")
+    assert (caught.value.expected, caught.value.observed) == ("a folder with mode 0700", "0755")
+
+
+@pytest.mark.parametrize("name", ["n" * MAX_PATH_BYTES, "absent/further/n.sock"])
+def test_path_that_cannot_hold_a_socket_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        bind_notary_socket(tmp_path / name)
+    assert "notary.socket" in caught.value.hint
+
+
+def test_file_in_its_place_is_not_removed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "notary.sock"
+    path.write_text(json.dumps("keep"))
+    with pytest.raises(UsageError):
+        bind_notary_socket(path)
+    assert path.exists()
