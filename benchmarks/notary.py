@@ -38,6 +38,8 @@ from gateway.processes.tuning import settle_interpreter
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from attestation.receipt.outcome import Outcome
     from gateway.notary.interface import SealedReceipt
     from gateway.notary.ledger import Sequenced
@@ -68,8 +70,10 @@ class TimedNotary(LocalNotary):
         self.sealing, self.committing = array("d"), array("d")
         seal = self._sequencer.seal
 
-        def timed(outcome: Outcome) -> tuple[Sequenced, asyncio.Future[Location]]:
-            sequenced, durable = seal(outcome)
+        def timed(
+            outcome: Outcome, known: Mapping[str, Digest]
+        ) -> tuple[Sequenced, asyncio.Future[Location]]:
+            sequenced, durable = seal(outcome, known)
             began = time.perf_counter()
             durable.add_done_callback(lambda _: self.committing.append(time.perf_counter() - began))
             return sequenced, durable

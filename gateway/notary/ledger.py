@@ -9,7 +9,7 @@ the specification asks for (index, signature and append are one step).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -179,8 +179,10 @@ class Ledger:
         """Count refusals that get no receipt."""
         self.unreceipted = saturated(self.unreceipted, count)
 
-    def seal(self, outcome: Outcome) -> Sequenced:
+    def seal(self, outcome: Outcome, known: Mapping[str, Digest]) -> Sequenced:
         """Make the receipt of an announced request and take its index.
+
+        `known` is what `known_parents` says of the outcome's parents.
 
         1. the announcement, which the outcome must agree with
         2. claims, openings, signature, for the index that comes next
@@ -191,15 +193,18 @@ class Ledger:
         """
         admission = self._require_announced(outcome)
         try:
-            context = self._context(outcome, admission)
+            context = self._context(outcome, admission, known)
             claims, openings = claims_of(outcome, context)
             token = sign_receipt(claims, self._boot.drawn.receipt_key, self._kid)
         except Exception as error:  # no index is taken yet: whatever it was, the boot can go on
             raise OutcomeRefused("the outcome makes no receipt") from error
         return self._take_index(outcome, context, token, openings)
 
-    def abandon(self, jti: str) -> Sequenced:
-        """Seal an announced request as `gateway_failure`: nobody is left who knows more."""
+    def abandon(self, jti: str, known: Mapping[str, Digest]) -> Sequenced:
+        """Seal an announced request as `gateway_failure`: nobody is left who knows more.
+
+        `known` is what `known_parents` says of its parents.
+        """
         announcement = self._running[jti].announcement
         lineage = announcement.lineage or LineageContext(
             txn=secrets.token_hex(16), span=secrets.token_hex(8)
@@ -212,12 +217,27 @@ class Ledger:
                 sub=announcement.sub,
                 grant_digest=announcement.grant_digest,
                 lineage=lineage,
-            )
+            ),
+            known,
         )
 
-    def is_running(self, jti: str) -> bool:
-        """Whether this id is announced and not sealed."""
-        return jti in self._running
+    def announced(self, jti: str) -> Announcement | None:
+        """Return what was announced under this id, None unless it is not sealed yet."""
+        admission = self._running.get(jti)
+        return None if admission is None else admission.announcement
+
+    def known_parents(self, sub: Digest, declared: Iterable[str]) -> dict[str, Digest]:
+        """Return the digests of those declared parents that are this boot's and this owner's.
+
+        It may read from the disk: never in the step that takes an index.
+        """
+        found = {}
+        for one in declared:
+            jti = receipt_id_in(one)
+            digest = self._rows.digest_of(jti, sub) if jti else None
+            if jti and digest is not None:
+                found[jti] = digest
+        return found
 
     def running(self) -> tuple[str, ...]:
         """The ids that are announced and not sealed, in the order of their admission."""
@@ -248,7 +268,9 @@ class Ledger:
             raise OutcomeRefused("an outcome contradicts its announcement")
         return admission
 
-    def _context(self, outcome: Outcome, admission: Admission) -> SealContext:
+    def _context(
+        self, outcome: Outcome, admission: Admission, known: Mapping[str, Digest]
+    ) -> SealContext:
         started, drawn = self._boot.started, self._boot.drawn
         call, previous = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
         statement = started.evidence.statement
@@ -266,15 +288,8 @@ class Ledger:
             admission=admission.number,
             call=call,
             previous=previous,
-            known=dict(self._known_parents(outcome)),
+            known=known,
         )
-
-    def _known_parents(self, outcome: Outcome) -> Iterator[tuple[str, Digest]]:
-        for declared in outcome.lineage.parents:
-            jti = receipt_id_in(declared)
-            digest = self._rows.digest_of(jti, outcome.sub) if jti else None
-            if jti and digest is not None:
-                yield jti, digest
 
     def _take_index(
         self, outcome: Outcome, context: SealContext, token: str, openings: Openings

@@ -22,10 +22,12 @@ from gateway.notary.sequencer import Sequencer
 from gateway.notary.starting import Started, open_boot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from attestation.bundle import EpochEvidence
     from attestation.encoding.digest import Digest
+    from attestation.lineage.context import LineageContext
     from attestation.receipt.outcome import Outcome
     from gateway.notary.parts import NotaryParts
 
@@ -144,10 +146,13 @@ class LocalNotary:
 
     def announce(self, announcement: Announcement) -> None:
         """Number the request, or raise `NotaryUnavailable`; see the interface."""
-        # First: the end of the boot leaves an id with the connection that announced it.
-        self._ledger.require_new(announcement.jti)
         self._notice_expiry()
-        self._lifetime.require_open()
+        try:
+            self._lifetime.require_open()
+        except NotaryUnavailable:
+            # The end of the boot leaves an id with the connection that announced it.
+            self._ledger.require_new(announcement.jti)
+            raise
         self._ledger.announce(announcement)
         self._parts.metrics.admitted(announcement.path)
 
@@ -160,10 +165,21 @@ class LocalNotary:
         An outcome that makes no receipt is sealed as `gateway_failure`, and `NotaryUnavailable`
         says so: its answer must not leave.
         """
+        if not outcome.lineage.parents:
+            return await self._seal(outcome, {})
+        # A task of its own: whoever asks may be cancelled while the disk is read, and the receipt
+        # is made all the same.
+        sealing = asyncio.create_task(self._seal_after_looking(outcome))
+        return await asyncio.shield(sealing)
+
+    async def _seal_after_looking(self, outcome: Outcome) -> SealedReceipt:
+        return await self._seal(outcome, await self._parents(outcome.sub, outcome.lineage))
+
+    async def _seal(self, outcome: Outcome, known: Mapping[str, Digest]) -> SealedReceipt:
         self._notice_expiry()
         self._lifetime.require_running()
         try:
-            sequenced, durable = self._sequencer.seal(outcome)
+            sequenced, durable = self._sequencer.seal(outcome, known)
         except OutcomeRefused as error:
             await self.abandon(outcome.jti)
             raise NotaryUnavailable("the outcome could not be sealed as it is") from error
@@ -182,9 +198,22 @@ class LocalNotary:
 
         Nothing happens if it is sealed already.  Returns when its receipt is durable.
         """
-        durable = self._sequencer.abandon(jti)
+        announced = self._ledger.announced(jti)
+        if announced is None:
+            return
+        known = await self._parents(announced.sub, announced.lineage)
+        durable = self._sequencer.abandon(jti, known)
         if durable is not None:
             await asyncio.shield(durable)
+
+    async def _parents(self, sub: Digest, lineage: LineageContext | None) -> dict[str, Digest]:
+        """Look up declared parents, in a thread: the disk must not hold other receipts up."""
+        if lineage is None or not lineage.parents:
+            return {}
+        try:
+            return await asyncio.to_thread(self._ledger.known_parents, sub, lineage.parents)
+        except Exception:  # noqa: BLE001 - a parent that cannot be looked up must cost no receipt
+            return {}
 
     def count_unauthenticated(self, count: int = 1) -> None:
         """Count requests that no key owns."""

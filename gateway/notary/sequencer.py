@@ -6,7 +6,7 @@ ledger (numbers, signs)  ─►  group commit (writes, syncs)  ─►  durable m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotaryUnavailable
@@ -16,6 +16,7 @@ from gateway.notary.log.segments import Kind, encode_record
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
+    from attestation.encoding.digest import Digest
     from attestation.receipt.outcome import Outcome
     from gateway.notary.clock import Clock
     from gateway.notary.counts import Counts, Mark
@@ -62,19 +63,21 @@ class Sequencer:
         """Make the boot statement leaf 0; returns when it is durable."""
         await self._commit.submit(self._ledger.open())
 
-    def seal(self, outcome: Outcome) -> tuple[Sequenced, asyncio.Future[Location]]:
+    def seal(
+        self, outcome: Outcome, known: Mapping[str, Digest]
+    ) -> tuple[Sequenced, asyncio.Future[Location]]:
         """Take the receipt's index and queue its record; return both and its durability.
 
         Raises `OutcomeRefused` if the outcome makes no receipt: no index was taken then.
         """
-        return self._sequence(lambda: self._ledger.seal(outcome))
+        return self._sequence(lambda: self._ledger.seal(outcome, known))
 
-    def abandon(self, jti: str) -> asyncio.Future[Location] | None:
+    def abandon(self, jti: str, known: Mapping[str, Digest]) -> asyncio.Future[Location] | None:
         """Seal an announced request as `gateway_failure`; None if it is not announced any more."""
-        if not self._ledger.is_running(jti):
+        if self._ledger.announced(jti) is None:
             return None
         try:
-            return self._sequence(lambda: self._ledger.abandon(jti))[1]
+            return self._sequence(lambda: self._ledger.abandon(jti, known))[1]
         except OutcomeRefused as error:
             self._lifetime.end("sequence_failed")
             raise NotaryUnavailable("an abandoned request could not be sealed") from error

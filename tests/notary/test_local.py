@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from attestation.tdx.quote import parse_quote
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import ReceiptState
+from gateway.notary.local import LocalNotary
 from gateway.notary.log.segments import Kind
 from gateway.notary.parts import NotaryLimits
 from tests.notary.support import boot_of, claims_of, found_by
@@ -253,6 +255,93 @@ async def test_parent_id_stands_for_the_callers_own_receipt_only(tmp_path: Path)
         child = claims_of((await sealed(notary, lineage=lineage)).token).lineage
         assert child.parents[0].digest == own.digest
         assert child.parents[1].digest not in (own.digest, foreign.digest)
+
+
+def _child(parent: str) -> LineageContext:
+    return LineageContext(txn="t", span="0" * 15 + "1", parents=(parent,))
+
+
+class _SlowIndex:
+    """Holds look-ups of receipts up, in the threads that make them, until it is told to go on."""
+
+    def __init__(self, notary: LocalNotary, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        index = notary._started.index
+        get = index.get
+
+        def slow(jti: bytes) -> Any:
+            self.asked.set()
+            assert self.go_on.wait(10)
+            return get(jti)
+
+        monkeypatch.setattr(index, "get", slow)
+
+    async def is_asked(self) -> None:
+        assert await asyncio.to_thread(self.asked.wait, 10)
+
+
+async def test_slow_look_up_of_a_parent_holds_no_other_receipt_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        parent = await sealed(notary)
+        index = _SlowIndex(notary, monkeypatch)
+        waiting = asyncio.create_task(sealed(notary, lineage=_child(parent.jti)))
+        await index.is_asked()
+        other = await asyncio.wait_for(sealed(notary), 10)
+        index.go_on.set()
+        child = await waiting
+        assert (parent.index, other.index, child.index) == (1, 2, 3)
+        assert claims_of(child.token).lineage.parents[0].digest == parent.digest
+
+
+async def test_request_cancelled_while_its_parent_is_looked_up_gets_its_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        parent = await sealed(notary)
+        index = _SlowIndex(notary, monkeypatch)
+        jti = new_jti()
+        notary.announce(announcement(jti))
+        waiting = asyncio.create_task(notary.seal(outcome(jti, lineage=_child(parent.jti))))
+        await index.is_asked()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        index.go_on.set()
+        await notary._sequencer.wait_sealed(jti, 10)
+        found = await notary.find(jti, ALICE)
+        assert found is not None
+        assert found.token is not None
+        assert claims_of(found.token).lineage.parents[0].digest == parent.digest
+
+
+async def test_boot_that_ends_while_a_parent_is_looked_up_seals_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with quiet_notary(tmp_path) as notary:
+        parent = await sealed(notary)
+        index = _SlowIndex(notary, monkeypatch)
+        waiting = asyncio.create_task(sealed(notary, lineage=_child(parent.jti)))
+        await index.is_asked()
+        notary._lifetime.end("log_failed")
+        index.go_on.set()
+        with pytest.raises(NotaryUnavailable):
+            await waiting
+    assert len(tokens_of(boot_of(tmp_path))) == 1
+
+
+async def test_look_up_of_a_parent_that_fails_costs_no_receipt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_jti: bytes) -> Any:
+        raise RuntimeError
+
+    async with quiet_notary(tmp_path) as notary:
+        parent = await sealed(notary)
+        monkeypatch.setattr(notary._started.index, "get", broken)
+        child = claims_of((await sealed(notary, lineage=_child(parent.jti))).token).lineage
+        assert child.parents[0].digest != parent.digest
 
 
 async def test_counters_count(tmp_path: Path) -> None:

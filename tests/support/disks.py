@@ -6,33 +6,37 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
 from gateway.notary.files import FileLayer
 
+_RECEIPT_HEADER: Final = b"eyJhbGciOiJFZERTQSIs"
+"""How every receipt begins: the first bytes of its protected header."""
+
 
 class BrokenSegments(FileLayer):
-    """A disk whose sync of the receipts' segments fails from the moment `broken` is set.
+    """A disk whose sync of a receipt fails from the moment `broken` is set.
 
-    The static log is spared: its export runs beside the requests and would end the boot first.
+    What the notary writes by its own clock is spared: the export of the static log and signed
+    checkpoints run beside the requests and would end the boot before the request that is meant.
     """
 
     def __init__(self) -> None:
         self.broken = False
-        self._segments: set[int] = set()
+        self._failing: set[int] = set()
 
-    def create(self, path: Path) -> int:
-        descriptor = super().create(path)
-        if path.parent.name == "segments":
-            self._segments.add(descriptor)
-        return descriptor
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        if self.broken and _RECEIPT_HEADER in bytes(data):
+            self._failing.add(descriptor)
+        return super().write(descriptor, data)
 
     def sync_data(self, descriptor: int) -> None:
-        if self.broken and descriptor in self._segments:
+        if descriptor in self._failing:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         super().sync_data(descriptor)
 
     def close(self, descriptor: int) -> None:
-        self._segments.discard(descriptor)
+        self._failing.discard(descriptor)
         super().close(descriptor)
 
 
