@@ -201,8 +201,8 @@ def test_starts_may_begin_at_any_number(first: int) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"event": "receipt.kex"}, "member_value"),
-        ({"event": ""}, "member_value"),
+        ({"event": "receipt.kex"}, "missing_member"),
+        ({"event": ""}, "missing_member"),
         ({"n": -1}, "member_value"),
         ({"n": 1 << 53}, "member_value"),
         ({"n": True}, "member_type"),
