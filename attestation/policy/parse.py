@@ -66,7 +66,7 @@ def parse_policy(data: bytes) -> Policy:
     reference values is given and no name is used twice.  Raises `MalformedError` whose message
     carries the path of the key.
     """
-    top = Table(_load(data))
+    top = Table(load_toml(data))
     top.text("schema", pattern=SCHEMA)
     log = top.table("log")
     policy = Policy(
@@ -88,7 +88,11 @@ def parse_policy(data: bytes) -> Policy:
     return policy
 
 
-def _load(data: bytes) -> dict[str, object]:
+def load_toml(data: bytes) -> dict[str, object]:
+    """Return the top table of a TOML file that people write (UTF-8, at most 1 MiB).
+
+    Raises `MalformedError` for one that is too large, not TOML, or costly to read.
+    """
     if len(data) > MAX_POLICY_BYTES:
         raise MalformedError(
             "the policy is too large",
