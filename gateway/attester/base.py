@@ -11,6 +11,7 @@ from attestation.errors import UnavailableError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from attestation.bundle import EventLogRecord
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
 
@@ -42,11 +43,18 @@ class QuoteProvider(Protocol):
     def anchor(self) -> Anchor | None:
         """Return the root these quotes hang under, or None for Intel's."""
 
-    def extend_rtmr3(self, digest: bytes) -> None:
-        """Extend RTMR3 by 48 bytes; it cannot be taken back in the life of this domain."""
+    def extend_rtmr3(self, digest: bytes, *, name: str, content: bytes) -> None:
+        """Extend RTMR3 by an event; it cannot be taken back in the life of this domain.
+
+        `digest` are the event's 48 bytes, SHA-384 of `content`.  A source that computes digests
+        by a rule of its own (dstack) takes `name` and `content` instead; `event_log` shows it.
+        """
 
     def read_rtmr3(self) -> bytes | None:
         """Return the current 48 bytes of RTMR3, or None if they cannot be read."""
+
+    def event_log(self) -> EventLogRecord | None:
+        """Return the log this source keeps of its extensions, None if the notary keeps it."""
 
 
 def open_provider(uri: str, *, clock: Callable[[], float] = time.time) -> QuoteProvider:

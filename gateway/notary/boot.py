@@ -13,6 +13,7 @@ from attestation.encoding.jwk import Jwk, thumbprint
 from attestation.errors import UnavailableError
 from attestation.merkle.note import vkey_for
 from attestation.statement import BootStatement, Keyset, log_origin
+from attestation.tdx.eventlog import RECEIPT_KEY
 from attestation.tdx.identity import identity_of
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
 from attestation.tdx.signatures import own_checks
@@ -146,7 +147,8 @@ def _extend(
     log = RuntimeLog.load(plan.runtime_log)
     log.require_replays_to(provider.read_rtmr3())
     log = log.with_start(bootseed, keyset_digest)
-    provider.extend_rtmr3(log.events[-1].digest)
+    event = log.events[-1]
+    provider.extend_rtmr3(event.digest, name=RECEIPT_KEY, content=event.content)
     # Stored after the extension: a crash in between leaves a log that no longer replays, and
     # the next start is refused rather than let an unlisted key live.
     log.store(plan.runtime_log)

@@ -25,6 +25,10 @@ def provider(**options: object) -> SimulatedProvider:
     return SimulatedProvider(platform, clock=lambda: NOW, **options)  # type: ignore[arg-type]
 
 
+def extend(one: SimulatedProvider, digest: bytes) -> None:
+    one.extend_rtmr3(digest, name="test", content=b"what was measured")
+
+
 def sha384(data: bytes) -> bytes:
     return hashlib.sha384(data).digest()
 
@@ -40,7 +44,7 @@ def test_quotes_show_the_register_as_it_is_now() -> None:
     assert one.read_rtmr3() == bytes(48)
     value = bytes(48)
     for digest in (sha384(b"1"), sha384(b"2")):
-        one.extend_rtmr3(digest)
+        extend(one, digest)
         value = sha384(value + digest)
         assert one.read_rtmr3() == value
         assert parse_quote(one.quote(bytes(64))).body.rtmrs[3] == value
@@ -49,7 +53,7 @@ def test_quotes_show_the_register_as_it_is_now() -> None:
 def test_other_registers_stay_as_they_were() -> None:
     one = provider()
     before = parse_quote(one.quote(bytes(64))).body
-    one.extend_rtmr3(sha384(b"1"))
+    extend(one, sha384(b"1"))
     after = parse_quote(one.quote(bytes(64))).body
     assert before.rtmrs[:3] == after.rtmrs[:3]
     assert before.mrtd == after.mrtd
@@ -58,7 +62,7 @@ def test_other_registers_stay_as_they_were() -> None:
 def test_register_replays_from_the_gateways_own_log() -> None:
     event = {"bootseed": "01" * 32, "event": "receipt.key", "keyset_digest": "02" * 32, "n": 0}
     log, one = parse_gateway_events([event]), provider()
-    one.extend_rtmr3(log.events[0].digest)
+    extend(one, log.events[0].digest)
     assert replay(log)[3] == one.read_rtmr3()
 
 
@@ -75,13 +79,13 @@ def test_report_data_of_another_size_is_a_usage_error(size: int) -> None:
 @pytest.mark.parametrize("size", [0, 32, 47, 49])
 def test_register_digest_of_another_size_is_a_usage_error(size: int) -> None:
     one = provider()
-    assert refusal(one.extend_rtmr3, bytes(size), error=UsageError) == "length"
+    assert refusal(extend, one, bytes(size), error=UsageError) == "length"
     assert one.read_rtmr3() == bytes(48)
 
 
 def test_platform_without_the_register_neither_extends_nor_reads() -> None:
     one = provider(can_extend_rtmr3=False)
-    assert refusal(one.extend_rtmr3, bytes(48), error=UnavailableError) == "rtmr3"
+    assert refusal(extend, one, bytes(48), error=UnavailableError) == "rtmr3"
     assert one.read_rtmr3() is None
     assert parse_quote(one.quote(bytes(64))).body.rtmrs[3] == bytes(48)
 
@@ -106,14 +110,14 @@ def test_collateral_is_issued_when_it_is_asked_for() -> None:
 
 def test_extensions_from_many_threads_are_all_counted() -> None:
     one, digests = provider(), [sha384(bytes([number])) for number in range(32)]
-    threads = [threading.Thread(target=one.extend_rtmr3, args=(digest,)) for digest in digests]
+    threads = [threading.Thread(target=extend, args=(one, digest)) for digest in digests]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     other = provider()
     for digest in digests:
-        other.extend_rtmr3(digest)
+        extend(other, digest)
     assert one.read_rtmr3() != bytes(48)
     assert len(one.read_rtmr3() or b"") == 48
     assert parse_quote(one.quote(bytes(64))).body.rtmrs[3] == one.read_rtmr3()

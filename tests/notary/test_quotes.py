@@ -167,7 +167,7 @@ async def test_nonce_of_another_length_is_refused(tmp_path: Path) -> None:
 async def test_extension_of_rtmr3_while_running_ends_the_boot(tmp_path: Path) -> None:
     async with running_notary(tmp_path) as notary:
         provider = notary._parts.provider
-        provider.extend_rtmr3(bytes(48))
+        provider.extend_rtmr3(bytes(48), name="test", content=b"")
         with pytest.raises(NotaryUnavailable):
             await notary.challenge(bytes(32))
         assert (notary.healthy, notary.reason) == (False, "td_changed")
@@ -179,7 +179,7 @@ async def test_boot_does_not_start_when_rtmr3_was_extended_by_something_else(
     tmp_path: Path,
 ) -> None:
     parts = notary_parts(tmp_path)
-    parts.provider.extend_rtmr3(bytes(48))
+    parts.provider.extend_rtmr3(bytes(48), name="test", content=b"")
     with pytest.raises(UnavailableError) as refusal:
         await LocalNotary.start(parts)
     assert refusal.value.code == "rtmr3"

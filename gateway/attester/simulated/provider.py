@@ -96,8 +96,8 @@ class SimulatedProvider:
         """Return the platform's own root, which no verifier accepts unless told to."""
         return self._platform.anchor
 
-    def extend_rtmr3(self, digest: bytes) -> None:
-        """Set RTMR3 to SHA-384(RTMR3, digest), as the TDX module does."""
+    def extend_rtmr3(self, digest: bytes, *, name: str, content: bytes) -> None:  # noqa: ARG002
+        """Set RTMR3 to SHA-384(RTMR3, digest), as the TDX module does; it knows no names."""
         require_register_digest(digest)
         if not self.can_extend_rtmr3:
             raise UnavailableError(
@@ -112,6 +112,9 @@ class SimulatedProvider:
         """Return RTMR3, or None where the platform hides it."""
         with self._lock:
             return self._rtmr3 if self.can_extend_rtmr3 else None
+
+    def event_log(self) -> None:
+        """Return None: the simulated platform, like the kernel's, leaves the log to the notary."""
 
     def _pass_time(self, seconds: float) -> None:
         if seconds:
