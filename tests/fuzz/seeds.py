@@ -25,6 +25,13 @@ from attestation.receipt.seal import SealContext, claims_of
 from attestation.receipt.signing import parse_receipt, sign_receipt
 from attestation.statement import BootStatement, ChallengeStatement, EpochStatement, Keyset
 from attestation.statement.common import report_data
+from attestation.statement.model_lock import (
+    LockedEngine,
+    LockedFile,
+    ModelLock,
+    ModelSource,
+    Role,
+)
 from attestation.tdx.eventlog import KeyEvent
 from attestation.tdx.quote import canonical_quote
 from gateway.attester.simulated.platform import SimulatedPlatform
@@ -265,3 +272,17 @@ require_anchored = false
 def canonical(value: object) -> bytes:
     """Return the canonical JSON of a value."""
     return jcs.canonicalize(value)  # type: ignore[arg-type]
+
+
+def model_lock() -> bytes:
+    """A lock of two files."""
+    names = {"tokenizer/vocab.json": Role.TOKENIZER, "weights.safetensors": Role.WEIGHTS}
+    return ModelLock(
+        model="tiny",
+        files=tuple(
+            LockedFile(path=path, role=role, sha256=Digest.of(path.encode()), size=7)
+            for path, role in names.items()
+        ),
+        source=ModelSource(repository="org/tiny", revision="0" * 40),
+        engine=LockedEngine(name="vllm", version="0.32.0", arguments=("--max-model-len=4096",)),
+    ).canonical

@@ -30,6 +30,7 @@ from attestation.receipt.engine_json import parse_engine_object
 from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from attestation.receipt.sse import BOM, SseFramer, parse_event
 from attestation.statement import parse_boot_statement, parse_epoch_statement, parse_keyset
+from attestation.statement.model_lock import parse_model_lock
 from attestation.statement.parse import parse_statement
 from attestation.statement.running import parse_challenge_statement
 from attestation.tdx.anchor import parse_anchor
@@ -123,6 +124,12 @@ def run_tlog_proof(data: bytes) -> None:
     keys = [made.keyset.log_key]
     entry = verify_tlog_proof(proof, leaf_hash=leaf, vkeys=keys, origin=seeds.ORIGIN)
     assert (entry.index, entry.checkpoint.size) == (1, 2)
+
+
+def run_model_lock(data: bytes) -> None:
+    lock = parse_model_lock(data)
+    assert lock.canonical == data
+    assert not any(".." in file.path.split("/") for file in lock.files)
 
 
 def run_quote(data: bytes) -> None:
@@ -403,6 +410,7 @@ TARGETS: dict[str, Target] = {
         ],
         shape="json",
     ),
+    "model-lock": Target(run=run_model_lock, seeds=lambda: [seeds.model_lock()], shape="json"),
     "claims": Target(
         run=run_claims,
         seeds=lambda: _json(parse_receipt(world().token).jws.payload),
