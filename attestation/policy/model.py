@@ -53,12 +53,16 @@ class TdxRules:
     """What is asked of the platform, the TDX module and the way the domain runs.
 
     `mrseam` None accepts every module that Intel signed and the endorsements know.
+    `min_tcb_date` (Unix seconds) is the earliest date of the platform's TCB level, and
+    `min_tee_tcb_svn` (16 bytes) the least TEE_TCB_SVN, each of its components by itself.
     `unbound_keys` accepts a boot whose platform cannot extend RTMR3.
     """
 
     tcb_status: tuple[StatusRule, ...] = (StatusRule(status=UP_TO_DATE),)
     advisories: tuple[AdvisoryRule, ...] = ()
     min_tcb_evaluation_number: int = 0
+    min_tcb_date: int | None = None
+    min_tee_tcb_svn: bytes | None = None
     attributes: AttributeRule = AttributeRule()
     xfam: tuple[int, ...] = (0x602E7, 0x600E7)
     mrseam: tuple[bytes, ...] | None = None
@@ -90,6 +94,8 @@ class ReferenceValues:
     rtmr3: bytes | None
     events: tuple[RequiredEvent, ...] = ()
     mrconfigid: bytes = ZERO_48
+    mrowner: bytes = ZERO_48
+    mrownerconfig: bytes = ZERO_48
     config_digest: Digest | None = None
     origin: str | None = None
     image: str | None = None
@@ -97,23 +103,62 @@ class ReferenceValues:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlatformRules:
-    """Which machines: each list that is given must contain the machine's value."""
+class ListedMachine:
+    """An entry of a platform list: a value, and when it counts (Unix seconds, None: no end).
 
-    ppid: tuple[bytes, ...] | None = None
-    piid: tuple[bytes, ...] | None = None
-    fmspc: tuple[bytes, ...] | None = None
+    It counts from the instant `since` on and before `until`; `label` is for people.
+    """
+
+    value: bytes
+    label: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def counts(self, at: int) -> bool:
+        """Say whether the entry counts at the instant `at` (Unix seconds)."""
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformRules:
+    """Which machines: each list that is given must contain the machine's value.
+
+    `sgx_type` holds numbers of Intel's, 0 standard, 1 scalable, 2 scalable with integrity.  The
+    last three say of a property whether a machine may have it: `False` refuses a machine unless
+    its certificate says that it has it not, `True` accepts it, None leaves it an information.
+    """
+
+    ppid: tuple[ListedMachine, ...] | None = None
+    piid: tuple[ListedMachine, ...] | None = None
+    fmspc: tuple[ListedMachine, ...] | None = None
+    sgx_type: tuple[int, ...] | None = None
+    dynamic_platform: bool | None = None
+    cached_keys: bool | None = None
+    smt: bool | None = None
+
+    @property
+    def names_machines(self) -> bool:
+        """Whether any list says which machines, and not only of what kind."""
+        return any(each is not None for each in (self.ppid, self.piid, self.fmspc))
+
+    @property
+    def demands(self) -> bool:
+        """Whether there is anything that a machine could fail to meet."""
+        refused = (self.dynamic_platform, self.cached_keys, self.smt)
+        return self.names_machines or self.sgx_type is not None or False in refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """An appraisal policy; `digest` is the SHA-256 of the file it was read from.
 
-    `max_age_days` bounds the age of the endorsements; `require` names checks that must pass
-    beyond the floor.  `require_complete` asks that the file hold every receipt of its logs.
+    `version` is what its author calls it.  `max_age_days` bounds the age of the endorsements;
+    `require` names checks that must pass beyond the floor.  `require_complete` asks that the file
+    hold every receipt of its logs.
     """
 
     digest: Digest | None
+    version: str | None = None
     tdx: TdxRules = TdxRules()
     reference_values: tuple[ReferenceValues, ...] = ()
     max_age_days: int | None = None
@@ -131,7 +176,7 @@ class Policy:
         gpu = {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"} if self.gpu_required else set()
         chain = {"EPOCH-CHAIN"} if self.require_complete else set()
         lineage = {"LINEAGE-COMPLETE"} if self.lineage_complete else set()
-        machines = {"PLATFORM"} if self.platform != PlatformRules() else set()
+        machines = {"PLATFORM"} if self.platform.demands else set()
         return floor | gpu | chain | lineage | machines | self.require
 
 

@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, TypeVar
 
 from attestation.checks import CHECKS
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
-from attestation.policy.model import (
-    UP_TO_DATE,
-    AdvisoryRule,
-    AttributeRule,
-    PlatformRules,
-    Policy,
-    ReferenceValues,
-    RequiredEvent,
-    StatusRule,
-    TdxRules,
-)
-from attestation.policy.table import (
-    Table,
-    hex_reader,
-    read_instant,
-    read_table,
-    read_text,
-    read_uint64,
-    refuse,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from attestation.policy.model import Policy
+from attestation.policy.parse_platform import read_platform
+from attestation.policy.parse_references import read_reference_values
+from attestation.policy.parse_tdx import read_tdx
+from attestation.policy.table import Table, read_name, read_text, refuse
 
 SCHEMA = "appraisal-policy/1"
 MAX_POLICY_BYTES = 1 << 20
 # A dotted key of n parts takes tomllib n * n steps, and a key stands on one line.
 MAX_DOTS_IN_LINE = 256
-REPLAY = "replay"
-
-# Intel's names.  "Revoked" is missing on purpose: no policy can accept it.
-_STATUSES = frozenset(
-    {
-        UP_TO_DATE, "SWHardeningNeeded", "ConfigurationNeeded",
-        "ConfigurationAndSWHardeningNeeded", "OutOfDate", "OutOfDateConfigurationNeeded",
-        "TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded",
-    }
-)  # fmt: skip
-_PERMANENT = frozenset(
-    {UP_TO_DATE, "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"}
-)
-_ADVISORY = r"[A-Z0-9-]{3,64}"
-_NAME = r"[\x21-\x7e][\x20-\x7e]{0,127}"
-
-T = TypeVar("T")
-
-_read_register = hex_reader(48)
-_read_rtmr3 = hex_reader(48, instead=f', or "{REPLAY}"')
-_read_sha256 = hex_reader(32)
 
 
 def parse_policy(data: bytes) -> Policy:
@@ -71,10 +31,11 @@ def parse_policy(data: bytes) -> Policy:
     log = top.table("log")
     policy = Policy(
         digest=Digest.of(data),
-        tdx=_tdx(top.table("tdx")),
-        reference_values=_reference_values(top),
+        version=top.optional("version", read_name),
+        tdx=read_tdx(top.table("tdx")),
+        reference_values=read_reference_values(top),
         max_age_days=_max_age_days(top.table("endorsements")),
-        platform=_platform(top.table("platform")),
+        platform=read_platform(top.table("platform")),
         gpu_required=_single_flag(top.table("gpu"), "required", default=False),
         require_anchored=_optional_flag(log, "require_anchored", default=True),
         require_complete=_optional_flag(log, "require_complete", default=False),
@@ -83,7 +44,7 @@ def parse_policy(data: bytes) -> Policy:
     )
     log.close()
     top.close()
-    if "PLATFORM" in policy.require and policy.platform == PlatformRules():
+    if "PLATFORM" in policy.require and not policy.platform.demands:
         raise refuse("require.checks", "a [platform] table with a list beside PLATFORM")
     return policy
 
@@ -115,140 +76,14 @@ def load_toml(data: bytes) -> dict[str, object]:
         ) from None
 
 
-def _tdx(table: Table) -> TdxRules:
-    plain = TdxRules()
-    rules = TdxRules(
-        tcb_status=_optional_items(table, "tcb_status", _status_rule) or plain.tcb_status,
-        advisories=_optional_items(table, "advisories", _advisory_rule) or (),
-        min_tcb_evaluation_number=_optional_integer(table, "min_tcb_evaluation_number", 0),
-        attributes=_attributes(table),
-        xfam=_optional_items(table, "xfam", read_uint64) or plain.xfam,
-        mrseam=_optional_items(table, "mrseam", _read_register),
-        unbound_keys=_unbound_keys(table),
-        max_key_events=_optional_integer(table, "max_key_events", 1),
-    )
-    table.close()
-    return rules
-
-
-def _status_rule(value: object, path: str) -> StatusRule:
-    if isinstance(value, str):
-        rule = StatusRule(status=value)
-    else:
-        table = read_table(value, path)
-        rule = StatusRule(
-            status=table.text("status"), until=read_instant(table.raw("until"), f"{path}.until")
-        )
-        table.close()
-    if rule.status not in _STATUSES:
-        raise refuse(path, "one of " + ", ".join(sorted(_STATUSES)))
-    if rule.until is None and rule.status not in _PERMANENT:
-        raise refuse(
-            path,
-            f'{{ status = "{rule.status}", until = <date> }}: '
-            "an out-of-date platform is accepted for a stated time only",
-        )
-    return rule
-
-
-def _advisory_rule(value: object, path: str) -> AdvisoryRule:
-    table = read_table(value, path)
-    rule = AdvisoryRule(
-        id=table.text("id", pattern=_ADVISORY),
-        until=read_instant(table.raw("until"), f"{path}.until"),
-    )
-    table.close()
-    return rule
-
-
-def _attributes(table: Table) -> AttributeRule:
-    if not table.has("attributes"):
-        return AttributeRule()
-    path = table.name_of("attributes")
-    value = table.raw("attributes")
-    if not isinstance(value, dict):
-        return AttributeRule(value=read_uint64(value, path))
-    inner = read_table(value, path)
-    rule = AttributeRule(
-        value=read_uint64(inner.raw("value"), f"{path}.value"),
-        mask=read_uint64(inner.raw("mask"), f"{path}.mask"),
-    )
-    inner.close()
-    if not rule.mask or rule.value & ~rule.mask:
-        raise refuse(path, "a mask with at least one bit and no bit of value outside it")
-    return rule
-
-
-def _unbound_keys(table: Table) -> bool:
-    if not table.has("unbound_keys"):
-        return False
-    return table.text("unbound_keys", pattern="allow|refuse") == "allow"
-
-
-def _reference_values(top: Table) -> tuple[ReferenceValues, ...]:
-    tuples = top.items("reference_values", _reference)
-    names = [values.name for values in tuples]
-    if len(set(names)) != len(names):
-        raise refuse("reference_values", "a different name for every tuple")
-    return tuples
-
-
-def _reference(value: object, path: str) -> ReferenceValues:
-    table = read_table(value, path)
-
-    def register(key: str) -> bytes:
-        return _read_register(table.raw(key), f"{path}.{key}")
-
-    told = table.raw("rtmr3")
-    rtmr3 = None if told == REPLAY else _read_rtmr3(told, f"{path}.rtmr3")
-    values = ReferenceValues(
-        name=table.text("name", pattern=_NAME),
-        mrtd=register("mrtd"),
-        rtmr0=register("rtmr0"),
-        rtmr1=register("rtmr1"),
-        rtmr2=register("rtmr2"),
-        rtmr3=rtmr3,
-        events=_optional_items(table, "events", _event) or (),
-        mrconfigid=register("mrconfigid") if table.has("mrconfigid") else bytes(48),
-        config_digest=_optional_digest(table, "config_digest"),
-        origin=table.text("origin", pattern=_NAME) if table.has("origin") else None,
-        image=table.text("image", pattern=_NAME) if table.has("image") else None,
-        model=_optional_digest(table, "model"),
-    )
-    table.close()
-    if values.events and rtmr3 is not None:
-        raise refuse(f"{path}.events", f'rtmr3 = "{REPLAY}" beside it')
-    return values
-
-
-def _event(value: object, path: str) -> RequiredEvent:
-    table = read_table(value, path)
-    event = RequiredEvent(
-        name=table.text("name", pattern=_NAME),
-        digest=_read_register(table.raw("digest"), f"{path}.digest"),
-    )
-    table.close()
-    return event
-
-
 def _max_age_days(table: Table) -> int | None:
     days = table.integer("max_age_days", minimum=1) if table.has("max_age_days") else None
     table.close()
     return days
 
 
-def _platform(table: Table) -> PlatformRules:
-    rules = PlatformRules(
-        ppid=_optional_items(table, "ppid", hex_reader(16)),
-        piid=_optional_items(table, "piid", hex_reader(16)),
-        fmspc=_optional_items(table, "fmspc", hex_reader(6)),
-    )
-    table.close()
-    return rules
-
-
 def _require(table: Table) -> frozenset[str]:
-    checks = _optional_items(table, "checks", _check_id) or ()
+    checks = table.optional_items("checks", _check_id) or ()
     table.close()
     return frozenset(checks)
 
@@ -268,19 +103,3 @@ def _single_flag(table: Table, key: str, *, default: bool) -> bool:
 
 def _optional_flag(table: Table, key: str, *, default: bool) -> bool:
     return table.flag(key) if table.has(key) else default
-
-
-def _optional_items(
-    table: Table, key: str, read: Callable[[object, str], T]
-) -> tuple[T, ...] | None:
-    return table.items(key, read) if table.has(key) else None
-
-
-def _optional_integer(table: Table, key: str, minimum: int) -> int:
-    return table.integer(key, minimum=minimum) if table.has(key) else minimum
-
-
-def _optional_digest(table: Table, key: str) -> Digest | None:
-    if not table.has(key):
-        return None
-    return Digest(_read_sha256(table.raw(key), table.name_of(key)))

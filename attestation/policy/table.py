@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _UINT64 = (1 << 64) - 1
+# The last second of the year 9999: later times have no date.
+_LAST_INSTANT = 253_402_300_799
 _HEX_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
+_NAME = r"[\x21-\x7e][\x20-\x7e]{0,127}"
 _TYPE_NAMES = {bool: "a boolean", int: "an integer", str: "a string", list: "an array"}
 
 T = TypeVar("T")
@@ -80,6 +83,14 @@ class Table:
             )
         return tuple(read(value, f"{path}[{index}]") for index, value in enumerate(values))
 
+    def optional(self, key: str, read: Callable[[object, str], T]) -> T | None:
+        """Return what `read` makes of the value and its path, None if the key is absent."""
+        return read(self.raw(key), self.name_of(key)) if self.has(key) else None
+
+    def optional_items(self, key: str, read: Callable[[object, str], T]) -> tuple[T, ...] | None:
+        """Like `items`, None if the key is absent."""
+        return self.items(key, read) if self.has(key) else None
+
     def close(self) -> None:
         """Refuse keys that nobody asked about, naming a known one that is close."""
         for key in self._values:
@@ -106,6 +117,11 @@ def read_text(value: object, path: str, pattern: str) -> str:
     if not re.fullmatch(pattern, text):
         raise refuse(path, f"a string of the form {pattern}")
     return text
+
+
+def read_name(value: object, path: str) -> str:
+    """Return printable ASCII of at most 128 characters that does not begin with a space."""
+    return read_text(value, path, _NAME)
 
 
 def hex_reader(size: int, *, instead: str = "") -> Callable[[object, str], bytes]:
@@ -136,7 +152,7 @@ def read_uint64(value: object, path: str) -> int:
 
 def read_instant(value: object, path: str) -> int:
     """Return Unix seconds, from such a number, a date (its first second, UTC) or a date-time."""
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value <= _LAST_INSTANT:
         return value
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:

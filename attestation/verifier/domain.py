@@ -125,8 +125,8 @@ def _differences(
         "rtmr1": (values.rtmr1, body.rtmrs[1]),
         "rtmr2": (values.rtmr2, body.rtmrs[2]),
         "mrconfigid": (values.mrconfigid, body.mr_config_id),
-        "mrowner": (bytes(48), body.mr_owner),
-        "mrownerconfig": (bytes(48), body.mr_owner_config),
+        "mrowner": (values.mrowner, body.mr_owner),
+        "mrownerconfig": (values.mrownerconfig, body.mr_owner_config),
     }
     if values.rtmr3 is not None:
         pairs["rtmr3"] = (values.rtmr3, body.rtmrs[3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attestation.policy import PlatformRules
 from attestation.result import Check, Status
 from attestation.verifier.scopes import LOG_SUBJECT
 
@@ -71,8 +70,10 @@ def not_proved(
         notes += [] if receipts <= _subjects(checks, "CHANNEL", Status.PASS) else [_NO_CHANNEL]
         notes += [_NO_CLOCK]
     notes += [_UNBOUND] if policy.tdx.unbound_keys else []
-    if "PLATFORM" not in passed:
-        notes += [_NO_PLATFORM if policy.platform == PlatformRules() else _NO_MACHINE]
+    if not policy.platform.names_machines:
+        notes += [_NO_PLATFORM]
+    elif "PLATFORM" not in passed:
+        notes += [_NO_MACHINE]
     return (*notes, *_ALWAYS)
 
 

@@ -226,7 +226,11 @@ def check_platform(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
     if not given:
         page.info("PLATFORM", "no platform list was applied", observed=shown)
         return
-    missing = [name for name, accepted in given.items() if seen[name] not in accepted]
+    missing = [
+        name
+        for name, accepted in given.items()
+        if not any(one.value == seen[name] and one.counts(grounds.at) for one in accepted)
+    ]
     if missing:
         page.not_accepted(
             "PLATFORM",

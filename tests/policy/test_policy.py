@@ -13,6 +13,7 @@ from attestation.policy import (
     NO_POLICY,
     AdvisoryRule,
     AttributeRule,
+    ListedMachine,
     PlatformRules,
     RequiredEvent,
     StatusRule,
@@ -23,6 +24,7 @@ from tests.refusals import refusal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ZERO = '"' + "0" * 96 + '"'
+V = f"value = '{'00' * 16}'"
 DIGEST = '"' + "ab" * 32 + '"'
 TUPLE = f"""
 [[reference_values]]
@@ -54,7 +56,10 @@ def test_smallest_policy_has_the_strict_defaults() -> None:
     assert policy.platform == PlatformRules()
     (values,) = policy.reference_values
     assert values.rtmr3 is None
-    assert values.mrconfigid == bytes(48)
+    assert values.mrconfigid == values.mrowner == values.mrownerconfig == bytes(48)
+    assert policy.version is None
+    assert policy.tdx.min_tcb_date is None
+    assert policy.tdx.min_tee_tcb_svn is None
 
 
 def test_digest_of_a_policy_is_that_of_its_file() -> None:
@@ -65,10 +70,13 @@ def test_digest_of_a_policy_is_that_of_its_file() -> None:
 
 
 EVERY_KEY = """
+version = "2027-01, second review"
 [tdx]
 tcb_status = ["UpToDate", {{ status = "OutOfDate", until = 2027-01-01 }}]
 advisories = [{{ id = "INTEL-SA-01192", until = 2027-01-01T01:00:00+01:00 }}]
 min_tcb_evaluation_number = 18
+min_tcb_date = 2027-01-01
+min_tee_tcb_svn = "0601{}"
 attributes = {{ value = "0x10000000", mask = 0xFFFFFFFF }}
 xfam = [0xE7, "0x602e7"]
 mrseam = ["{}"]
@@ -77,9 +85,13 @@ max_key_events = 3
 [endorsements]
 max_age_days = 7
 [platform]
-ppid = ["{}"]
-piid = ["{}"]
-fmspc = ["B0C06F000000"]
+ppid = ["{}", {{ value = "{}", label = "rack 7", from = 1, until = 2027-01-01 }}]
+piid = [{{ value = "{}" }}]
+fmspc = ["B0C06F000000", {{ value = "B0C06F000000", from = 0 }}]
+sgx_type = ["scalable-with-integrity", "standard"]
+dynamic_platform = "allow"
+cached_keys = "refuse"
+smt = "refuse"
 [gpu]
 required = true
 [log]
@@ -89,7 +101,7 @@ require_complete = true
 require_complete = true
 [require]
 checks = ["NONCE", "REQUEST-BODY"]
-""".format("AB" * 48, "01" * 16, "02" * 16)
+""".format("00" * 14, "AB" * 48, "01" * 16, "03" * 16, "02" * 16)
 TWO_TUPLES = f"""
 [[reference_values]]
 name = "two"
@@ -99,6 +111,8 @@ rtmr1 = "{"03" * 48}"
 rtmr2 = "{"04" * 48}"
 rtmr3 = "{"05" * 48}"
 mrconfigid = "{"06" * 48}"
+mrowner = "{"07" * 48}"
+mrownerconfig = "{"08" * 48}"
 config_digest = {DIGEST}
 origin = "gateway.example"
 image = "registry/gateway:1"
@@ -126,13 +140,26 @@ def test_every_key_reaches_its_place() -> None:
     assert policy.tdx.unbound_keys
     assert policy.tdx.max_key_events == 3
     assert policy.max_age_days == 7
+    assert policy.version == "2027-01, second review"
+    assert policy.tdx.min_tcb_date == year_2027
+    assert policy.tdx.min_tee_tcb_svn == b"\x06\x01" + bytes(14)
+    fmspc = bytes.fromhex("b0c06f000000")
     assert policy.platform == PlatformRules(
-        ppid=(b"\x01" * 16,), piid=(b"\x02" * 16,), fmspc=(bytes.fromhex("b0c06f000000"),)
+        ppid=(
+            ListedMachine(value=b"\x01" * 16),
+            ListedMachine(value=b"\x03" * 16, label="rack 7", since=1, until=year_2027),
+        ),
+        piid=(ListedMachine(value=b"\x02" * 16),),
+        fmspc=(ListedMachine(value=fmspc), ListedMachine(value=fmspc, since=0)),
+        sgx_type=(2, 0),
+        dynamic_platform=True,
+        cached_keys=False,
+        smt=False,
     )
     two, three = policy.reference_values
-    assert [two.mrtd, two.rtmr0, two.rtmr1, two.rtmr2, two.rtmr3, two.mrconfigid] == [
-        bytes([n]) * 48 for n in range(1, 7)
-    ]
+    registers = [two.mrtd, two.rtmr0, two.rtmr1, two.rtmr2, two.rtmr3]
+    registers += [two.mrconfigid, two.mrowner, two.mrownerconfig]
+    assert registers == [bytes([n]) * 48 for n in range(1, 9)]
     assert two.config_digest == two.model == Digest(b"\xab" * 32)
     assert (two.origin, two.image) == ("gateway.example", "registry/gateway:1")
     assert three.events == (RequiredEvent(name="compose-hash", digest=b"\x07" * 48),)
@@ -161,6 +188,41 @@ def test_platform_check_cannot_be_required_without_a_list() -> None:
     assert refusal(parse_policy, policy_text(required)) == "policy_value"
     listed = f"{required}[platform]\nfmspc = ['{'00' * 6}']"
     assert "PLATFORM" in parse_policy(policy_text(listed)).require
+    allowed = f"{required}[platform]\nsmt = 'allow'"
+    assert refusal(parse_policy, policy_text(allowed)) == "policy_value"
+
+
+@pytest.mark.parametrize(
+    ("line", "named", "demanding"),
+    [
+        ("", False, False),
+        ("ppid = ['{16}']", True, True),
+        ("piid = ['{16}']", True, True),
+        ("fmspc = ['{6}']", True, True),
+        ("sgx_type = ['standard']", False, True),
+        ("dynamic_platform = 'refuse'", False, True),
+        ("cached_keys = 'refuse'", False, True),
+        ("smt = 'refuse'", False, True),
+        ("smt = 'allow'\ncached_keys = 'allow'\ndynamic_platform = 'allow'", False, False),
+    ],
+)
+def test_platform_check_is_required_by_whatever_a_machine_could_fail(
+    line: str, named: bool, demanding: bool
+) -> None:
+    values = line.replace("{16}", "00" * 16).replace("{6}", "00" * 6)
+    policy = parse_policy(policy_text(f"[platform]\n{values}"))
+    assert policy.platform.names_machines is named
+    assert policy.platform.demands is demanding
+    assert ("PLATFORM" in policy.required) is demanding
+
+
+def test_entry_counts_from_its_beginning_to_before_its_end() -> None:
+    always = ListedMachine(value=b"")
+    assert always.counts(0)
+    entry = ListedMachine(value=b"", since=10, until=12)
+    assert [entry.counts(at) for at in (9, 10, 11, 12)] == [False, True, True, False]
+    assert ListedMachine(value=b"", since=10).counts(1 << 40)
+    assert ListedMachine(value=b"", until=10).counts(0)
 
 
 def test_empty_tables_are_defaults() -> None:
@@ -241,6 +303,34 @@ def test_empty_tables_are_defaults() -> None:
         ("[endorsements]\nmax_age_days = 0", "policy_value", "endorsements.max_age_days"),
         ("[platform]\nppid = ['00']", "policy_value", "platform.ppid[0]"),
         ("[platform]\nfmspc = ['zz0000000000']", "policy_value", "platform.fmspc[0]"),
+        ("version = 1", "policy_value", "version"),
+        ("version = ''", "policy_value", "version"),
+        ('version = "a\\nb"', "policy_value", "version"),
+        (f"version = '{'v' * 129}'", "policy_value", "version"),
+        ("[tdx]\nmin_tcb_date = '2027-01-01'", "policy_value", "tdx.min_tcb_date"),
+        ("[tdx]\nmin_tcb_date = 2027-01-01T00:00:00", "policy_value", "offset"),
+        ("[tdx]\nmin_tcb_date = 253402300800", "policy_value", "tdx.min_tcb_date"),
+        ("[tdx]\nmin_tcb_date = true", "policy_value", "tdx.min_tcb_date"),
+        ("[tdx]\nmin_tee_tcb_svn = 3", "policy_value", "tdx.min_tee_tcb_svn"),
+        ("[tdx]\nmin_tee_tcb_svn = ''", "policy_value", "32 hexadecimal characters"),
+        (f"[tdx]\nmin_tee_tcb_svn = '{'0' * 34}'", "policy_value", "34 characters"),
+        ("[platform]\nppid = [{}]", "policy_missing", "platform.ppid[0].value"),
+        ("[platform]\nppid = [{value = 1}]", "policy_value", "platform.ppid[0].value"),
+        ("[platform]\nppid = [1]", "policy_value", "platform.ppid[0]"),
+        (f"[platform]\nppid = [{{{V}, labels = 'x'}}]", "policy_unknown", 'mean "label"?'),
+        (f"[platform]\nppid = [{{{V}, label = ''}}]", "policy_value", "ppid[0].label"),
+        (f"[platform]\nppid = [{{{V}, label = 1}}]", "policy_value", "ppid[0].label"),
+        (f"[platform]\nppid = [{{{V}, from = 'x'}}]", "policy_value", "ppid[0].from"),
+        (f"[platform]\nppid = [{{{V}, until = -1}}]", "policy_value", "ppid[0].until"),
+        (f"[platform]\nppid = [{{{V}, from = 7, until = 7}}]", "policy_value", "never count"),
+        ("[platform]\nsgx_type = []", "policy_empty", "platform.sgx_type"),
+        ("[platform]\nsgx_type = 'standard'", "policy_value", "platform.sgx_type"),
+        ("[platform]\nsgx_type = [0]", "policy_value", "platform.sgx_type[0]"),
+        ("[platform]\nsgx_type = ['Standard']", "policy_value", '"scalable-with-integrity"'),
+        ("[platform]\ndynamic_platform = true", "policy_value", "platform.dynamic_platform"),
+        ("[platform]\ncached_keys = 'yes'", "policy_value", '"allow" or "refuse"'),
+        ("[platform]\nsmt = ''", "policy_value", "platform.smt"),
+        ("[platform]\nsmt_enabled = 'refuse'", "policy_unknown", "platform.smt_enabled"),
         ("[gpu]\nrequired = 1", "policy_value", "gpu.required"),
         ("[log]\nrequire_anchored = 0", "policy_value", "log.require_anchored"),
         ("[log]\nrequire_complete = 1", "policy_value", "log.require_complete"),
@@ -282,7 +372,9 @@ def test_anything_but_the_documented_form_is_refused_with_its_path(
         (("events", "[]"), "policy_empty", "reference_values[0].events"),
         (("events", "['x']"), "policy_value", "reference_values[0].events[0]"),
         (("events", "[{name = 'x'}]"), "policy_missing", "reference_values[0].events[0].digest"),
-        (("mrowner", ZERO), "policy_unknown", "reference_values[0].mrowner"),
+        (("mrowner", "'00'"), "policy_value", "reference_values[0].mrowner"),
+        (("mrownerconfig", "0"), "policy_value", "reference_values[0].mrownerconfig"),
+        (("mrowners", ZERO), "policy_unknown", 'did you mean "mrowner"?'),
     ],
 )
 def test_tuples_are_as_strict(change: tuple[str, str | None], code: str, said: str) -> None:
