@@ -119,6 +119,14 @@ def _open_simulated(
     return open_simulated(address, options, clock)
 
 
+def _open_dstack(
+    address: str, options: Mapping[str, str], clock: Callable[[], float]
+) -> QuoteProvider:
+    from gateway.attester.dstack import open_dstack  # noqa: PLC0415 - imports this module
+
+    return open_dstack(address, options, clock)
+
+
 def _not_in_this_version(scheme: str) -> _Opener:
     def refuse(
         _address: str, _options: Mapping[str, str], _clock: Callable[[], float]
@@ -144,5 +152,5 @@ _SCHEMES: dict[str, _Opener] = {
     "simulated": _open_simulated,
     "configfs-tsm": _not_in_this_version("configfs-tsm"),
     "vsock-qgs": _not_in_this_version("vsock-qgs"),
-    "dstack": _not_in_this_version("dstack"),
+    "dstack": _open_dstack,
 }

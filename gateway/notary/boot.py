@@ -13,10 +13,11 @@ from attestation.encoding.jwk import Jwk, thumbprint
 from attestation.errors import UnavailableError
 from attestation.merkle.note import vkey_for
 from attestation.statement import BootStatement, Keyset, log_origin
-from attestation.tdx.eventlog import RECEIPT_KEY
+from attestation.tdx.eventlog import RECEIPT_KEY, KeyEvent
 from attestation.tdx.identity import identity_of
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
 from attestation.tdx.signatures import own_checks
+from gateway.notary.kept_log import extend_kept_log, require_kept_log
 from gateway.notary.runtime_log import RuntimeLog
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
 
     1. the keyset: receipt key, log key named after this boot's log, TLS keys
     2. where the platform can: the event `receipt.key` extends RTMR3, after the log of earlier
-       events was seen to replay to the register's present value
+       events was seen to replay to the register's present value; a platform that keeps the log
+       itself (dstack) is handed the event, and its log is what the bundle carries
     3. the boot statement
     4. its quote, in canonical form
     5. the quote's own look: its report data, its signatures, RTMR3
@@ -107,7 +109,7 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
         receipt_key=drawn.receipt_jwk,
         tls_spki=plan.tls_spki,
     )
-    runtime_log = _extend(provider, plan, drawn.bootseed, keyset.digest)
+    measured = _measure(provider, plan, drawn.bootseed, keyset.digest)
     statement = BootStatement(
         bootseed=drawn.bootseed,
         keyset_digest=keyset.digest,
@@ -118,12 +120,12 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
         prev=plan.prev,
     )
     quote = parse_quote(canonical_quote(provider.quote(statement.report_data)))
-    _require_own_look(quote, statement, runtime_log)
+    _require_own_look(quote, statement)
     evidence = BootEvidence(
         statement=statement,
         keyset=keyset,
         quote=quote.raw,
-        event_log=_record(runtime_log),
+        event_log=_shown_log(provider, measured, quote),
     )
     return StartedBoot(evidence=evidence, quote=quote)
 
@@ -139,11 +141,15 @@ def require_same_domain(quote: Quote, boot_quote: Quote) -> None:
         )
 
 
-def _extend(
+def _measure(
     provider: QuoteProvider, plan: BootPlan, bootseed: bytes, keyset_digest: Digest
-) -> RuntimeLog | None:
+) -> RuntimeLog | KeyEvent | None:
+    """Extend RTMR3 where that is possible; return our own log, or our event in the platform's."""
     if not provider.can_extend_rtmr3:
         return None
+    kept = provider.event_log()
+    if kept is not None:
+        return extend_kept_log(provider, kept, bootseed=bootseed, keyset_digest=keyset_digest)
     log = RuntimeLog.load(plan.runtime_log)
     log.require_replays_to(provider.read_rtmr3())
     log = log.with_start(bootseed, keyset_digest)
@@ -156,22 +162,25 @@ def _extend(
     return log
 
 
-def _require_own_look(
-    quote: Quote, statement: BootStatement, runtime_log: RuntimeLog | None
-) -> None:
+def _require_own_look(quote: Quote, statement: BootStatement) -> None:
     if quote.body.report_data != statement.report_data:
         raise _unusable("report data", "the digest of the boot statement")
     checks = own_checks(quote)
     if False in (checks.body_sig, checks.ak_binding, checks.qe_sig, checks.chain):
         raise _unusable("signatures", "signatures that hold")
-    if runtime_log is not None:
-        runtime_log.require_replays_to(quote.body.rtmrs[_RTMR3])
 
 
-def _record(runtime_log: RuntimeLog | None) -> EventLogRecord | None:
-    if runtime_log is None:
-        return None
-    return EventLogRecord(format="attested-gateway", data=runtime_log.to_json())
+def _shown_log(
+    provider: QuoteProvider, measured: RuntimeLog | KeyEvent | None, quote: Quote
+) -> EventLogRecord | None:
+    """Return the log that the bundle carries, after it was seen to replay to the boot quote."""
+    if isinstance(measured, RuntimeLog):
+        measured.require_replays_to(quote.body.rtmrs[_RTMR3])
+        return EventLogRecord(format="attested-gateway", data=measured.to_json())
+    kept = provider.event_log()
+    if kept is not None:
+        require_kept_log(kept, quote, measured)
+    return kept
 
 
 def _unusable(what: str, expected: str) -> UnavailableError:
