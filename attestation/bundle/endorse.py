@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from cryptography import x509
+
 from attestation.bundle.model import BootEvidence, Bundle, EpochEvidence
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import MalformedError
+from attestation.tdx.chain import NOT_A_CERTIFICATE
+from attestation.tdx.endorsements import ca_of, platform_of
 from attestation.tdx.quote import parse_quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from attestation.encoding.digest import Digest
     from attestation.tdx.collateral import Collateral
 
 E = TypeVar("E", BootEvidence, EpochEvidence)
@@ -24,19 +29,23 @@ def with_endorsements(bundle: Bundle, sets: Sequence[Collateral]) -> Bundle:
     A quote that no set is for keeps what the bundle names.  Whether a set is genuine and in
     date is decided later, by the same checks as for the bundle's own.
     """
+    named = [(item.digest, fmspc_of(item), _ca_of_set(item)) for item in sets]
     return replace(
         bundle,
-        boots=tuple(_endorsed(boot, sets) for boot in bundle.boots),
-        epochs=tuple(_endorsed(epoch, sets) for epoch in bundle.epochs),
+        boots=tuple(_endorsed(boot, named) for boot in bundle.boots),
+        epochs=tuple(_endorsed(epoch, named) for epoch in bundle.epochs),
         collateral={**bundle.collateral, **{item.digest: item for item in sets}},
     )
 
 
-def _endorsed(item: E, sets: Sequence[Collateral]) -> E:
-    fmspc = _fmspc_of_quote(item.quote)
-    for collateral in sets:
-        if collateral.digest == item.collateral or fmspc_of(collateral) == fmspc is not None:
-            return replace(item, collateral=collateral.digest)
+def _endorsed(item: E, named: Sequence[tuple[Digest, str | None, str | None]]) -> E:
+    fmspc, ca = _platform_of_quote(item.quote)
+    for digest, of_fmspc, of_ca in named:
+        # Where quote or set does not say which CA it is about, the FMSPC decides.
+        same_ca = of_ca == ca or None in (of_ca, ca)
+        for_platform = same_ca and of_fmspc == fmspc is not None
+        if digest == item.collateral or for_platform:
+            return replace(item, collateral=digest)
     return item
 
 
@@ -49,9 +58,21 @@ def fmspc_of(collateral: Collateral) -> str | None:
     return fmspc.lower() if isinstance(fmspc, str) else None
 
 
-def _fmspc_of_quote(data: bytes) -> str | None:
+def _ca_of_set(collateral: Collateral) -> str | None:
     try:
-        pck = parse_quote(data).pck
-    except MalformedError:
+        return ca_of(x509.load_der_x509_crl(collateral.pck_crl))
+    except (*NOT_A_CERTIFICATE, MalformedError):
         return None
-    return pck.fmspc.hex() if pck else None
+
+
+def _platform_of_quote(data: bytes) -> tuple[str | None, str | None]:
+    try:
+        quote = parse_quote(data)
+    except MalformedError:
+        return None, None
+    if quote.pck is None:
+        return None, None
+    try:
+        return quote.pck.fmspc.hex(), platform_of(quote).ca
+    except MalformedError:
+        return quote.pck.fmspc.hex(), None

@@ -14,10 +14,11 @@ from attestation.bundle import (
     parse_evidence,
     with_endorsements,
 )
+from attestation.cli.endorsement_files import load_sets
 from attestation.cli.files import (
     STDIN,
-    load_collateral,
     load_parsed,
+    parse_instant,
     print_json,
     require_one_stdin,
 )
@@ -48,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
-    add("--endorsements", metavar="F", action="append", help="endorsements to put in")
+    add("--endorsements", metavar="F", action="append", help="file or store to put in")
     add("--receipt", metavar="ID", help="keep one receipt, its boot and the epoch it needs")
     add("--json", action="store_true", help="with -o: say as JSON what was written")
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Merge, write, say what was written."""
     require_one_stdin(args.files)
     merged = merge_bundles(*(load_parsed(name, parse_evidence) for name in args.files))
-    sets = [load_collateral(name) for name in args.endorsements or ()]
+    sets = load_sets(args.endorsements or (), parse_instant(None))
     bundle = _only_used(with_endorsements(merged, sets))
     if args.receipt is not None:
         bundle = extract_receipt(bundle, args.receipt)

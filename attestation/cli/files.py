@@ -130,10 +130,11 @@ def load_collateral(name: str) -> Collateral:
 
     Raises `MalformedError`.
     """
-    return load_parsed(name, _parse_endorsements)
+    return load_parsed(name, parse_endorsement_file)
 
 
-def _parse_endorsements(data: bytes) -> Collateral:
+def parse_endorsement_file(data: bytes) -> Collateral:
+    """Return the set in a file of either spelling, or raise `MalformedError`."""
     try:
         return parse_collateral(parse_json(data, _ENDORSEMENTS))
     except MalformedError:

@@ -134,7 +134,7 @@ def _common() -> argparse.ArgumentParser:
     add("--policy", metavar="P", help="appraisal policy for the boot's quote (TOML)")
     add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
-    add("--endorsements", metavar="F", action="append", help="endorsements to judge by instead")
+    add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add_limits(add)
     add("--json", action="store_true", help="one JSON document on stdout")
     return common

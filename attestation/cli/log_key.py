@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence, with_endorsements
+from attestation.cli.endorsement_files import load_sets
 from attestation.cli.files import (
     load_anchors,
-    load_collateral,
     load_parsed,
     load_policy,
     parse_instant,
@@ -117,9 +117,9 @@ def _boot_of(bundle: Bundle, note: bytes) -> BootEvidence:
 def _verified(args: argparse.Namespace, bundle: Bundle) -> AttestationResult | None:
     if not (args.policy or args.root or args.at or args.endorsements):
         return None
-    whole = with_endorsements(bundle, [load_collateral(name) for name in args.endorsements or ()])
-    policy, anchors = load_policy(args.policy), load_anchors(args.root)
     at = parse_instant(args.at)
+    whole = with_endorsements(bundle, load_sets(args.endorsements or (), at))
+    policy, anchors = load_policy(args.policy), load_anchors(args.root)
     if whole.receipts:
         return verify(whole, policy, at, anchors, {})
     return verify_boots(whole, policy, at, anchors)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence, with_endorsements
 from attestation.checks import CHECKS
+from attestation.cli.endorsement_files import load_sets
 from attestation.cli.files import (
     list_folder,
     load_anchors,
     load_body,
     load_bytes,
-    load_collateral,
     load_policy,
     load_regular,
     parse_instant,
@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--response", metavar="F", help="the response body, exactly as received")
     add("--nonce", metavar="N", help="the nonce that was sent with the request")
     add("--contents", metavar="DIR", help="folder of ID.request and ID.response files")
-    add("--endorsements", metavar="F", action="append", help="endorsements to judge by instead")
+    add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
     at = parse_instant(args.at)
-    sets = [load_collateral(name) for name in args.endorsements or ()]
+    sets = load_sets(args.endorsements or (), at)
     parsed = [(name, _parsed(name)) for name in args.files]
     bundles = [item for _, item in parsed if not isinstance(item, MalformedError)]
     asked = _asked_about(args, bundles)

@@ -7,6 +7,7 @@ signature are kept exactly as they were signed.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -91,6 +92,20 @@ def parse_dcap_collateral(data: bytes) -> Collateral:
     )
 
 
+def encode_dcap_collateral(collateral: Collateral) -> bytes:
+    """Return the JSON file that `parse_dcap_collateral` reads back: the nine fields, one a line.
+
+    Texts stand in it exactly as they were signed; the same set always makes the same bytes.
+    """
+    shown = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in (
+            (field.name, getattr(collateral, field.name)) for field in fields(Collateral)
+        )
+    }
+    return json.dumps(shown, indent=0, sort_keys=True).encode() + b"\n"
+
+
 def require_canonical_collateral(collateral: Collateral, anchor: Anchor) -> None:
     """Refuse a set whose issuer chains are written in another way than Intel's service writes them.
 
@@ -117,21 +132,38 @@ def require_canonical_collateral(collateral: Collateral, anchor: Anchor) -> None
             )
 
 
-def oldest_issue(collateral: Collateral) -> int:
-    """Return when the oldest part that Intel issues every month was issued, in Unix seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueDates:
+    """When the parts that Intel issues every month were issued, in Unix seconds.
 
-    These are TCB info, QE identity and the PCK revocation list; the root CA's list lives a year
-    and does not count.  A mixture of old and new parts is as old as its oldest, or whoever puts
-    the set together could hide an old verdict behind a new list.  Raises `MalformedError`.
+    The root CA's revocation list lives a year and does not count.
+    """
+
+    tcb_info: int
+    qe_identity: int
+    revocations: int
+
+    @property
+    def oldest(self) -> int:
+        """The age of the whole set.
+
+        A mixture of old and new parts is as old as its oldest, or whoever puts the set together
+        could hide an old verdict behind a new list.
+        """
+        return min(self.tcb_info, self.qe_identity, self.revocations)
+
+
+def issue_dates(collateral: Collateral) -> IssueDates:
+    """Return when TCB info, QE identity and the PCK revocation list were issued.
+
+    Raises `MalformedError`.
     """
     try:
         revocations = x509.load_der_x509_crl(collateral.pck_crl).last_update_utc
-        return int(
-            min(
-                _issue_date(collateral.tcb_info),
-                _issue_date(collateral.qe_identity),
-                revocations.timestamp(),
-            )
+        return IssueDates(
+            tcb_info=_issue_date(collateral.tcb_info),
+            qe_identity=_issue_date(collateral.qe_identity),
+            revocations=int(revocations.timestamp()),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedError(
@@ -141,11 +173,19 @@ def oldest_issue(collateral: Collateral) -> int:
         ) from error
 
 
-def _issue_date(text: str) -> float:
+def oldest_issue(collateral: Collateral) -> int:
+    """Return when the oldest part that Intel issues every month was issued, in Unix seconds.
+
+    Raises `MalformedError`.
+    """
+    return issue_dates(collateral).oldest
+
+
+def _issue_date(text: str) -> int:
     moment = dt.datetime.fromisoformat(parse_json_object(text.encode())["issueDate"])
     if moment.tzinfo is None:
         raise ValueError("no offset")
-    return moment.timestamp()
+    return int(moment.timestamp())
 
 
 def _collateral(members: Members, binary: Callable[[str, int], bytes]) -> Collateral:

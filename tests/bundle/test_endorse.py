@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.bundle import Bundle, with_endorsements
 from attestation.bundle.endorse import fmspc_of
+from attestation.tdx.chain import encode_pem
+from attestation.tdx.collateral import Collateral
+from attestation.tdx.quote import parse_quote
 from gateway.attester.simulated.facts import Endorsements, Machine
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.bundle.test_bundle import epoch_of
@@ -44,6 +51,43 @@ def test_endorsements_for_another_platform_change_nothing() -> None:
     ).collateral()
     assert with_endorsements(GATEWAY.bundle(), [other]).boots == GATEWAY.bundle().boots
     assert with_endorsements(BARE, []) == BARE
+
+
+def test_endorsements_with_another_authoritys_revocation_list_are_passed_over() -> None:
+    good = GATEWAY.machine.collateral()
+    other = replace(good, pck_crl=by_processor_ca(good))
+    assert with_endorsements(BARE, [other]).boots[0].collateral is None
+    assert with_endorsements(BARE, [other, good]).boots[0].collateral == good.digest
+
+
+def test_endorsements_with_an_unreadable_revocation_list_go_by_their_fmspc() -> None:
+    broken = replace(GATEWAY.machine.collateral(), pck_crl=b"0")
+    assert with_endorsements(BARE, [broken]).boots[0].collateral == broken.digest
+
+
+def test_quote_by_an_authority_of_another_name_goes_by_its_fmspc() -> None:
+    pem = GATEWAY.evidence.quote
+    chain = parse_quote(pem).chain()
+    renamed = chain[0].replace(b"Simulated SGX PCK Platform CA", b"Simulated SGX PCK Elsewhere C")
+    quote = pem.replace(encode_pem(chain[:1]), encode_pem([renamed]))
+    assert quote != pem
+    bare = Bundle(boots=(replace(GATEWAY.evidence, quote=quote, collateral=None),))
+    good = GATEWAY.machine.collateral()
+    assert with_endorsements(bare, [good]).boots[0].collateral == good.digest
+
+
+def by_processor_ca(good: Collateral) -> bytes:
+    """A revocation list as the other CA would write it; nobody looks at signatures here."""
+    old = x509.load_der_x509_crl(good.pck_crl)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Intel SGX PCK Processor CA")])
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(name)
+        .last_update(old.last_update_utc)
+        .next_update(old.last_update_utc + dt.timedelta(days=30))
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.DER)
 
 
 @pytest.mark.parametrize("quote", [b"", b"x"])

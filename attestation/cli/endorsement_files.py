@@ -1,0 +1,94 @@
+"""Endorsements on disk: single files, bundles, and stores (folders of `<digest>.json`)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attestation.bundle import parse_evidence
+from attestation.cli.files import list_folder, load_collateral, load_parsed, parse_endorsement_file
+from attestation.encoding.strict_json import JsonLimits, parse_json_object
+from attestation.errors import MalformedError, UsageError
+from attestation.tdx.endorsements import in_order, parse_endorsements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.bundle import Bundle
+    from attestation.tdx.collateral import Collateral
+    from attestation.tdx.endorsements import Endorsements
+
+STORED = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
+_PROBE = JsonLimits(max_bytes=64 << 20, max_depth=24, max_members=4_000_000)
+
+
+def load_sets(names: Sequence[str], at: int) -> list[Collateral]:
+    """Return the endorsements in files and stores, in the order of preference.
+
+    What is named first comes first; of a store, what is in date at `at`, then what is newest.
+    Raises `UsageError` for what cannot be read, `MalformedError` for what does not parse.
+    """
+    found: list[Collateral] = []
+    for name in names:
+        if Path(name).is_dir():
+            found += [one.collateral for one in in_order(load_store(name), at)]
+        else:
+            found.append(load_collateral(name))
+    return found
+
+
+def load_store(name: str) -> list[Endorsements]:
+    """Return every set of a store, in the order of digests; other files there are left alone.
+
+    Raises `UsageError` for a folder that cannot be read, `MalformedError` for a set that does
+    not stand under its own digest.
+    """
+    sets = []
+    for path in list_folder(name):
+        if match := STORED.fullmatch(path.name):
+            one = load_set(str(path))
+            _require_digest(one, match[1], path)
+            sets.append(one)
+    return sets
+
+
+def load_set(name: str) -> Endorsements:
+    """Return the set in one file, in either spelling, and what it says of itself."""
+    return load_parsed(name, lambda data: parse_endorsements(parse_endorsement_file(data)))
+
+
+def load_any(name: str) -> list[Endorsements]:
+    """Return the set in a file, or every set in a bundle or in a gateway's answer."""
+    return load_parsed(name, _parse_any)
+
+
+def _parse_any(data: bytes) -> list[Endorsements]:
+    if "tcb_info" in parse_json_object(data, _PROBE):
+        return [parse_endorsements(parse_endorsement_file(data))]
+    bundle: Bundle = parse_evidence(data)
+    return [parse_endorsements(one) for one in bundle.collateral.values()]
+
+
+def _require_digest(one: Endorsements, named: str, path: Path) -> None:
+    digest = one.collateral.digest.hex
+    if digest != named:
+        raise MalformedError(
+            f"{str(path)!a} holds another set than its name says",
+            code="collateral_digest",
+            expected=f"the set with digest {named}",
+            observed=digest,
+            hint="delete it and fetch again",
+        )
+
+
+def require_some(sets: list[Endorsements], where: str) -> list[Endorsements]:
+    """Refuse to go on with nothing (`UsageError`)."""
+    if not sets:
+        raise UsageError(
+            f"no endorsements in {where}",
+            code="no_endorsements",
+            expected="files named <digest>.json in a store, or sets inside a bundle",
+            hint="`attested endorsements fetch` fills a store",
+        )
+    return sets

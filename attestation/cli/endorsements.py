@@ -1,0 +1,329 @@
+"""`attested endorsements`: what Intel signed about platforms, until when it holds, for carrying."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attestation.cli.endorsement_files import load_any, load_store, require_some
+from attestation.cli.files import STDIN, parse_instant, print_json, print_text, require_one_stdin
+from attestation.errors import EvidenceError, MalformedError, PolicyError, UsageError
+from attestation.tdx.collateral import encode_dcap_collateral
+from attestation.tdx.endorsements import DAY_SECONDS, State, in_order, verify_own_root
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.tdx.endorsements import Endorsements, Part
+
+HELP = "show and export endorsements: what Intel signed about platforms"
+
+STATUS_HELP = "show what expires when"
+STATUS_EPILOG = """\
+Every part of every set, with the instants between which it holds.  A bundle is asked for the
+sets inside it.  Nothing is fetched, and no quote is judged: `attested verify` does that.
+
+exit codes:
+  0   everything is in date at --at (now)
+  11  something has expired, or does not hold yet
+  10  a set is not signed by the root it brings       13  a file cannot be parsed
+  2   usage; there are no sets
+
+examples:
+  attested endorsements status --store endorsements/
+  attested endorsements status bundle.json --at 2026-09-30T12:00:00Z --json
+"""
+EXPORT_HELP = "write the newest set as one file"
+EXPORT_EPILOG = """\
+One JSON file, as `attested verify --endorsements`, `attested quote --collateral` and the setting
+evidence.collateral_file take it: this is how endorsements reach a machine without a network.
+Of several sets the one in date at --at (now) counts, then the greatest evaluation number, then
+the newest.
+
+examples:
+  attested endorsements export --store endorsements/ -o endorsements.json
+  attested endorsements export --store endorsements/ --fmspc 90c06f000000 --ca platform
+  attested endorsements export --store endorsements/ --digest 5b1f0c2d9a77
+"""
+
+_ROW = "  {:<20}{:<22}{:<22}{:>9}  {}"
+
+
+def configure(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[Any]:
+    """Declare the arguments; returns the actions, for those who have more of them."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    _configure_status(_action(actions, "status", STATUS_HELP, STATUS_EPILOG))
+    _configure_export(_action(actions, "export", EXPORT_HELP, EXPORT_EPILOG))
+    return actions
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action that was asked for."""
+    return _status(args) if args.action == "status" else _export(args)
+
+
+def _action(
+    actions: argparse._SubParsersAction[Any], name: str, text: str, epilog: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def _configure_status(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="*", help='set, bundle or gateway answer; "-" is stdin')
+    add("--store", metavar="DIR", help="folder that `attested endorsements fetch` fills")
+    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--soon", metavar="DAYS", type=_days, default=7, help="days before the end are soon (7)")
+    add("--json", action="store_true", help="one JSON document on stdout")
+
+
+def _configure_export(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--store", metavar="DIR", required=True, help="folder that fetch fills")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--fmspc", metavar="HEX", help="platform family: 12 hex digits")
+    which.add_argument("--digest", metavar="D", help="one set: at least 8 digits of its digest")
+    add("--ca", choices=("platform", "processor"), help="whose list of revoked certificates")
+    add("--at", metavar="T", help="instant to be in date at: Unix seconds or RFC 3339 (now)")
+    add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise argparse.ArgumentTypeError("expected whole days")
+    return int(text)
+
+
+# -- status --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One set as it is shown: `domain` is None if its signatures do not hold."""
+
+    name: str
+    one: Endorsements
+    domain: str | None
+    at: int
+    soon: int
+
+    def state(self, part: Part) -> State:
+        return part.state(self.at, soon=self.soon)
+
+    @property
+    def exit_code(self) -> int:
+        if self.domain is None:
+            return EvidenceError.exit_code
+        late = self.state(self.one.whole) in (State.EXPIRED, State.NOT_YET)
+        return PolicyError.exit_code if late else 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    require_one_stdin(args.files)
+    at = parse_instant(args.at)
+    found: list[tuple[str, Endorsements]] = []
+    broken: list[tuple[str, MalformedError]] = []
+    for name in args.files:
+        try:
+            found += [(name, one) for one in load_any(name)]
+        except MalformedError as error:
+            broken.append((name, error))
+    if args.store is not None:
+        found += [(args.store, one) for one in in_order(load_store(args.store), at)]
+    if not broken:
+        require_some([one for _, one in found], "what was named")
+    looks = [
+        _Look(name=name, one=one, domain=_domain(one), at=at, soon=args.soon * DAY_SECONDS)
+        for name, one in found
+    ]
+    code = _worst([look.exit_code for look in looks], broken)
+    if args.json:
+        print_json(_document(looks, broken, at, code))
+    else:
+        _show(looks, broken)
+    return code
+
+
+def _worst(codes: Sequence[int], broken: Sequence[object]) -> int:
+    """13 before 10 before 11 before 0, as everywhere."""
+    if broken:
+        return MalformedError.exit_code
+    for code in (EvidenceError.exit_code, PolicyError.exit_code):
+        if code in codes:
+            return code
+    return 0
+
+
+def _domain(one: Endorsements) -> str | None:
+    try:
+        return verify_own_root(one)
+    except (EvidenceError, MalformedError):
+        return None
+
+
+def _show(looks: Sequence[_Look], broken: Sequence[tuple[str, MalformedError]]) -> None:
+    for look in looks:
+        print_text("\n".join(_lines(look)) + "\n\n")
+    for name, error in broken:
+        print_text(f"{name}: MALFORMED: {error}\n")
+
+
+def _lines(look: _Look) -> list[str]:
+    one = look.one
+    return [
+        f"FMSPC {one.fmspc}, PCK {one.ca} CA: {_standing(look)}",
+        f"  signed by {_signer(look.domain)}; newest TCB level {one.tcb_date[:10]}",
+        f"  evaluation numbers: TCB info {one.tcb_number}, QE identity {one.qe_number}",
+        f"  digest {one.collateral.digest.hex}  ({look.name})",
+        _ROW.format("part", "issued", "good until", "days left", "state"),
+        *(
+            _ROW.format(
+                part.name,
+                _instant(part.issued),
+                _instant(part.until),
+                _days_left(part, look.at),
+                look.state(part),
+            )
+            for part in one.parts
+        ),
+    ]
+
+
+def _standing(look: _Look) -> str:
+    whole = look.one.whole
+    first = min(look.one.parts, key=lambda part: part.until)
+    match look.state(whole):
+        case State.NOT_YET:
+            return f"NOT YET: it holds from {_instant(whole.issued)}"
+        case State.EXPIRED:
+            return f"EXPIRED {_instant(whole.until)} ({first.name})"
+        case state:
+            left = _days_left(whole, look.at)
+            return f"{state}, {left} days left, until {_instant(whole.until)} ({first.name})"
+
+
+def _signer(domain: str | None) -> str:
+    if domain is None:
+        return "NOBODY: its signatures do not hold"
+    return "Intel" if domain == "intel" else "a root of its own (SIMULATED, not Intel)"
+
+
+def _document(
+    looks: Sequence[_Look], broken: Sequence[tuple[str, MalformedError]], at: int, code: int
+) -> dict[str, Any]:
+    return {
+        "at": at,
+        "exit_code": code,
+        "malformed": [{"code": error.code, "name": name} for name, error in broken],
+        "sets": [_set_json(look) for look in looks],
+    }
+
+
+def _set_json(look: _Look) -> dict[str, Any]:
+    one, whole = look.one, look.one.whole
+    return {
+        "ca": one.ca,
+        "digest": one.collateral.digest.hex,
+        "fmspc": one.fmspc,
+        "issued": one.issued,
+        "name": look.name,
+        "not_after": whole.until,
+        "not_before": whole.issued,
+        "parts": [
+            {
+                "issued": part.issued,
+                "name": part.name,
+                "state": str(look.state(part)),
+                "until": part.until,
+            }
+            for part in one.parts
+        ],
+        "pce_id": one.pce_id,
+        "qe_evaluation_number": one.qe_number,
+        "state": str(look.state(whole)),
+        "tcb_date": one.tcb_date,
+        "tcb_evaluation_number": one.tcb_number,
+        "trust_domain": look.domain,
+    }
+
+
+def _days_left(part: Part, at: int) -> int:
+    return (part.until - at) // DAY_SECONDS
+
+
+def _instant(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# -- export --------------------------------------------------------------------------------
+
+
+def _export(args: argparse.Namespace) -> int:
+    at = parse_instant(args.at)
+    sets = require_some(load_store(args.store), args.store)
+    chosen = _choose([one for one in sets if _wanted(one, args)], sets, at)
+    data = encode_dcap_collateral(chosen.collateral)
+    if args.output == STDIN:
+        sys.stdout.buffer.write(data)
+    else:
+        _write(Path(args.output), data)
+    whole = chosen.whole
+    late = not whole.issued <= at <= whole.until
+    print(
+        f"{'WARNING: not in date: ' if late else ''}FMSPC {chosen.fmspc}, PCK {chosen.ca} CA, "
+        f"evaluation number {chosen.number}, good from {_instant(whole.issued)} "
+        f"to {_instant(whole.until)}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _wanted(one: Endorsements, args: argparse.Namespace) -> bool:
+    if args.digest is not None:
+        return len(args.digest) >= 8 and one.collateral.digest.hex.startswith(args.digest.lower())
+    return args.fmspc in (None, one.fmspc, one.fmspc.upper()) and args.ca in (None, one.ca)
+
+
+def _choose(wanted: list[Endorsements], sets: list[Endorsements], at: int) -> Endorsements:
+    kinds = {(one.fmspc, one.ca) for one in wanted}
+    if len(kinds) != 1:
+        shown = sorted({f"{one.fmspc} ({one.ca})" for one in (wanted or sets)})
+        raise UsageError(
+            "the store has no such set"
+            if not wanted
+            else "the store has sets for several platforms",
+            code="endorsements",
+            expected="--fmspc, with --ca if need be, or --digest, of one of these",
+            observed=", ".join(shown),
+        )
+    return in_order(wanted, at)[0]
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write whole or not at all: a gateway may read the file at any time."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(
+            f"cannot write {str(path)!a}",
+            code="file",
+            observed=error.strerror or "an I/O error",
+        ) from error
