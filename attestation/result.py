@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from attestation.encoding.digest import Digest
+    from attestation.tdx.endorsed import Endorsed
 
 
 class Verdict(StrEnum):
@@ -116,9 +117,11 @@ class Check:
 class AttestationResult:
     """The outcome of one verification at the instant `at` (Unix seconds).
 
-    `policy_digest` is the SHA-256 of the policy file, None without one.  `trust_domains` names
-    what the quotes rest on: "intel", "simulated" or nothing.  `facts` are plain values worth
-    showing; `not_proved` are sentences about what stays open even where all checks pass.
+    `policy_digest` is the SHA-256 of the policy file, None without one, and `policy_version` what
+    its author calls it.  `trust_domains` names what the quotes rest on: "intel", "simulated" or
+    nothing.  `facts` are plain values worth showing; `not_proved` are sentences about what stays
+    open even where all checks pass.  `endorsed` tells how new the endorsements were that stand
+    behind genuine quotes.  `now` is the result at the present, where `at` is a stated past instant.
     """
 
     checks: tuple[Check, ...]
@@ -127,6 +130,9 @@ class AttestationResult:
     trust_domains: frozenset[str]
     not_proved: tuple[str, ...]
     facts: dict[str, object] = field(default_factory=dict)
+    policy_version: str | None = None
+    endorsed: tuple[Endorsed, ...] = ()
+    now: AttestationResult | None = None
 
     @property
     def verdict(self) -> Verdict:

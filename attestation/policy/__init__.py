@@ -2,6 +2,7 @@
 
 from attestation.policy.model import (
     NO_POLICY,
+    SGX_TYPES,
     AdvisoryRule,
     AttributeRule,
     ListedMachine,
@@ -17,6 +18,7 @@ from attestation.policy.parse import SCHEMA, parse_policy
 __all__ = [
     "NO_POLICY",
     "SCHEMA",
+    "SGX_TYPES",
     "AdvisoryRule",
     "AttributeRule",
     "ListedMachine",

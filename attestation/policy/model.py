@@ -18,6 +18,8 @@ ZERO_48 = bytes(48)
 SEPT_VE_DISABLE = 0x1000_0000
 ALL_BITS = (1 << 64) - 1
 UP_TO_DATE = "UpToDate"
+SGX_TYPES = ("standard", "scalable", "scalable-with-integrity")
+"""What policies call the SGX types of PCK certificates; the number of each is its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ class ListedMachine:
 class PlatformRules:
     """Which machines: each list that is given must contain the machine's value.
 
-    `sgx_type` holds numbers of Intel's, 0 standard, 1 scalable, 2 scalable with integrity.  The
+    `sgx_type` holds places in `SGX_TYPES`.  The
     last three say of a property whether a machine may have it: `False` refuses a machine unless
     its certificate says that it has it not, `True` accepts it, None leaves it an information.
     """

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attestation.policy.model import ListedMachine, PlatformRules
+from attestation.policy.model import SGX_TYPES, ListedMachine, PlatformRules
 from attestation.policy.table import hex_reader, read_instant, read_name, read_table, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attestation.policy.table import Table
-
-SGX_TYPES = ("standard", "scalable", "scalable-with-integrity")
-"""What policies call the SGX types of PCK certificates; the number of each is its place."""
 
 
 def read_platform(table: Table) -> PlatformRules:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from attestation.encoding.digest import Digest
 from attestation.errors import EvidenceError, MalformedError
 from attestation.tdx.chain import p256_key, parse_certificate, split_pem, verify_issued
 
@@ -55,6 +56,16 @@ class Anchor:
         Names in the certificate do not matter: anyone can write them.
         """
         return "intel" if _key_bytes(self) == _key_bytes(INTEL_ANCHOR) else "simulated"
+
+    @property
+    def name(self) -> str:
+        """Tell roots apart: "intel", or "simulated:" and the SHA-256 of the certificate.
+
+        No certificate but one with Intel's key is called "intel".
+        """
+        if self.trust_domain == "intel":
+            return self.trust_domain
+        return f"simulated:{Digest.of(self.root_der).hex}"
 
     @property
     def title(self) -> str:

@@ -11,7 +11,8 @@ import dcap_qvl
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import EvidenceError, MalformedError, UsageError
 from attestation.tdx.codes import POLICY_CODES, classify, refusal
-from attestation.tdx.collateral import oldest_issue
+from attestation.tdx.collateral import issue_dates
+from attestation.tdx.endorsed import Endorsed, SignedPart
 from attestation.tdx.quote import QE_REPORT_CERTIFICATION
 from attestation.tdx.signatures import (
     OwnChecks,
@@ -39,6 +40,16 @@ __all__ = [
 
 # The last second of the year 9999: later times have no RFC 3339 form.
 _LAST_INSTANT = 253_402_300_799
+_PLATFORM_FACTS = (
+    "fmspc",
+    "ppid",
+    "platform_instance_id",
+    "sgx_type",
+    "dynamic_platform",
+    "cached_keys",
+    "smt_enabled",
+)
+_FLAGS = {True: "True", False: "False", None: "Undefined"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,24 +57,44 @@ class GenuineQuote:
     """A quote that a genuine quoting enclave made; whether anyone wants it is policy.
 
     `tcb_status` is the merged status of platform, TDX module and quoting enclave, and
-    `advisory_ids` their union.  `tcb_evaluation_number` is the lower of TCB info and QE
-    identity.  `collateral_not_before` and `collateral_not_after` (Unix seconds) bound the time
-    in which every part of the collateral holds; `collateral_issued` is when the oldest of its
+    `advisory_ids` their union.  `tcb_date` is the earlier date of the platform's and the module's
+    TCB level as Intel wrote it, `tcb_level_date` the same in Unix seconds.  `pck` says which
+    platform it is.  `collateral_not_before` and `collateral_not_after` (Unix seconds) bound the
+    time in which every part of the collateral holds; `collateral_issued` is when the oldest of its
     monthly parts was issued.  `trust_domain` is "intel" or "simulated".
     """
 
     quote: Quote
     tcb_status: str
     advisory_ids: tuple[str, ...]
-    tcb_evaluation_number: int
     tcb_date: str
-    fmspc: bytes
-    ppid: bytes
-    piid: bytes | None
+    tcb_level_date: int
+    pck: PckExtension
+    endorsed: Endorsed
     collateral_issued: int
     collateral_not_before: int
     collateral_not_after: int
     trust_domain: str
+
+    @property
+    def tcb_evaluation_number(self) -> int:
+        """The lower evaluation number of TCB info and QE identity."""
+        return min(part.number for _, part in self.endorsed.parts)
+
+    @property
+    def fmspc(self) -> bytes:
+        """The kind of platform, 6 bytes."""
+        return self.pck.fmspc
+
+    @property
+    def ppid(self) -> bytes:
+        """The platform's provisioning id, 16 bytes."""
+        return self.pck.ppid
+
+    @property
+    def piid(self) -> bytes | None:
+        """The platform instance id, 16 bytes; None on single-package platforms."""
+        return self.pck.piid
 
 
 def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) -> GenuineQuote:
@@ -93,7 +124,7 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
         verify_quote_signatures(quote, anchor)
         verify_collateral_signatures(collateral, anchor, at)
         _require_pce(pck, collateral)
-        issued = oldest_issue(collateral)
+        issued = issue_dates(collateral)
     except MalformedError as error:
         raise EvidenceError(str(error), code="malformed") from error
     claims = _read_claims(_run_dcap_qvl(quote.raw, collateral, at, anchor.root_der))
@@ -102,12 +133,16 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
         quote=quote,
         tcb_status=claims.status,
         advisory_ids=claims.advisory_ids,
-        tcb_evaluation_number=claims.evaluation_number,
         tcb_date=claims.tcb_date,
-        fmspc=pck.fmspc,
-        ppid=pck.ppid,
-        piid=pck.piid,
-        collateral_issued=issued,
+        tcb_level_date=claims.tcb_level_date,
+        pck=pck,
+        endorsed=Endorsed(
+            root=anchor.name,
+            fmspc=pck.fmspc,
+            tcb_info=SignedPart(number=claims.tcb_number, issued=issued.tcb_info),
+            qe_identity=SignedPart(number=claims.qe_number, issued=issued.qe_identity),
+        ),
+        collateral_issued=issued.oldest,
         collateral_not_before=claims.not_before,
         collateral_not_after=claims.not_after,
         trust_domain=anchor.trust_domain,
@@ -209,13 +244,14 @@ class _Claims:
 
     status: str
     advisory_ids: tuple[str, ...]
-    evaluation_number: int
+    tcb_number: int
+    qe_number: int
     tcb_date: str
+    tcb_level_date: int
     not_before: int
     not_after: int
     version: int
-    fmspc: bytes
-    ppid: bytes
+    platform: dict[str, object]
     report: dict[str, str]
 
 
@@ -226,15 +262,16 @@ def _read_claims(text: str) -> _Claims:
         return _Claims(
             status=tcb["status"],
             advisory_ids=tuple(tcb["advisory_ids"]),
-            evaluation_number=min(tcb["eval_data_number"], qe["tcb_eval_data_number"]),
+            tcb_number=int(tcb["eval_data_number"]),
+            qe_number=int(qe["tcb_eval_data_number"]),
             tcb_date=platform["tcb_level"]["tcbDate"],
+            tcb_level_date=int(platform["tcb_date_tag"]),
             not_before=max(claims["latest_issue_date"], claims["qe_iden_latest_issue_date"]),
             not_after=min(
                 claims["earliest_expiration_date"], claims["qe_iden_earliest_expiration_date"]
             ),
             version=claims["header"]["version"],
-            fmspc=bytes(platform["pck"]["fmspc"]),
-            ppid=bytes(platform["pck"]["ppid"]),
+            platform={name: platform["pck"][name] for name in _PLATFORM_FACTS},
             report=_flatten(claims["report"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -252,10 +289,9 @@ def _flatten(report: dict[str, Any]) -> dict[str, str]:
 
 
 def _require_same_reading(quote: Quote, pck: PckExtension, claims: _Claims) -> None:
-    if (claims.version, claims.fmspc, claims.ppid, claims.report) != (
+    if (claims.version, claims.platform, claims.report) != (
         quote.version,
-        pck.fmspc,
-        pck.ppid,
+        _platform_as_claims(pck),
         _as_claims(quote.body),
     ):
         raise EvidenceError(
@@ -263,6 +299,19 @@ def _require_same_reading(quote: Quote, pck: PckExtension, claims: _Claims) -> N
             code="malformed",
             expected="dcap-qvl and this package to see the same fields",
         )
+
+
+def _platform_as_claims(pck: PckExtension) -> dict[str, object]:
+    """Write what policies ask about the platform the way dcap-qvl does."""
+    return {
+        "fmspc": list(pck.fmspc),
+        "ppid": list(pck.ppid),
+        "platform_instance_id": None if pck.piid is None else list(pck.piid),
+        "sgx_type": pck.sgx_type,
+        "dynamic_platform": _FLAGS[pck.dynamic_platform],
+        "cached_keys": _FLAGS[pck.cached_keys],
+        "smt_enabled": _FLAGS[pck.smt_enabled],
+    }
 
 
 def _as_claims(body: TdReport) -> dict[str, str]:

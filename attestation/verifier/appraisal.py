@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from attestation.policy import SGX_TYPES
 from attestation.result import AttestationResult
 from attestation.verifier import boot as boot_checks
-from attestation.verifier import domain, events, platform
+from attestation.verifier import domain, events, quotes
+from attestation.verifier.endorsements import check_endorsements
 from attestation.verifier.issued import say_when_issued
 from attestation.verifier.notes import not_proved
+from attestation.verifier.platform import check_platform
+from attestation.verifier.tcb import check_advisories, check_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.dcap import GenuineQuote
     from attestation.tdx.quote import Quote
+    from attestation.verifier.grounds import Grounds
     from attestation.verifier.ledger import Ledger, Page
-    from attestation.verifier.platform import Grounds
 
 FILE = "file"
 _BACKING = frozenset({"QUOTE-FORMAT", "QUOTE-GENUINE", "BOOT-STATEMENT", "KEYSET"})
@@ -67,15 +71,15 @@ def read_quote(
     raw: bytes, collateral: Collateral | None, grounds: Grounds, page: Page
 ) -> tuple[Quote | None, GenuineQuote | None]:
     """QUOTE-FORMAT and QUOTE-GENUINE for a quote that has to be in canonical form."""
-    quote = platform.parse_bundled_quote(raw, page)
+    quote = quotes.parse_bundled_quote(raw, page)
     if quote is None:
         return None, None
-    anchor = platform.anchor_for(quote, grounds.anchors)
-    if not platform.check_canonical(quote, anchor, page):
+    anchor = quotes.anchor_for(quote, grounds.anchors)
+    if not quotes.check_canonical(quote, anchor, page):
         return quote, None
-    if not platform.check_collateral_form(collateral, anchor, page):
+    if not quotes.check_collateral_form(collateral, anchor, page):
         return quote, None
-    return quote, platform.verify_genuine(quote, collateral, grounds, anchor, page)
+    return quote, quotes.verify_genuine(quote, collateral, grounds, anchor, page)
 
 
 def appraise_domain(
@@ -83,7 +87,7 @@ def appraise_domain(
 ) -> None:
     """Every check that a genuine quote of this boot allows; without one they stay open."""
     if genuine is None:
-        platform.skip_dependents(page)
+        quotes.skip_dependents(page)
         return
     agreeing = appraise_quote(genuine, boot.statement, grounds, page)
     events.check_event_log(boot, genuine.quote.body, agreeing, grounds.policy, page)
@@ -97,12 +101,12 @@ def appraise_quote(
     Returns the reference tuples that agree; `statement` None means a quote by itself.
     """
     body, policy = genuine.quote.body, grounds.policy
-    platform.check_endorsements(genuine, grounds, page)
-    platform.check_status(genuine, grounds, page)
-    platform.check_advisories(genuine, grounds, page)
+    check_endorsements(genuine, grounds, page)
+    check_status(genuine, grounds, page)
+    check_advisories(genuine, grounds, page)
     domain.check_attributes(body, policy, page)
     domain.check_module(body, policy, page)
-    platform.check_platform(genuine, grounds, page)
+    check_platform(genuine, grounds, page)
     return domain.check_measurements(body, statement, policy, page)
 
 
@@ -115,6 +119,7 @@ def conclude(
         checks=ledger.checks,
         at=grounds.at,
         policy_digest=grounds.policy.digest,
+        policy_version=grounds.policy.version,
         trust_domains=domains,
         not_proved=not_proved(ledger.checks, grounds.policy, domains),
         facts={
@@ -127,6 +132,7 @@ def conclude(
             ],
             **facts,
         },
+        endorsed=tuple(one.genuine.endorsed for one in appraised if one.genuine),
     )
 
 
@@ -142,11 +148,16 @@ def quote_facts(quote: Quote, genuine: GenuineQuote | None) -> dict[str, object]
         "advisory_ids": list(genuine.advisory_ids),
         "tcb_evaluation_number": genuine.tcb_evaluation_number,
         "tcb_date": genuine.tcb_date,
+        "tee_tcb_svn": quote.body.tee_tcb_svn.hex(),
         "endorsements_from": genuine.collateral_not_before,
         "endorsements_until": genuine.collateral_not_after,
         "fmspc": genuine.fmspc.hex(),
         "ppid": genuine.ppid.hex(),
         "piid": genuine.piid.hex() if genuine.piid else None,
+        "sgx_type": SGX_TYPES[genuine.pck.sgx_type],
+        "dynamic_platform": genuine.pck.dynamic_platform,
+        "cached_keys": genuine.pck.cached_keys,
+        "smt": genuine.pck.smt_enabled,
     }
 
 

@@ -28,8 +28,8 @@ from attestation.verifier.equivocation import (
     check_equivocation,
     find_contradictions,
 )
+from attestation.verifier.grounds import Grounds
 from attestation.verifier.ledger import Ledger
-from attestation.verifier.platform import Grounds
 from attestation.verifier.running import find_stranger, grounds_of
 from attestation.verifier.scopes import BOOT_SCOPE
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from attestation.statement import EpochStatement
     from attestation.tdx.dcap import GenuineQuote
     from attestation.tdx.quote import Quote
+    from attestation.verifier.grounds import Grounds
     from attestation.verifier.ledger import Ledger, Page
-    from attestation.verifier.platform import Grounds
 
 _ID = "EPOCH-QUOTE"
 _NO_BOOT_HINT = "merge the boot's evidence in with `attested bundle`"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from attestation.errors import EvidenceError
 from attestation.tdx.dcap import verify_quote
-from attestation.verifier.platform import anchor_for
+from attestation.verifier.quotes import anchor_for
 from attestation.verifier.words import instant, is_instant
 
 if TYPE_CHECKING:
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.quote import Quote
+    from attestation.verifier.grounds import Grounds
     from attestation.verifier.ledger import Page
-    from attestation.verifier.platform import Grounds
 
 _ID = "COLLATERAL-FRESH"
 

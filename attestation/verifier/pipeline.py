@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attestation.errors import MalformedError
 from attestation.policy import NO_POLICY, Policy
 from attestation.result import AttestationResult
-from attestation.verifier import events, platform, receipts
+from attestation.verifier import events, quotes, receipts
 from attestation.verifier.appraisal import (
     FILE,
     Appraised,
@@ -30,10 +30,10 @@ from attestation.verifier.equivocation import (
     find_contradictions,
     states_of,
 )
+from attestation.verifier.grounds import Grounds
 from attestation.verifier.ledger import Ledger
 from attestation.verifier.log import check_inclusion, skip_inclusion
 from attestation.verifier.notes import not_proved
-from attestation.verifier.platform import Grounds
 from attestation.verifier.scopes import BOOT_SCOPE, QUOTE_SCOPE
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
     from attestation.verifier.epochs import Epochs
+    from attestation.verifier.high_water import HighWater
 
 _LATER = "this version does not make this check"
 
@@ -53,6 +54,8 @@ def verify(
     at: int,
     anchors: Sequence[Anchor],
     contents: Mapping[str, Contents],
+    *,
+    high_water: HighWater | None = None,
 ) -> AttestationResult:
     """Return what `bundle` proves at the instant `at` (Unix seconds) under `anchors`.
 
@@ -69,10 +72,13 @@ def verify(
 
     `policy` None is the floor with its defaults: at best INCOMPLETE.  `contents` are the bodies,
     nonces and channel keys known beside the bundle, by receipt id; bodies of a receipt that is
-    not in the bundle make the result INCOMPLETE.  Raises `UsageError` for no anchor or an
-    instant outside 1970-9999; everything about the evidence is in the result.
+    not in the bundle make the result INCOMPLETE.  `high_water` is what was seen of endorsements
+    before; what this verification saw of them is in the result.  Raises `UsageError` for no anchor
+    or an instant outside 1970-9999; everything about the evidence is in the result.
     """
-    grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
+    grounds = Grounds(
+        policy=policy or NO_POLICY, at=at, anchors=tuple(anchors), high_water=high_water
+    )
     ledger = Ledger(grounds.policy.required)
     appraised = appraise_boots(bundle, grounds, ledger)
     epochs = appraise_epochs(bundle, appraised, grounds, ledger)
@@ -128,33 +134,39 @@ def verify_raw_quote(
     policy: Policy | None,
     at: int,
     anchors: Sequence[Anchor],
+    *,
+    high_water: HighWater | None = None,
 ) -> AttestationResult:
     """Return what one quote proves by itself, in any form a platform hands it out.
 
     The quote part of step 1 of `verify`, by the same checks.
     """
-    grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
+    grounds = Grounds(
+        policy=policy or NO_POLICY, at=at, anchors=tuple(anchors), high_water=high_water
+    )
     ledger = Ledger(grounds.policy.required & QUOTE_SCOPE)
     page = ledger.about("quote")
-    quote = platform.parse_raw_quote(data, page)
+    quote = quotes.parse_raw_quote(data, page)
     genuine = None
     if quote is not None:
-        anchor = platform.anchor_for(quote, grounds.anchors)
-        genuine = platform.verify_genuine(quote, collateral, grounds, anchor, page)
+        anchor = quotes.anchor_for(quote, grounds.anchors)
+        genuine = quotes.verify_genuine(quote, collateral, grounds, anchor, page)
     if quote is not None and genuine is not None:
         agreeing = appraise_quote(genuine, None, grounds, page)
         events.check_lone_quote(agreeing, page)
     else:
-        platform.skip_dependents(page)
+        quotes.skip_dependents(page)
     ledger.close("quote")
     domains = frozenset({genuine.trust_domain}) if genuine else frozenset[str]()
     return AttestationResult(
         checks=ledger.checks,
         at=at,
         policy_digest=grounds.policy.digest,
+        policy_version=grounds.policy.version,
         trust_domains=domains,
         not_proved=not_proved(ledger.checks, grounds.policy, domains),
         facts={"quotes": [quote_facts(quote, genuine)] if quote else []},
+        endorsed=(genuine.endorsed,) if genuine else (),
     )
 
 
@@ -166,6 +178,7 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
         checks=ledger.checks,
         at=at,
         policy_digest=policy.digest if policy else None,
+        policy_version=policy.version if policy else None,
         trust_domains=frozenset(),
         not_proved=("anything: the file is not a bundle, so nothing in it was checked",),
     )

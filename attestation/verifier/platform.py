@@ -1,276 +1,125 @@
-"""Is the quote genuine, are its endorsements in date, is the platform patched, which one is it?"""
+"""PLATFORM: is this one of the machines, or of the kinds of machine, that the policy wants?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.errors import EvidenceError, MalformedError, UsageError
-from attestation.tdx.collateral import require_canonical_collateral
-from attestation.tdx.dcap import GenuineQuote, verify_quote
-from attestation.tdx.quote import Quote, parse_quote, require_canonical_quote
+from attestation.policy import SGX_TYPES
 from attestation.verifier.words import instant, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attestation.policy import Policy
-    from attestation.tdx.anchor import Anchor
-    from attestation.tdx.collateral import Collateral
+    from attestation.policy import ListedMachine, PlatformRules
+    from attestation.tdx.dcap import GenuineQuote
+    from attestation.tdx.pck import PckExtension
+    from attestation.verifier.grounds import Grounds
     from attestation.verifier.ledger import Page
 
-_DAY = 86_400
-_TIME_CODES = frozenset({"expired", "not_yet_valid"})
-_TD_CODES = frozenset({"debug", "sept_ve", "service_td", "migratable", "reserved_bits"})
-_NO_ROOT_HINT = (
-    "if this evidence is simulated, give its root with --root FILE; "
-    "the verdict is then at best SIMULATED"
+_ID = "PLATFORM"
+_HINT = (
+    "change [platform] once you know who holds this machine; the JSON result shows its values in "
+    "full, under facts.quotes"
 )
-_OTHER_ROOT_HINT = (
-    "another root than the one given with --root: simulated boots have one each, and Intel's is "
-    "asked for by leaving --root out"
-)
-_DEPENDENTS = (
-    "COLLATERAL-FRESH",
-    "TCB-STATUS",
-    "TCB-ADVISORIES",
-    "TD-ATTRIBUTES",
-    "TDX-MODULE",
-    "MEASUREMENTS",
-    "PLATFORM",
-    "EVENT-LOG",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grounds:
-    """What a verification rests on: policy, instant (Unix seconds) and trust anchors."""
-
-    policy: Policy
-    at: int
-    anchors: tuple[Anchor, ...]
-
-    def __post_init__(self) -> None:
-        if not self.anchors:
-            raise UsageError("no trust anchor was given", code="anchor", expected="at least one")
-
-
-def parse_bundled_quote(raw: bytes, page: Page) -> Quote | None:
-    """QUOTE-FORMAT for a quote in a bundle: it parses; its form is judged with the anchor."""
-    try:
-        return parse_quote(raw)
-    except MalformedError as error:
-        page.refused("QUOTE-FORMAT", error)
-        return None
-
-
-def parse_raw_quote(raw: bytes, page: Page) -> Quote | None:
-    """QUOTE-FORMAT for a quote as platforms hand it out: any form, zero padding included."""
-    quote = parse_bundled_quote(raw, page)
-    if quote is not None:
-        page.passed(
-            "QUOTE-FORMAT",
-            f"TDX quote version {quote.version}, {len(quote.raw)} bytes "
-            f"and {quote.padding} bytes of padding",
-        )
-    return quote
-
-
-def anchor_for(quote: Quote, anchors: Sequence[Anchor]) -> Anchor:
-    """Return the anchor whose certificate the quote embeds, else the first.
-
-    The quote thereby picks among roots the caller chose, never one of its own.
-    """
-    try:
-        embedded = quote.chain()[-1]
-    except MalformedError:
-        return anchors[0]
-    return next((anchor for anchor in anchors if anchor.root_der == embedded), anchors[0])
-
-
-def check_canonical(quote: Quote, anchor: Anchor, page: Page) -> bool:
-    """QUOTE-FORMAT for a quote in a bundle: the one canonical form, under one of the roots."""
-    try:
-        require_canonical_quote(quote, anchor)
-    except MalformedError as error:
-        page.refused("QUOTE-FORMAT", error)
-        return False
-    except EvidenceError as error:
-        page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
-        page.refused("QUOTE-GENUINE", error, hint=_root_hint(anchor))
-        return False
-    page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
-    return True
-
-
-def check_collateral_form(collateral: Collateral | None, anchor: Anchor, page: Page) -> bool:
-    """QUOTE-GENUINE for endorsements in a bundle: nothing in them may be rewritten unnoticed."""
-    try:
-        if collateral is not None:
-            require_canonical_collateral(collateral, anchor)
-    except (MalformedError, EvidenceError) as error:
-        page.refused("QUOTE-GENUINE", error)
-        return False
-    return True
-
-
-def verify_genuine(
-    quote: Quote, collateral: Collateral | None, grounds: Grounds, anchor: Anchor, page: Page
-) -> GenuineQuote | None:
-    """QUOTE-GENUINE, or the check that the refusal belongs to.
-
-    A refusal for time, TCB level or attributes is about evidence whose signatures hold: it fails
-    the check of that matter, and QUOTE-GENUINE stays open.  Every other refusal fails
-    QUOTE-GENUINE itself.
-    """
-    if collateral is None:
-        page.skipped(
-            "QUOTE-GENUINE",
-            "the endorsements (Intel's signed data about the platform) are not in the file",
-            hint="give them with --endorsements FILE (`attested quote`: --collateral FILE)",
-        )
-        return None
-    try:
-        genuine = verify_quote(quote, collateral, grounds.at, anchor)
-    except EvidenceError as error:
-        _file_refusal(error, anchor, page)
-        return None
-    page.passed(
-        "QUOTE-GENUINE",
-        f"signed by a platform certified under {_root_name(genuine)}",
-        observed=f"quote {quote.digest}",
-    )
-    return genuine
-
-
-def skip_dependents(page: Page) -> None:
-    """Write down the checks that only a genuine quote allows, where the page has none yet."""
-    for id_ in _DEPENDENTS:
-        if id_ not in page.made:
-            page.skipped(id_, "not made: it needs a genuine quote with endorsements in date")
-
-
-def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
-    """COLLATERAL-FRESH: in date at the instant asked for, not too old, not rolled back."""
-    policy, number = grounds.policy, genuine.tcb_evaluation_number
-    age = grounds.at - genuine.collateral_issued
-    if number < policy.tdx.min_tcb_evaluation_number:
-        page.not_accepted(
-            "COLLATERAL-FRESH",
-            "the endorsements are of an earlier TCB evaluation than the policy asks for",
-            expected=f"evaluation number {policy.tdx.min_tcb_evaluation_number} or higher",
-            observed=f"{number}",
-            hint="fetch current endorsements",
-        )
-    elif policy.max_age_days is not None and age > policy.max_age_days * _DAY:
-        page.not_accepted(
-            "COLLATERAL-FRESH",
-            "the endorsements are older than the policy allows",
-            expected=f"at most {policy.max_age_days} days",
-            observed=f"{age // _DAY} days at {instant(grounds.at)}",
-            hint="fetch current endorsements, or verify at the time the evidence was held (--at)",
-        )
-    else:
-        page.passed(
-            "COLLATERAL-FRESH",
-            f"in date at {instant(grounds.at)}",
-            observed=f"{instant(genuine.collateral_not_before)} to "
-            f"{instant(genuine.collateral_not_after)}, evaluation number {number}",
-        )
-
-
-def check_status(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
-    """TCB-STATUS: the merged status is listed, and its entry has not run out."""
-    rules = [r for r in grounds.policy.tdx.tcb_status if r.status == genuine.tcb_status]
-    expected = ", ".join(
-        rule.status if rule.until is None else f"{rule.status} before {instant(rule.until)}"
-        for rule in grounds.policy.tdx.tcb_status
-    )
-    if any(rule.until is None or grounds.at < rule.until for rule in rules):
-        page.passed("TCB-STATUS", genuine.tcb_status, expected=expected)
-        return
-    ran_out = "; the policy's entry for it has run out" if rules else ""
-    page.not_accepted(
-        "TCB-STATUS",
-        f"the platform is {genuine.tcb_status}{ran_out}",
-        expected=expected,
-        observed=f"{genuine.tcb_status}, TCB date {genuine.tcb_date}",
-        hint="update firmware and microcode, or accept this status in [tdx] tcb_status",
-    )
-
-
-def check_advisories(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
-    """TCB-ADVISORIES: every open advisory is listed, and its entry has not run out."""
-    allowed = {r.id for r in grounds.policy.tdx.advisories if grounds.at < r.until}
-    unlisted = [name for name in genuine.advisory_ids if name not in allowed]
-    if unlisted:
-        page.not_accepted(
-            "TCB-ADVISORIES",
-            "security advisories are open that the policy does not allow",
-            expected="only " + ", ".join(sorted(allowed)) if allowed else "none",
-            observed=", ".join(unlisted),
-            hint="update the platform, or list them in [tdx] advisories with an end date",
-        )
-        return
-    listed = ", ".join(genuine.advisory_ids)
-    page.passed("TCB-ADVISORIES", f"open but allowed: {listed}" if listed else "none is open")
+_SAID = {True: "yes", False: "no", None: "not said"}
 
 
 def check_platform(genuine: GenuineQuote, grounds: Grounds, page: Page) -> None:
-    """PLATFORM: each list the policy gives contains this machine's value."""
-    rules = grounds.policy.platform
-    seen = {"ppid": genuine.ppid, "piid": genuine.piid, "fmspc": genuine.fmspc}
-    lists = {"ppid": rules.ppid, "piid": rules.piid, "fmspc": rules.fmspc}
-    given = {name: accepted for name, accepted in lists.items() if accepted is not None}
-    shown = f"PPID {short(genuine.ppid)}, FMSPC {genuine.fmspc.hex()}"
-    if not given:
-        page.info("PLATFORM", "no platform list was applied", observed=shown)
+    """PLATFORM: whatever the policy's table asks for is met by this machine's certificate.
+
+    1. every list that is given has an entry for the machine that counts at the instant asked for
+    2. its SGX type is listed
+    3. it has no property that the policy refuses; one that its certificate does not speak of
+       is refused too
+    """
+    rules, pck = grounds.policy.platform, genuine.pck
+    shown = _shown(pck)
+    if not rules.demands:
+        page.info(_ID, "no platform list was applied", observed=shown)
         return
-    missing = [
-        name
-        for name, accepted in given.items()
-        if not any(one.value == seen[name] and one.counts(grounds.at) for one in accepted)
-    ]
-    if missing:
+    by, complaints = _listed(rules, pck, grounds.at)
+    complaints += _unwanted(rules, pck)
+    if complaints:
         page.not_accepted(
-            "PLATFORM",
-            f"the machine's {' and '.join(missing)} is on no list of the policy",
-            expected=f"one listed in [platform] {', '.join(missing)}",
+            _ID,
+            "; ".join(reason for reason, _ in complaints),
+            expected="; ".join(expected for _, expected in complaints),
             observed=shown,
+            hint=_HINT,
         )
         return
-    page.passed("PLATFORM", f"on the list by {' and '.join(given)}", observed=shown)
+    reason = f"on the list by {' and '.join(by)}" if by else "of a kind that the policy accepts"
+    page.passed(_ID, reason, observed=shown)
 
 
-def _root_hint(anchor: Anchor) -> str:
-    return _NO_ROOT_HINT if anchor.trust_domain == "intel" else _OTHER_ROOT_HINT
+def _listed(
+    rules: PlatformRules, pck: PckExtension, at: int
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return by which lists the machine is named, and of the others a reason and what they ask."""
+    by: list[str] = []
+    complaints: list[tuple[str, str]] = []
+    lists = {
+        "ppid": (rules.ppid, pck.ppid),
+        "piid": (rules.piid, pck.piid),
+        "fmspc": (rules.fmspc, pck.fmspc),
+    }
+    for name, (entries, value) in lists.items():
+        if entries is None:
+            continue
+        own = [entry for entry in entries if entry.value == value]
+        counting = [entry for entry in own if entry.counts(at)]
+        if counting:
+            labels = ", ".join(f'"{entry.label}"' for entry in counting if entry.label)
+            by.append(f"{name} ({labels})" if labels else name)
+        elif own:
+            reason = f"the policy's entry for the machine's {name} does not count at {instant(at)}"
+            complaints.append((reason, f"an instant {_spans(own)}"))
+        else:
+            reason = f"the machine's {name} is not on the policy's list"
+            complaints.append((reason, f"one listed in [platform] {name}"))
+    return by, complaints
 
 
-def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
-    if error.code in _TIME_CODES:
-        id_ = "COLLATERAL-FRESH"
-    elif error.code in _TD_CODES:
-        id_ = "TD-ATTRIBUTES"
-    elif error.code == "no_tcb_level":
-        id_ = "TCB-STATUS"
-    else:
-        hint = _root_hint(anchor) if error.code == "root" else error.hint
-        page.refused("QUOTE-GENUINE", error, hint=hint)
-        return
-    page.skipped(
-        "QUOTE-GENUINE",
-        f"every signature holds, but appraisal ended early: see {id_}",
+def _unwanted(rules: PlatformRules, pck: PckExtension) -> list[tuple[str, str]]:
+    """Return what is wrong with the kind of machine: a reason and what the policy asks for."""
+    complaints: list[tuple[str, str]] = []
+    if rules.sgx_type is not None and pck.sgx_type not in rules.sgx_type:
+        complaints.append(
+            (
+                f"the machine's SGX type is {SGX_TYPES[pck.sgx_type]}",
+                "SGX type " + " or ".join(SGX_TYPES[number] for number in rules.sgx_type),
+            )
+        )
+    properties = {
+        "dynamic platform": (rules.dynamic_platform, pck.dynamic_platform),
+        "cached keys": (rules.cached_keys, pck.cached_keys),
+        "SMT": (rules.smt, pck.smt_enabled),
+    }
+    for name, (accepted, said) in properties.items():
+        if accepted is False and said is not False:
+            reason = (
+                f"the machine's certificate says {name}, which the policy refuses"
+                if said
+                else f"the machine's certificate does not say whether it has {name}"
+            )
+            complaints.append((reason, f"{name}: no"))
+    return complaints
+
+
+def _spans(entries: Sequence[ListedMachine]) -> str:
+    return " or ".join(
+        " ".join(
+            f"{word} {instant(bound)}"
+            for word, bound in (("from", entry.since), ("before", entry.until))
+            if bound is not None
+        )
+        for entry in entries
     )
-    page.not_accepted(
-        id_,
-        error.message,
-        expected=error.expected,
-        observed=error.observed or error.code,
-        hint=error.hint,
+
+
+def _shown(pck: PckExtension) -> str:
+    return (
+        f"PPID {short(pck.ppid)}, FMSPC {pck.fmspc.hex()}, SGX type {SGX_TYPES[pck.sgx_type]}, "
+        f"dynamic platform: {_SAID[pck.dynamic_platform]}, cached keys: {_SAID[pck.cached_keys]}, "
+        f"SMT: {_SAID[pck.smt_enabled]}"
     )
-
-
-def _root_name(genuine: GenuineQuote) -> str:
-    if genuine.trust_domain == "intel":
-        return "Intel's root"
-    return "a SIMULATED root, which says nothing about hardware"

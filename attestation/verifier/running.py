@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from attestation.tdx.identity import identity_of
 from attestation.verifier.boot import find_other_statement
 from attestation.verifier.ledger import unequal
-from attestation.verifier.platform import anchor_for
+from attestation.verifier.quotes import anchor_for
 
 if TYPE_CHECKING:
     from attestation.statement import ChallengeStatement, EpochStatement
     from attestation.tdx.quote import Quote
     from attestation.verifier.appraisal import Appraised
+    from attestation.verifier.grounds import Grounds
     from attestation.verifier.ledger import Complaint
-    from attestation.verifier.platform import Grounds
 
 
 def grounds_of(known: Appraised, grounds: Grounds) -> Grounds:

@@ -19,7 +19,7 @@ from attestation.tdx.quote import parse_quote
 from attestation.verifier import (
     Contents,
     malformed_result,
-    platform,
+    quotes,
     verify,
     verify_boots,
     verify_raw_quote,
@@ -314,7 +314,7 @@ def test_the_same_evidence_under_intels_key_would_be_accepted(
     def as_if_by_intel(*args: Any) -> GenuineQuote:
         return replace(verify_quote(*args), trust_domain="intel")
 
-    monkeypatch.setattr(platform, "verify_quote", as_if_by_intel)
+    monkeypatch.setattr(quotes, "verify_quote", as_if_by_intel)
     result = HEALTHY.verify()
     assert result.verdict is Verdict.ACCEPTED
     assert "Intel's root" in the_check(result, "QUOTE-GENUINE").reason

@@ -1,0 +1,168 @@
+"""QUOTE-FORMAT and QUOTE-GENUINE: is this a quote, and did a certified platform make it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attestation.errors import EvidenceError, MalformedError
+from attestation.tdx.collateral import require_canonical_collateral
+from attestation.tdx.dcap import GenuineQuote, verify_quote
+from attestation.tdx.quote import Quote, parse_quote, require_canonical_quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.collateral import Collateral
+    from attestation.verifier.grounds import Grounds
+    from attestation.verifier.ledger import Page
+
+_TIME_CODES = frozenset({"expired", "not_yet_valid"})
+_TD_CODES = frozenset({"debug", "sept_ve", "service_td", "migratable", "reserved_bits"})
+_NO_ROOT_HINT = (
+    "if this evidence is simulated, give its root with --root FILE; "
+    "the verdict is then at best SIMULATED"
+)
+_OTHER_ROOT_HINT = (
+    "another root than the one given with --root: simulated boots have one each, and Intel's is "
+    "asked for by leaving --root out"
+)
+_DEPENDENTS = (
+    "COLLATERAL-FRESH",
+    "TCB-STATUS",
+    "TCB-ADVISORIES",
+    "TD-ATTRIBUTES",
+    "TDX-MODULE",
+    "MEASUREMENTS",
+    "PLATFORM",
+    "EVENT-LOG",
+)
+
+
+def parse_bundled_quote(raw: bytes, page: Page) -> Quote | None:
+    """QUOTE-FORMAT for a quote in a bundle: it parses; its form is judged with the anchor."""
+    try:
+        return parse_quote(raw)
+    except MalformedError as error:
+        page.refused("QUOTE-FORMAT", error)
+        return None
+
+
+def parse_raw_quote(raw: bytes, page: Page) -> Quote | None:
+    """QUOTE-FORMAT for a quote as platforms hand it out: any form, zero padding included."""
+    quote = parse_bundled_quote(raw, page)
+    if quote is not None:
+        page.passed(
+            "QUOTE-FORMAT",
+            f"TDX quote version {quote.version}, {len(quote.raw)} bytes "
+            f"and {quote.padding} bytes of padding",
+        )
+    return quote
+
+
+def anchor_for(quote: Quote, anchors: Sequence[Anchor]) -> Anchor:
+    """Return the anchor whose certificate the quote embeds, else the first.
+
+    The quote thereby picks among roots the caller chose, never one of its own.
+    """
+    try:
+        embedded = quote.chain()[-1]
+    except MalformedError:
+        return anchors[0]
+    return next((anchor for anchor in anchors if anchor.root_der == embedded), anchors[0])
+
+
+def check_canonical(quote: Quote, anchor: Anchor, page: Page) -> bool:
+    """QUOTE-FORMAT for a quote in a bundle: the one canonical form, under one of the roots."""
+    try:
+        require_canonical_quote(quote, anchor)
+    except MalformedError as error:
+        page.refused("QUOTE-FORMAT", error)
+        return False
+    except EvidenceError as error:
+        page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
+        page.refused("QUOTE-GENUINE", error, hint=_root_hint(anchor))
+        return False
+    page.passed("QUOTE-FORMAT", f"TDX quote version {quote.version} in canonical form")
+    return True
+
+
+def check_collateral_form(collateral: Collateral | None, anchor: Anchor, page: Page) -> bool:
+    """QUOTE-GENUINE for endorsements in a bundle: nothing in them may be rewritten unnoticed."""
+    try:
+        if collateral is not None:
+            require_canonical_collateral(collateral, anchor)
+    except (MalformedError, EvidenceError) as error:
+        page.refused("QUOTE-GENUINE", error)
+        return False
+    return True
+
+
+def verify_genuine(
+    quote: Quote, collateral: Collateral | None, grounds: Grounds, anchor: Anchor, page: Page
+) -> GenuineQuote | None:
+    """QUOTE-GENUINE, or the check that the refusal belongs to.
+
+    A refusal for time, TCB level or attributes is about evidence whose signatures hold: it fails
+    the check of that matter, and QUOTE-GENUINE stays open.  Every other refusal fails
+    QUOTE-GENUINE itself.
+    """
+    if collateral is None:
+        page.skipped(
+            "QUOTE-GENUINE",
+            "the endorsements (Intel's signed data about the platform) are not in the file",
+            hint="give them with --endorsements FILE (`attested quote`: --collateral FILE)",
+        )
+        return None
+    try:
+        genuine = verify_quote(quote, collateral, grounds.at, anchor)
+    except EvidenceError as error:
+        _file_refusal(error, anchor, page)
+        return None
+    page.passed(
+        "QUOTE-GENUINE",
+        f"signed by a platform certified under {_root_name(genuine)}",
+        observed=f"quote {quote.digest}",
+    )
+    return genuine
+
+
+def skip_dependents(page: Page) -> None:
+    """Write down the checks that only a genuine quote allows, where the page has none yet."""
+    for id_ in _DEPENDENTS:
+        if id_ not in page.made:
+            page.skipped(id_, "not made: it needs a genuine quote with endorsements in date")
+
+
+def _root_hint(anchor: Anchor) -> str:
+    return _NO_ROOT_HINT if anchor.trust_domain == "intel" else _OTHER_ROOT_HINT
+
+
+def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
+    if error.code in _TIME_CODES:
+        id_ = "COLLATERAL-FRESH"
+    elif error.code in _TD_CODES:
+        id_ = "TD-ATTRIBUTES"
+    elif error.code == "no_tcb_level":
+        id_ = "TCB-STATUS"
+    else:
+        hint = _root_hint(anchor) if error.code == "root" else error.hint
+        page.refused("QUOTE-GENUINE", error, hint=hint)
+        return
+    page.skipped(
+        "QUOTE-GENUINE",
+        f"every signature holds, but appraisal ended early: see {id_}",
+    )
+    page.not_accepted(
+        id_,
+        error.message,
+        expected=error.expected,
+        observed=error.observed or error.code,
+        hint=error.hint,
+    )
+
+
+def _root_name(genuine: GenuineQuote) -> str:
+    if genuine.trust_domain == "intel":
+        return "Intel's root"
+    return "a SIMULATED root, which says nothing about hardware"
