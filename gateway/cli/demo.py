@@ -19,6 +19,7 @@ from gateway.attester.simulated.provider import RealDevices
 from gateway.cli.local.gateway import LocalGateway, LocalPlan
 from gateway.cli.local.loop import LoopThread
 from gateway.demo import report
+from gateway.demo.cases import case_file
 from gateway.demo.folder import prepare
 from gateway.demo.story import tell
 from gateway.engine.standin import DEFAULT_MODEL, StandInEngine
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         plan = LocalPlan(upstream=upstream, engine=engine, tls="self-signed")
         gateway = stack.enter_context(LocalGateway(plan))
         story = _told(gateway, model, folder)
-        folder.explain(report.readme(story))
+        folder.explain(case_file(story), report.readme(story))
         if args.json:
             print(json.dumps(report.document(story, str(folder.path))))
         else:

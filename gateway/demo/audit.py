@@ -18,12 +18,13 @@ _SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What one run of `attested verify` said.
+    """What one run of `attested verify` said, as of the instant `at` (Unix seconds).
 
     `command` is what to type in the demo's folder; `failing` are lines about failed checks.
     """
 
     command: str
+    at: int
     exit_code: int
     verdict: str
     passed: int
@@ -52,6 +53,7 @@ def audit(folder: Path, *arguments: str) -> Audit:
     checks = document["checks"]
     return Audit(
         command="attested verify " + " ".join(arguments),
+        at=document["at"],
         exit_code=process.returncode,
         verdict=document["verdict"],
         passed=sum(check["status"] == "pass" for check in checks),

@@ -16,8 +16,10 @@ MARK = "This folder was left by `attested demo`."
 POLICY_NAME = "policy.toml"
 ROOT_NAME = "root.pem"
 README_NAME = "README.txt"
+CASES_NAME = "policy-cases.toml"
 TAMPERED_NAME = "tampered"
-_FILES = (BUNDLE_NAME, POLICY_NAME, ROOT_NAME, README_NAME)
+ANSWER_NAME = "answer"
+_FILES = (BUNDLE_NAME, POLICY_NAME, ROOT_NAME, CASES_NAME, README_NAME)
 _FOLDERS = (BODIES_NAME, TAMPERED_NAME)
 
 
@@ -37,8 +39,9 @@ class DemoFolder:
         """Where the exact requests and answers are."""
         return self.path / BODIES_NAME
 
-    def explain(self, text: str) -> None:
-        """Put the README in the place of the mark that `prepare` left."""
+    def explain(self, cases: str, text: str) -> None:
+        """Put the case file beside the rest, and the README in the place of `prepare`'s mark."""
+        write_private(self.path / CASES_NAME, cases.encode())
         (self.path / README_NAME).unlink()
         write_private(self.path / README_NAME, text.encode())
 

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from attestation.result import Status
-from gateway.demo.folder import MARK
+from gateway.demo.folder import CASES_NAME, MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,6 +101,7 @@ def readme(story: Story) -> str:
         "policy.toml   what the auditor accepts: the software and settings it names",
         "root.pem      the root of the SIMULATED platform; Intel's is built into the verifier",
         "tampered/     copies in which one byte was changed",
+        f"{CASES_NAME}  what the policy has to say to each of these",
         "",
         "Bodies and openings are confidential; here they are made up.",
         "",
@@ -110,8 +111,12 @@ def readme(story: Story) -> str:
     for one in commands:
         lines += [*_wrapped_command(one.command), f"    exit {one.exit_code}: {one.verdict}", ""]
     lines += [
+        f"  attested policy test {CASES_NAME}",
+        "    exit 0: all of this again, each as expected",
+        "",
         "The endorsements of the simulated platform go out of date; after that the first command",
-        "ends in 11, and --at with a time at which you held these files gives 15 again.",
+        "ends in 11, and --at with a time at which you held these files gives 15 again. The case",
+        "file names that time.",
         "",
         "What none of this proves:",
         *(line for note in story.audit.not_proved for line in _bullet(note)),

@@ -25,7 +25,7 @@ from gateway.client.judge import Trust
 from gateway.client.session import Session
 from gateway.demo import tamper
 from gateway.demo.audit import Audit, audit
-from gateway.demo.folder import POLICY_NAME, ROOT_NAME, TAMPERED_NAME
+from gateway.demo.folder import ANSWER_NAME, POLICY_NAME, ROOT_NAME, TAMPERED_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,8 +42,9 @@ MAX_TOKENS = 48
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tampering:
-    """One changed byte and what the auditor said to it."""
+    """One changed byte, the file in the folder of tampered copies, what the auditor said."""
 
+    file: str
     change: str
     audit: Audit
 
@@ -133,10 +134,10 @@ def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
     bundle = parse_bundle((folder.path / BUNDLE_NAME).read_bytes())
     jti = call.receipt_id or ""
     answer, in_answer = tamper.change_answer(call.response_body)
-    write_private(folder.tampered / "answer", answer)
+    write_private(folder.tampered / ANSWER_NAME, answer)
     about = ("--receipt", jti, "--request", f"bodies/{jti}.request")
     told = audit(
-        folder.path, BUNDLE_NAME, *_GROUNDS, *about, "--response", f"{TAMPERED_NAME}/answer"
+        folder.path, BUNDLE_NAME, *_GROUNDS, *about, "--response", f"{TAMPERED_NAME}/{ANSWER_NAME}"
     )
     changed = {"receipt.json": tamper.change_receipt(bundle, jti)}
     if bundle.epochs:
@@ -144,7 +145,7 @@ def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
         changed["epoch-quote.json"] = tamper.change_epoch_quote(bundle)
     changed["quote.json"] = tamper.change_quote(bundle)
     return (
-        Tampering(change=str(in_answer), audit=told),
+        Tampering(file=ANSWER_NAME, change=str(in_answer), audit=told),
         *(_tampered(folder, name, data, change) for name, (data, change) in changed.items()),
     )
 
@@ -152,5 +153,7 @@ def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
 def _tampered(folder: DemoFolder, name: str, data: bytes, change: tamper.Change) -> Tampering:
     write_private(folder.tampered / name, data)
     return Tampering(
-        change=str(change), audit=audit(folder.path, f"{TAMPERED_NAME}/{name}", *_GROUNDS)
+        file=name,
+        change=str(change),
+        audit=audit(folder.path, f"{TAMPERED_NAME}/{name}", *_GROUNDS),
     )

@@ -70,10 +70,11 @@ def test_the_folder_holds_everything_and_nothing_private_is_open(
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     bodies = {f"bodies/{jti}.{kind}" for jti in document["receipts"] for kind in _KINDS}
     tampered = {f"tampered/{name}" for name in _TAMPERED}
-    assert files == bodies | tampered | {"bundle.json", "policy.toml", "root.pem", "README.txt"}
+    assert files == bodies | tampered | LEFT
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*") if path.is_file())
 
 
+LEFT = {"bundle.json", "policy.toml", "policy-cases.toml", "root.pem", "README.txt"}
 _KINDS = ("request", "response")
 _TAMPERED = ("answer", "receipt.json", "proof.json", "epoch-quote.json", "quote.json")
 
@@ -86,11 +87,25 @@ def test_every_command_of_the_readme_ends_as_the_readme_says(
     assert text.startswith(MARK)
     lines = text.splitlines()
     commands = [at for at, line in enumerate(lines) if line.startswith("  attested ")]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for at in commands:
         expected = int(lines[at + 1].split()[1].rstrip(":"))
         _, *arguments = shlex.split(lines[at])
         assert attested(*arguments, cwd=folder).returncode == expected
+
+
+def test_the_case_file_holds_at_any_later_time_and_names_each_changed_byte(
+    told: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, document = told
+    done = attested(
+        "policy", "test", str(folder / "policy-cases.toml"), "--json", cwd=folder.parent
+    )
+    assert done.returncode == 0, done.stdout
+    cases = json.loads(done.stdout)["cases"]
+    changes = [one["change"] for one in document["tampered"]]
+    assert [one["name"] for one in cases] == ["the untouched bundle", *changes]
+    assert [one["got"] for one in cases] == ["SIMULATED", *["REJECTED"] * 5]
 
 
 def test_a_second_run_replaces_what_the_first_left_and_nothing_else(
