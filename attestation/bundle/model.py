@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attestation.encoding import base64url, jcs
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
-from attestation.tdx.eventlog import parse_ccel, parse_dstack, parse_gateway_events
+from attestation.tdx.logfile import FORMATS, parse_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "attested-gateway/bundle/v1"
 MEDIA_TYPE = "application/vnd.attested-gateway.bundle+json"
-EVENT_LOG_FORMATS = ("attested-gateway", "ccel", "dstack")
+EVENT_LOG_FORMATS = FORMATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +35,7 @@ class EventLogRecord:
 
     def parse(self) -> EventLog:
         """Return the events, or raise `MalformedError`."""
-        if self.format == "ccel":
-            if not isinstance(self.data, str):
-                raise MalformedError(
-                    "the CCEL event log is not text", code="event_log", expected="base64url"
-                )
-            return parse_ccel(base64url.decode(self.data, what="the CCEL event log"))
-        return (
-            parse_dstack(self.data) if self.format == "dstack" else parse_gateway_events(self.data)
-        )
+        return parse_recorded(self.format, self.data)
 
     def to_json(self) -> dict[str, Any]:
         """Return the form a bundle carries."""

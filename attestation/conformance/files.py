@@ -77,6 +77,11 @@ class VectorDirectory:
         )
         return tuple(self._entry_manifest(folder) for folder in folders)
 
+    def beside(self, folder: str, name: str) -> str:
+        """Return the name, relative to DIR, of a file that a manifest of `folder` speaks of."""
+        local = f"{folder}/{name}"
+        return local if self._exists(local) else name
+
     def read(self, name: str) -> bytes:
         """Return the bytes of a file; its SHA-256 is checked if a manifest gave one."""
         path = self._locate(name)
@@ -115,8 +120,7 @@ class VectorDirectory:
 
     def _entry_file(self, folder: str, item: dict[str, Any]) -> str:
         name = _file_name(item)
-        local = f"{folder}/{name}"
-        found = local if self._exists(local) else name
+        found = self.beside(folder, name)
         if "sha256" in item:
             self._digests[_normal(found)] = _sha256(item, name)
         self.read(found)

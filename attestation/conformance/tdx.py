@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from attestation.conformance.case import Case
 from attestation.conformance.files import require_list, require_object, require_text, unknown_shape
 from attestation.conformance.tdx_fields import observed, recorded
-from attestation.encoding.strict_json import parse_json
 from attestation.errors import EvidenceError, MalformedError
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.collateral import parse_dcap_collateral
 from attestation.tdx.dcap import classify, find_refusals, verify_quote
-from attestation.tdx.eventlog import parse_ccel, parse_ccel_table, parse_dstack, replay
+from attestation.tdx.events import replay
+from attestation.tdx.logfile import looks_like_log, parse_log_file
 from attestation.tdx.quote import parse_quote
 
 if TYPE_CHECKING:
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 
     from attestation.conformance.files import Entry, VectorDirectory
     from attestation.encoding.strict_json import JsonValue
-    from attestation.tdx.eventlog import EventLog
 
 _REGISTERS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 # Files that stand beside the quotes; only their SHA-256 is checked.
 _COMPANIONS = frozenset({"collateral", "evidence-bundle", "other"})
-_SPEC_ID = b"Spec ID Event03\x00"
 # A recorded refusal text that belongs to no class of the topic agrees with any refusal.
 _UNCLASSIFIED = "other"
 
@@ -64,7 +62,7 @@ def _quote_cases(directory: VectorDirectory, folder: str, entry: Entry) -> Itera
     )
     if "eventlog" in entry.members:
         log = require_object(entry.members["eventlog"], f"eventlog of {entry.file}")
-        name = f"{folder}/{require_text(log, 'file', entry.file)}"
+        name = directory.beside(folder, require_text(log, "file", entry.file))
         yield _replay_case(entry.file, directory.read(name), log, data)
 
 
@@ -132,7 +130,8 @@ def _log_cases(directory: VectorDirectory, folder: str, entry: Entry) -> Iterato
     _require_log_shape(entry.file, data)
     if "replays_to" in entry.members:
         quote = require_text(entry.members, "matches_quote", entry.file)
-        yield _replay_case(entry.file, data, entry.members, directory.read(f"{folder}/{quote}"))
+        other = directory.read(directory.beside(folder, quote))
+        yield _replay_case(entry.file, data, entry.members, other)
     elif "replayed_rtmrs" in entry.members:
         yield _registers_case(entry.file, data, entry.members)
 
@@ -163,7 +162,7 @@ def _registers_case(file: str, data: bytes, members: dict[str, Any]) -> Case:
 
 def _replay(data: bytes) -> JsonValue:
     try:
-        log = _parse_log(data)
+        log = parse_log_file(data)
     except MalformedError:
         return "refused"
     registers = dict(zip(_REGISTERS, (value.hex() for value in replay(log)), strict=True))
@@ -172,7 +171,7 @@ def _replay(data: bytes) -> JsonValue:
 
 def _replay_against(data: bytes, quote_data: bytes) -> JsonValue:
     try:
-        log, quote = _parse_log(data), parse_quote(quote_data)
+        log, quote = parse_log_file(data), parse_quote(quote_data)
     except MalformedError:
         return "refused"
     pairs = zip(_REGISTERS, replay(log), quote.body.rtmrs, strict=True)
@@ -194,21 +193,8 @@ def _known(members: dict[str, Any]) -> dict[str, JsonValue]:
 
 
 def _require_log_shape(file: str, data: bytes) -> None:
-    is_json = data.lstrip()[:1] in (b"[", b"{")
-    if not (is_json or data.startswith(b"CCEL") or data[32:48] == _SPEC_ID):
+    if not looks_like_log(data):
         raise unknown_shape(file)
-
-
-def _parse_log(data: bytes) -> EventLog:
-    if data.startswith(b"CCEL"):
-        parse_ccel_table(data)
-        raise MalformedError("this table only says where the log lies", code="event_log")
-    if data.lstrip()[:1] not in (b"[", b"{"):
-        return parse_ccel(data)
-    value = parse_json(data)
-    if isinstance(value, dict):
-        value = value.get("event_log")
-    return parse_dstack(value)
 
 
 def _unusable(name: str, expected: str) -> MalformedError:

@@ -15,10 +15,13 @@ from attestation.tdx.events import MAX_EVENTS, REGISTERS, Event, EventLog
 
 MAX_LOG_BYTES = 1 << 20
 EV_NO_ACTION = 3
+SPEC_ID = b"Spec ID Event03\x00"
 
 _SHA384 = 0x000C
 _END = b"\xff\xff\xff\xff"
-_SIGNATURE = b"Spec ID Event03\x00"
+_PADDING = b"\x00\xff"
+# Register, type, number of digests, size of the data: no record has fewer bytes.
+_SMALLEST_RECORD = 16
 
 _FIRST = struct.Struct("<II20sI")
 _SPEC = struct.Struct("<16sIBBBBI")
@@ -64,11 +67,12 @@ def parse_ccel(data: bytes) -> EventLog:
 
     1. the first record is the "Spec ID Event03" header, which lists the digest algorithms
     2. every record has a register, a type, listed digests and its event data, all in bounds
-    3. the log ends at its last byte, or at a record filled with FF; only padding follows
+    3. every record with an effect has a SHA-384 digest, and none is another header
+    4. the log ends at its last byte, or where a record would begin with FF FF FF FF or with
+       nothing but zeroes; only padding (FF and 00) follows
 
     Records without effect (EV_NO_ACTION) and those of MRTD, which cannot be extended, are
-    counted and left out.  Every other record must have a SHA-384 digest.  Raises
-    `MalformedError`.
+    counted and left out.  Raises `MalformedError`.
     """
     if len(data) > MAX_LOG_BYTES:
         raise _malformed(f"at most {MAX_LOG_BYTES} bytes", f"{len(data)} bytes")
@@ -105,7 +109,7 @@ def _spec_id(reader: Cursor) -> dict[int, int]:
     _, kind, _, size = reader.unpack(_FIRST)
     header = _cursor(reader.take(size))
     signature, _, _, _, _, _, count = header.unpack(_SPEC)
-    if kind != EV_NO_ACTION or signature != _SIGNATURE:
+    if kind != EV_NO_ACTION or signature != SPEC_ID:
         raise _malformed("a Spec ID Event03 header", "another first record")
     sizes: dict[int, int] = {}
     for _ in range(count):
@@ -124,10 +128,14 @@ def _record(reader: Cursor, sizes: dict[int, int]) -> Event | None:
     digests = _digests(reader, sizes)
     (size,) = reader.unpack(_U32)
     data = reader.take(size)
-    if kind == EV_NO_ACTION or index == 0:
+    if data.startswith(SPEC_ID):
+        raise _malformed("one Spec ID Event03 header", "a second one")
+    if kind == EV_NO_ACTION:
         return None
     if _SHA384 not in digests:
         raise _malformed("a SHA-384 digest in every record", "a record without one")
+    if index == 0:
+        return None
     digest = digests[_SHA384]
     return Event(
         register=index - 1,
@@ -151,12 +159,10 @@ def _digests(reader: Cursor, sizes: dict[int, int]) -> dict[int, bytes]:
 
 
 def _at_end(reader: Cursor) -> bool:
-    mark = reader.peek(4)
-    if mark and mark != _END:
-        return False
-    if reader.rest().strip(b"\xff").strip(b"\x00"):
+    ends = reader.peek(len(_END)) == _END or not any(reader.peek(_SMALLEST_RECORD))
+    if ends and reader.rest().translate(None, _PADDING):
         raise _malformed("only padding after the last record", "other bytes")
-    return True
+    return ends
 
 
 def _cursor(data: bytes) -> Cursor:

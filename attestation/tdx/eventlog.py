@@ -27,6 +27,7 @@ __all__ = [
     "EventLog",
     "KeyEvent",
     "MeasuredEvent",
+    "dstack_digest",
     "extend",
     "parse_ccel",
     "parse_ccel_table",
@@ -66,17 +67,27 @@ def _dstack_event(item: JsonValue) -> Event:
     digest = bytes.fromhex(members.text("digest", pattern=_HEX_DIGEST))
     data = bytes.fromhex(members.text("event_payload", pattern=_HEX, max_chars=2 * MAX_CONTENT))
     members.close()
-    measured = data
-    if kind == DSTACK_RUNTIME_EVENT:
-        # The rule of dstack's runtime events; the escape keeps a surrogate from escaping us.
-        text = name.encode("utf-8", "backslashreplace")
-        measured = kind.to_bytes(4, "little") + b":" + text + b":" + data
-    proven = hashlib.sha384(measured).digest() == digest
     return Event(
         register=register,
         digest=digest,
         type=kind,
         name=name,
         data=data,
-        content=data if proven else None,
+        content=data if dstack_digest(kind, name, data) == digest else None,
     )
+
+
+def dstack_digest(kind: int, name: str, data: bytes) -> bytes | None:
+    """Return the digest that proves a dstack event's content; None if none can.
+
+    A run-time event is hashed with type and name: SHA-384(type ":" name ":" data), the type in
+    4 little-endian bytes.  A colon in a name could be that separator as well, so such a name
+    proves nothing.  Every other event is hashed as it is.
+    """
+    if kind != DSTACK_RUNTIME_EVENT:
+        return hashlib.sha384(data).digest()
+    if ":" in name:
+        return None
+    # The escape keeps a lone surrogate, which has no UTF-8 form, from escaping as an error.
+    text = name.encode("utf-8", "backslashreplace")
+    return hashlib.sha384(kind.to_bytes(4, "little") + b":" + text + b":" + data).digest()

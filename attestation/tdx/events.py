@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REGISTERS = 4
 DIGEST_BYTES = 48
@@ -43,6 +47,10 @@ class EventLog:
     events: tuple[Event, ...]
     unmeasured: int = 0
 
+    def of(self, register: int) -> tuple[Event, ...]:
+        """Return the events of RTMR `register` in their order."""
+        return tuple(event for event in self.events if event.register == register)
+
 
 def extend(register: bytes, digest: bytes) -> bytes:
     """Return the value of a 48-byte register after one extension (TDG.MR.RTMR.EXTEND)."""
@@ -56,9 +64,19 @@ def replay(log: EventLog) -> tuple[bytes, bytes, bytes, bytes]:
     any quote equals it.
     """
     registers = [bytes(DIGEST_BYTES) for _ in range(REGISTERS)]
-    for event in log.events:
-        known = registers[event.register] and event.digest
-        registers[event.register] = (
-            extend(registers[event.register], event.digest) if known else b""
-        )
+    for event, value in zip(log.events, trace(log), strict=True):
+        registers[event.register] = value
     return (registers[0], registers[1], registers[2], registers[3])
+
+
+def trace(log: EventLog) -> Iterator[bytes]:
+    """Yield, for each event of `log`, the value of its own register after it.
+
+    48 bytes, or empty from the first event on whose digest the log does not state.
+    """
+    registers = [bytes(DIGEST_BYTES) for _ in range(REGISTERS)]
+    for event in log.events:
+        before = registers[event.register]
+        after = extend(before, event.digest) if before and event.digest else b""
+        registers[event.register] = after
+        yield after

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
-from attestation.encoding.jcs import canonicalize
+from attestation.encoding.jcs import canonicalize, parse_canonical
 from attestation.encoding.members import Members
 from attestation.errors import MalformedError
 from attestation.tdx.events import MAX_EVENTS, Event, EventLog
@@ -157,6 +157,15 @@ def parse_key_events(value: JsonValue) -> tuple[KeyEvent, ...]:
                 observed=f"n = {after.n}",
             )
     return events
+
+
+def parse_runtime_content(content: bytes) -> MeasuredEvent | KeyEvent:
+    """Read what was measured for one event: its canonical JSON, and nothing else.
+
+    Raises `MalformedError`.
+    """
+    item = parse_canonical(content, what="a runtime event")
+    return _key_event(item) if _is_key_event(item) else _measured_event(item)
 
 
 def require_items(value: JsonValue, what: str) -> list[JsonValue]:

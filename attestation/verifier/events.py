@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from attestation.encoding.strict_json import parse_json
-from attestation.errors import MalformedError
-from attestation.tdx.eventlog import RECEIPT_KEY, parse_key_events
-from attestation.tdx.events import replay
+from attestation.errors import EvidenceError, MalformedError
+from attestation.tdx.divergence import Cause, Change, find_mismatch, first_difference
+from attestation.tdx.events import REGISTERS
+from attestation.tdx.runtime import (
+    RECEIPT_KEY,
+    RUNTIME_REGISTER,
+    KeyEvent,
+    MeasuredEvent,
+    parse_runtime_content,
+)
 from attestation.verifier.words import short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from attestation.bundle import BootEvidence
-    from attestation.policy import Policy, ReferenceValues
+    from attestation.policy import Policy, ReferenceValues, RequiredEvent
     from attestation.tdx.body import TdReport
+    from attestation.tdx.divergence import Difference, Mismatch
     from attestation.tdx.events import Event, EventLog
     from attestation.verifier.ledger import Page
 
 _ID = "EVENT-LOG"
-_RUNTIME = 3
 _ALWAYS_COVERED = {"attested-gateway": (3,), "dstack": (0, 1, 2, 3), "ccel": ()}
+_CHANGES = {
+    Change.MISSING: "an event that the matching tuple lists was not measured into RTMR3",
+    Change.EXTRA: "RTMR3 holds an event that the matching tuple does not list",
+    Change.CHANGED: "RTMR3 holds another event than the matching tuple lists in its place",
+    Change.REORDERED: "RTMR3 holds the events of the matching tuple in another order",
+}
+_NAME_CHARS = 64
+_LOOK = "`attested eventlog` shows the log event by event"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeEvent:
+    """An event of RTMR3; `key` is what it says if its digest proves that it binds keys."""
+
+    name: str
+    digest: bytes
+    key: KeyEvent | None
 
 
 def check_event_log(
@@ -34,18 +59,30 @@ def check_event_log(
     """EVENT-LOG for a boot.
 
     1. the log replays to the registers of the quote that it covers
-    2. RTMR3's events are those of a matching tuple, then key events and nothing after them
-    3. the last key event names this bootseed and keyset
-    4. there are at most `max_key_events`
+    2. RTMR3 begins with the events of a matching tuple: the same ones, in the same order
+    3. then come key events, numbered from 1, and nothing after or between them
+    4. the last key event names this bootseed and keyset, and its digest proves that
+    5. there are at most `max_key_events`
     """
     log = boot.event_log.parse() if boot.event_log else None
-    runtime = [event for event in log.events if event.register == _RUNTIME] if log else []
     if log is not None and not _replays(log, body, page):
         return
+    runtime = list(runtime_events(log)) if log else []
+    keys = [event.key for event in runtime if event.key is not None]
     if not runtime:
         _no_runtime_events(body, agreeing, policy, page)
-    elif _key_is_last(runtime, boot, page):
-        _listed_and_few(runtime, agreeing, policy, page)
+    elif not keys and not _claims_keys(runtime) and policy.tdx.unbound_keys:
+        if _listed(runtime, agreeing, page):
+            page.passed(_ID, "the keys are not bound to RTMR3, which the policy accepts")
+    elif (
+        _ends_with_keys(runtime, page)
+        and _is_this_boot(keys[-1], boot, page)
+        and _nothing_between(runtime, page)
+        and _numbered(keys, page)
+        and _listed(runtime, agreeing, page)
+        and _few(keys, policy, page)
+    ):
+        page.passed(_ID, "replays to the quote; RTMR3 ends with this boot's keys")
 
 
 def check_lone_quote(agreeing: Sequence[ReferenceValues], page: Page) -> None:
@@ -60,26 +97,71 @@ def check_lone_quote(agreeing: Sequence[ReferenceValues], page: Page) -> None:
     )
 
 
+def runtime_events(log: EventLog) -> Iterator[RuntimeEvent]:
+    """Yield the events of RTMR3, named by their content where the digest proves that.
+
+    A dstack event also carries a name of its own, which its digest covers: an event counts as
+    the gateway's only if both names are the same.
+    """
+    for event in log.of(RUNTIME_REGISTER):
+        told = _told(event)
+        if told is None or (log.format == "dstack" and told.name != event.name):
+            yield RuntimeEvent(name=event.name, digest=event.digest, key=None)
+        else:
+            key = told if isinstance(told, KeyEvent) else None
+            yield RuntimeEvent(name=told.name, digest=event.digest, key=key)
+
+
+def _told(event: Event) -> MeasuredEvent | KeyEvent | None:
+    if event.content is None:
+        return None
+    try:
+        return parse_runtime_content(event.content)
+    except MalformedError:
+        # Another maker's event: it may be listed by its digest, and never binds keys.
+        return None
+
+
 def _replays(log: EventLog, body: TdReport, page: Page) -> bool:
-    named = {event.register for event in log.events}
-    registers = replay(log)
-    for index in sorted(named.union(_ALWAYS_COVERED[log.format])):
-        if registers[index] != body.rtmrs[index]:
-            page.rejected(
-                _ID,
-                f"the event log does not replay to the quote's RTMR{index}",
-                expected=short(body.rtmrs[index]),
-                observed=short(registers[index]) if registers[index] else "a log without digests",
-            )
+    covered = {event.register for event in log.events}.union(_ALWAYS_COVERED[log.format])
+    for register in range(REGISTERS):
+        mismatch = find_mismatch(log.of(register), body.rtmrs[register])
+        if register in covered and mismatch is not None:
+            page.refused(_ID, _replay_error(log, register, body.rtmrs[register], mismatch))
             return False
     return True
+
+
+def _replay_error(log: EventLog, register: int, value: bytes, mismatch: Mismatch) -> EvidenceError:
+    events = log.of(register)
+    observed = f"the replay of {len(events)} events"
+    if not events:
+        reason = f"the event log has no events for RTMR{register}, which was extended"
+    elif mismatch.cause is Cause.UNSTATED:
+        unstated = sum(not event.digest for event in events)
+        reason = f"the event log leaves out digests of RTMR{register}, so it cannot be replayed"
+        observed = f"{unstated} of {len(events)} events without a digest"
+    elif mismatch.cause is Cause.EARLIER:
+        reason = (
+            f"the quote shows RTMR{register} as it was after event {mismatch.at} of the "
+            f"{len(events)} in the event log: the later ones are not in it"
+        )
+    else:
+        reason = f"the event log does not replay to the quote's RTMR{register}"
+    return EvidenceError(
+        reason,
+        code="event_log",
+        expected=f"RTMR{register} {short(value)}",
+        observed=observed,
+        hint=_LOOK,
+    )
 
 
 def _no_runtime_events(
     body: TdReport, agreeing: Sequence[ReferenceValues], policy: Policy, page: Page
 ) -> None:
-    unused = not any(body.rtmrs[_RUNTIME])
-    pinned = any(values.rtmr3 == body.rtmrs[_RUNTIME] for values in agreeing)
+    unused = not any(body.rtmrs[RUNTIME_REGISTER])
+    pinned = any(values.rtmr3 == body.rtmrs[RUNTIME_REGISTER] for values in agreeing)
     if not unused and not (pinned and policy.tdx.unbound_keys):
         page.lacking(
             _ID,
@@ -98,54 +180,116 @@ def _no_runtime_events(
         )
 
 
-def _key_is_last(runtime: Sequence[Event], boot: BootEvidence, page: Page) -> bool:
-    try:
-        named = _key_named_by(runtime[-1])
-    except MalformedError as error:
+def _claims_keys(runtime: Sequence[RuntimeEvent]) -> bool:
+    return any(event.name == RECEIPT_KEY for event in runtime)
+
+
+def _ends_with_keys(runtime: Sequence[RuntimeEvent], page: Page) -> bool:
+    last = runtime[-1]
+    if last.key is not None:
+        return True
+    if last.name == RECEIPT_KEY:
+        reason = f"the digest of the last {RECEIPT_KEY} event does not prove what it says"
+    elif any(event.key is not None for event in runtime):
+        reason = "RTMR3 was extended by something else after this boot's keys"
+    else:
+        reason = "RTMR3 was extended, but by no keys"
+    page.rejected(
+        _ID,
+        reason,
+        expected=f"a proven {RECEIPT_KEY} event as the last extension of RTMR3",
+        observed=_called(last),
+    )
+    return False
+
+
+def _is_this_boot(key: KeyEvent, boot: BootEvidence, page: Page) -> bool:
+    statement = boot.statement
+    if key.bootseed != statement.bootseed:
         page.rejected(
             _ID,
-            f"the last event of RTMR3 is not a readable {RECEIPT_KEY} event",
-            expected=error.expected,
-            observed=error.message,
+            "the last keys bound to RTMR3 are another boot's",
+            expected=f"bootseed {short(statement.bootseed)}",
+            observed=short(key.bootseed),
         )
         return False
-    own = (boot.statement.bootseed, boot.statement.keyset_digest.value)
-    if named != own:
+    if key.keyset_digest != statement.keyset_digest:
         page.rejected(
             _ID,
-            "the last keys bound to RTMR3 are not this boot's",
-            expected=f"bootseed {short(own[0])}, keyset {short(own[1])}",
-            observed=f"bootseed {short(named[0])}, keyset {short(named[1])}",
+            "the last keys bound to RTMR3 are not those of this boot's keyset",
+            expected=f"keyset {short(statement.keyset_digest.value)}",
+            observed=short(key.keyset_digest.value),
         )
         return False
     return True
 
 
-def _key_named_by(event: Event) -> tuple[bytes, bytes]:
-    if event.name != RECEIPT_KEY or event.content is None:
-        raise MalformedError(
-            "it is another event, or its digest does not prove its content",
-            expected=f"{RECEIPT_KEY}",
-        )
-    (key,) = parse_key_events([parse_json(event.content)])
-    return key.bootseed, key.keyset_digest.value
-
-
-def _listed_and_few(
-    runtime: Sequence[Event], agreeing: Sequence[ReferenceValues], policy: Policy, page: Page
-) -> None:
-    first = next(i for i, event in enumerate(runtime) if event.name == RECEIPT_KEY)
-    before, keys = runtime[:first], runtime[first:]
-    seen = [(event.name, event.digest) for event in before]
-    listed = [[(event.name, event.digest) for event in values.events] for values in agreeing]
-    if any(event.name != RECEIPT_KEY for event in keys) or (agreeing and seen not in listed):
+def _nothing_between(runtime: Sequence[RuntimeEvent], page: Page) -> bool:
+    first = next(i for i, event in enumerate(runtime) if event.key is not None)
+    others = [event for event in runtime[first:] if event.key is None]
+    if others:
         page.not_accepted(
             _ID,
-            "RTMR3 holds events that the matching tuple does not list in this order",
-            expected=", ".join([*(name for name, _ in (listed or [[]])[0]), RECEIPT_KEY]),
-            observed=", ".join(event.name for event in runtime[:20]),
+            "RTMR3 was extended by something else between keys",
+            expected=f"only {RECEIPT_KEY} events from the first one on",
+            observed=_called(others[0]),
         )
-    elif len(keys) > policy.tdx.max_key_events:
+    return not others
+
+
+def _numbered(keys: Sequence[KeyEvent], page: Page) -> bool:
+    numbers = [key.n for key in keys]
+    if numbers != list(range(1, len(keys) + 1)):
+        page.rejected(
+            _ID,
+            f"the {RECEIPT_KEY} events do not count the starts in this trust domain",
+            expected="numbered 1, 2, … in their order",
+            observed=", ".join(map(str, numbers[:20])),
+        )
+        return False
+    return True
+
+
+def _listed(
+    runtime: Sequence[RuntimeEvent], agreeing: Sequence[ReferenceValues], page: Page
+) -> bool:
+    """Compare what was measured before the keys with the tuples that match otherwise.
+
+    A tuple that pins RTMR3's value pins every event by that.
+    """
+    measured = [event for event in runtime if event.key is None]
+    if any(values.rtmr3 is not None for values in agreeing) or not (measured or agreeing):
+        return True
+    if not agreeing:
+        page.skipped(_ID, "replays, but no matching tuple says what may stand before the keys")
+        return False
+    differences = [
+        (difference.place, values.name, difference)
+        for values in agreeing
+        if (difference := _difference(values.events, measured)) is not None
+    ]
+    if len(differences) < len(agreeing):
+        return True
+    place, name, difference = max(differences, key=itemgetter(0))
+    page.not_accepted(
+        _ID,
+        _CHANGES[difference.change],
+        expected=f'as event {place} of "{name}": {_called(difference.expected)}',
+        observed=_called(difference.seen),
+        hint="list it in the tuple's events only if you can account for it",
+    )
+    return False
+
+
+def _difference(
+    wanted: Sequence[RequiredEvent], measured: Sequence[RuntimeEvent]
+) -> Difference[RuntimeEvent] | None:
+    expected = [RuntimeEvent(name=one.name, digest=one.digest, key=None) for one in wanted]
+    return first_difference(expected, measured, lambda event: (event.name, event.digest))
+
+
+def _few(keys: Sequence[KeyEvent], policy: Policy, page: Page) -> bool:
+    if len(keys) > policy.tdx.max_key_events:
         page.not_accepted(
             _ID,
             "the notary was started more often in this trust domain than the policy allows",
@@ -153,5 +297,9 @@ def _listed_and_few(
             observed=f"{len(keys)}",
             hint="earlier keys of the same domain exist; a production image powers off instead",
         )
-    else:
-        page.passed(_ID, "replays to the quote; RTMR3 ends with this boot's keys")
+        return False
+    return True
+
+
+def _called(event: RuntimeEvent | None) -> str:
+    return "no event" if event is None else f"{event.name[:_NAME_CHARS]} {short(event.digest)}"

@@ -111,8 +111,35 @@ def test_anything_but_padding_after_the_end_is_refused(tail: bytes) -> None:
     assert refusal(parse_ccel, header() + record(1) + tail) == "event_log"
 
 
-def test_zero_padding_without_an_end_mark_is_refused() -> None:
-    assert refusal(parse_ccel, header() + record(1) + bytes(7)) == "event_log"
+@pytest.mark.parametrize("size", [1, 7, 15, 16, 17, 60_000])
+def test_zero_padding_without_an_end_mark_is_no_record(size: int) -> None:
+    log = parse_ccel(header() + record(1) + bytes(size))
+    assert (len(log.events), log.unmeasured) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "tail", [bytes(16) + b"\x01", bytes(15) + record(1), bytes(64) + END + b"x"]
+)
+def test_anything_but_padding_after_zeroes_is_refused(tail: bytes) -> None:
+    assert refusal(parse_ccel, header() + record(1) + tail) == "event_log"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        header(),
+        record(1, b"Spec ID Event03\x00", kind=NO_ACTION),
+        record(0, b"Spec ID Event03\x00"),
+    ],
+    ids=["as the first", "as a record", "as a record of MRTD"],
+)
+def test_second_header_is_refused(second: bytes) -> None:
+    for log in (header() + second + record(1), header() + record(1) + second):
+        assert refusal(parse_ccel, log) == "event_log"
+
+
+def test_record_of_mrtd_without_a_digest_is_refused() -> None:
+    assert refusal(parse_ccel, header() + record(0, digests=())) == "event_log"
 
 
 def test_every_truncation_inside_a_record_is_refused() -> None:

@@ -117,6 +117,14 @@ def test_runtime_event_is_proven_with_its_type_and_name() -> None:
         assert parse_dstack([item | change]).events[0].content is None
 
 
+def test_name_that_could_be_split_elsewhere_proves_nothing() -> None:
+    digest = sha384(RUNTIME.to_bytes(4, "little"), b":receipt.key:a:b")
+    item = dstack(imr=3, event_type=RUNTIME, event="receipt.key", digest=digest.hex())
+    assert parse_dstack([item | {"event_payload": b"a:b".hex()}]).events[0].content == b"a:b"
+    moved = item | {"event": "receipt.key:a", "event_payload": b"b".hex()}
+    assert parse_dstack([moved]).events[0].content is None
+
+
 def test_event_without_digest_proves_nothing() -> None:
     assert parse_dstack([dstack(digest="")]).events[0].content is None
 

@@ -20,6 +20,7 @@ from attestation.tdx.eventlog import (
     parse_runtime_events,
     replay,
 )
+from attestation.tdx.runtime import parse_runtime_content
 from tests.refusals import refusal
 from tests.tdx import bench
 from tests.tdx.test_collateral import json_values
@@ -170,3 +171,16 @@ def test_log_of_any_events_in_order_is_read_back_or_refused(
         assert [event.to_json() for event in parse_runtime_events(value)] == value
     else:
         assert refusal(parse_runtime_events, value) == "event_log"
+
+
+@pytest.mark.parametrize("value", [measured(), key(7)])
+def test_measured_content_is_read_back(value: dict[str, Any]) -> None:
+    (event,) = parse_runtime_events([value])
+    assert parse_runtime_content(event.content) == event
+    assert refusal(parse_runtime_content, event.content + b" ") == "not_canonical"
+    assert refusal(parse_runtime_content, event.content[:-1]) == "syntax"
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"1", b'{"event":"receipt.key"}'])
+def test_measured_content_of_another_kind_is_refused(content: bytes) -> None:
+    assert refusal(parse_runtime_content, content) in ("member_type", "missing_member")

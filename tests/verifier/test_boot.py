@@ -283,7 +283,7 @@ def test_log_that_keeps_a_digest_to_itself_is_rejected() -> None:
     record = EventLogRecord(format="dstack", data=[first | {"digest": ""}, *rest])
     result = with_boot(made, event_log=record)
     refused(result, Verdict.REJECTED, "EVENT-LOG")
-    assert the_check(result, "EVENT-LOG").observed == "a log without digests"
+    assert the_check(result, "EVENT-LOG").observed == "1 of 1 events without a digest"
 
 
 def listed(*events: dict[str, Any]) -> str:
@@ -299,14 +299,14 @@ def test_events_before_the_keys_must_be_listed_in_their_order() -> None:
         result = made.verify(policy=made.policy(events=wrong))
         refused(result, Verdict.NOT_ACCEPTED, "EVENT-LOG")
     refused(made.verify(), Verdict.NOT_ACCEPTED, "EVENT-LOG")
-    assert the_check(made.verify(), "EVENT-LOG").observed == "app-id, compose-hash, receipt.key"
+    assert the_check(made.verify(), "EVENT-LOG").observed.startswith("app-id ")
 
 
-def test_without_a_policy_unlisted_events_are_not_judged() -> None:
+def test_without_a_policy_measured_events_are_not_judged_and_the_check_stays_open() -> None:
     made = dstack_gateway(dstack_event("app-id", b"1"), dstack_key(HEALTHY))
     result = made.verify(policy=None)
     assert result.verdict is Verdict.INCOMPLETE
-    assert the_check(result, "EVENT-LOG").status is Status.PASS
+    assert the_check(result, "EVENT-LOG").status is Status.SKIP
 
 
 def test_listed_event_that_is_missing_is_not_accepted() -> None:
@@ -366,7 +366,6 @@ def test_ccel_log_without_runtime_events_leaves_the_keys_open() -> None:
         {"time_claimed": NOW + 1},
         {"config_digest": Digest.of(b"other")},
         {"image": "other"},
-        {"model_digest": Digest.of(b"other")},
     ],
 )
 def test_statement_that_was_not_quoted_is_rejected(changes: dict[str, Any]) -> None:
