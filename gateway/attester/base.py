@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
-from attestation.errors import UnavailableError, UsageError
+from attestation.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,19 +127,20 @@ def _open_dstack(
     return open_dstack(address, options, clock)
 
 
-def _not_in_this_version(scheme: str) -> _Opener:
-    def refuse(
-        _address: str, _options: Mapping[str, str], _clock: Callable[[], float]
-    ) -> QuoteProvider:
-        raise UnavailableError(
-            f"this version has no {scheme}: quote provider",
-            code="provider",
-            expected="simulated:",
-            hint="simulated: works on any machine without TDX, and verifiers say that it is not "
-            "real evidence",
-        )
+def _open_configfs_tsm(
+    address: str, options: Mapping[str, str], clock: Callable[[], float]
+) -> QuoteProvider:
+    from gateway.attester.configfs_tsm import open_configfs_tsm  # noqa: PLC0415 - imports this one
 
-    return refuse
+    return open_configfs_tsm(address, options, clock)
+
+
+def _open_vsock_qgs(
+    address: str, options: Mapping[str, str], clock: Callable[[], float]
+) -> QuoteProvider:
+    from gateway.attester.vsock_qgs import open_vsock_qgs  # noqa: PLC0415 - imports this one
+
+    return open_vsock_qgs(address, options, clock)
 
 
 class _Opener(Protocol):
@@ -150,7 +151,7 @@ class _Opener(Protocol):
 
 _SCHEMES: dict[str, _Opener] = {
     "simulated": _open_simulated,
-    "configfs-tsm": _not_in_this_version("configfs-tsm"),
-    "vsock-qgs": _not_in_this_version("vsock-qgs"),
+    "configfs-tsm": _open_configfs_tsm,
+    "vsock-qgs": _open_vsock_qgs,
     "dstack": _open_dstack,
 }

@@ -163,7 +163,9 @@ class LogSettings(Section):
 class EvidenceSettings(Section):
     """Where quotes come from."""
 
-    provider: str = measured(REQUIRED, 'quote provider, for example "simulated:"', min_length=1)
+    provider: str = measured(
+        REQUIRED, "quote provider: configfs-tsm:, vsock-qgs:, dstack: or simulated:", min_length=1
+    )
     collateral_file: Path | None = unmeasured(
         None, "collateral to hand out with the evidence (dcap JSON); auditors check it themselves"
     )

@@ -68,12 +68,25 @@ def test_unknown_scheme_is_a_usage_error(uri: str) -> None:
     assert refusal(open_provider, uri, error=UsageError) == "provider"
 
 
-@pytest.mark.parametrize("scheme", ["configfs-tsm", "vsock-qgs", "dstack"])
-def test_provider_of_a_later_version_is_unavailable_and_says_what_to_use(scheme: str) -> None:
+@pytest.mark.parametrize("scheme", ["configfs-tsm", "vsock-qgs"])
+def test_option_that_a_real_provider_does_not_know_is_a_usage_error(scheme: str) -> None:
+    assert refusal(open_provider, f"{scheme}:?x=y", error=UsageError) == "provider"
+
+
+def test_configfs_provider_on_a_machine_without_it_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
-        open_provider(f"{scheme}:/anything?x=y")
-    assert scheme in str(caught.value)
-    assert "simulated:" in caught.value.expected
+        open_provider(f"configfs-tsm:{tmp_path}/config/tsm/report")
+    assert caught.value.code == "tsm_missing"
+    assert f"no {tmp_path}/config" in caught.value.observed
+    assert "modprobe configfs" in caught.value.hint
+
+
+def test_vsock_provider_on_a_machine_without_a_device_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        open_provider(f"vsock-qgs:?device={tmp_path}/tdx_guest")
+    assert caught.value.code == "tdx_device"
+    assert "ENOENT" in caught.value.observed
+    assert "modprobe tdx_guest" in caught.value.hint
 
 
 def test_option_given_twice_is_a_usage_error() -> None:
