@@ -139,24 +139,15 @@ class Exchange:
         require_fit(text.CODE, code, "a decision code")
         self._decision = code
 
-    def set_model(
-        self,
-        model_id: str | None,
-        *,
-        engine: str | None = None,
-        digest: Digest | None = None,
-        configuration: Digest | None = None,
-    ) -> None:
-        """Record the model asked for and what is known of the engine.
+    def set_model(self, model_id: str | None, *, engine: str | None = None) -> None:
+        """Record the model asked for and what the engine is called.
 
-        Text outside its alphabet becomes None.  Digests only if measured events name them.
+        Text outside its alphabet becomes None.
         """
         self._enter("set_model")
         self._model = ModelFacts(
             id=text.fitting(text.CALLER_TEXT, model_id),
             engine=text.fitting(text.ENGINE, engine),
-            digest=digest,
-            configuration=configuration,
         )
 
     def plan(self, plan: ForwardPlan) -> None:

@@ -34,13 +34,11 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """Names of the model and the engine, and digests that measured events name."""
+    """Names of the model and the engine; what is measured of them the notary knows itself."""
 
     id: str | None = None
     served: str | None = None
     engine: str | None = None
-    digest: Digest | None = None
-    configuration: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

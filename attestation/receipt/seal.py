@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
 from attestation.receipt.claims import (
+    Attempt,
     Decision,
     LineageClaims,
     LogPosition,
@@ -24,6 +25,7 @@ from attestation.receipt.fitting import fit_claims
 
 if TYPE_CHECKING:
     from attestation.receipt.outcome import Body, Outcome
+    from attestation.statement.model_lock import MeasuredModel
 
 DECLARED: Final = "d"
 _ID_CONTEXT: Final = b"attested-gateway/receipt-id/v1/"
@@ -36,8 +38,10 @@ class SealContext:
     """What the notary knows and the worker does not.
 
     `index` and `admission` are the receipt's leaf index and admission number; `call` and
-    `previous` its place in its task.  `known` maps receipt ids of the same caller in this boot
-    to receipt digests, as far as `outcome.lineage.parents` names them.
+    `previous` its place in its task.  `model` is what this boot measured of the model that its
+    own engine serves (None: nothing, or the engine is elsewhere).  `known` maps receipt ids of
+    the same caller in this boot to receipt digests, as far as `outcome.lineage.parents` names
+    them.
     """
 
     issuer: str
@@ -54,6 +58,7 @@ class SealContext:
     call: int
     previous: Digest | None
     gpu_evidence: Digest | None = None
+    model: MeasuredModel | None = None
     known: Mapping[str, Digest] = field(default_factory=dict)
 
 
@@ -64,6 +69,8 @@ def claims_of(outcome: Outcome, context: SealContext) -> tuple[ReceiptClaims, Op
     claims fit into a token (see `fit_claims`).
     """
     committer = _Committer(context.boot_secret, outcome.jti)
+    # A worker's word that its engine is this domain's own counts where that was measured.
+    model = context.model if all(attempt.local for attempt in outcome.attempts) else None
     claims = ReceiptClaims(
         issuer=context.issuer,
         issued_at=context.issued_at,
@@ -77,15 +84,9 @@ def claims_of(outcome: Outcome, context: SealContext) -> tuple[ReceiptClaims, Op
         gpu_evidence=context.gpu_evidence,
         request=_request(outcome, committer),
         response=_response(outcome, committer),
-        model=ModelClaims(
-            id=outcome.model.id,
-            served=outcome.model.served,
-            engine=outcome.model.engine,
-            digest=outcome.model.digest,
-            configuration=outcome.model.configuration,
-        ),
+        model=_model(outcome, model),
         usage=outcome.usage,
-        attempts=outcome.attempts,
+        attempts=outcome.attempts if model else _elsewhere(outcome.attempts),
         decision=Decision(grant=outcome.grant_digest, code=outcome.decision),
         subject=outcome.sub,
         log=LogPosition(
@@ -165,6 +166,23 @@ def _response(outcome: Outcome, committer: _Committer) -> ResponseClaims:
         finish_reasons=outcome.finish_reasons,
         mods=outcome.mods,
     )
+
+
+def _model(outcome: Outcome, measured: MeasuredModel | None) -> ModelClaims:
+    facts = outcome.model
+    if measured is None:
+        return ModelClaims(id=facts.id, served=facts.served, engine=facts.engine)
+    return ModelClaims(
+        id=facts.id,
+        served=facts.served,
+        engine=measured.engine,
+        digest=measured.digest,
+        configuration=measured.arguments_digest,
+    )
+
+
+def _elsewhere(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    return tuple(replace(attempt, local=False) for attempt in attempts)
 
 
 def _lineage(outcome: Outcome, context: SealContext) -> LineageClaims:

@@ -110,6 +110,15 @@ class LockedEngine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredModel:
+    """What a boot measures of its model: the lock's digest, the engine and its arguments."""
+
+    digest: Digest
+    engine: str
+    arguments_digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLock(Canonical):
     """A model's files in ascending order of their paths; its digest is the model digest."""
 
@@ -132,6 +141,17 @@ class ModelLock(Canonical):
             "schema": SCHEMA,
             "source": None if self.source is None else self.source.to_json(),
         }
+
+    @property
+    def measured(self) -> MeasuredModel | None:
+        """What a gateway in front of this engine measures, None without an engine."""
+        if self.engine is None:
+            return None
+        return MeasuredModel(
+            digest=self.digest,
+            engine=str(self.engine),
+            arguments_digest=self.engine.arguments_digest,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what people and programs are told about a lock."""

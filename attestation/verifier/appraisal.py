@@ -12,6 +12,12 @@ from attestation.verifier import boot as boot_checks
 from attestation.verifier import domain, events, quotes
 from attestation.verifier.endorsements import check_endorsements
 from attestation.verifier.issued import say_when_issued
+from attestation.verifier.model import (
+    NOTHING_MEASURED,
+    MeasuredDigests,
+    check_boot_model,
+    measured_digests,
+)
 from attestation.verifier.notes import not_proved
 from attestation.verifier.platform import check_platform
 from attestation.verifier.tcb import check_advisories, check_status
@@ -48,7 +54,8 @@ class Standing(IntEnum):
 class Appraised:
     """What is known of a boot and one of its quotes after the checks; `quote` None: it did not
     parse.  `epoch` is the number of the epoch whose quote it is, None for any other quote.
-    `standing` is that of the boot, whichever of its quotes this is.
+    `standing` is that of the boot, whichever of its quotes this is.  `measured` is what the boot
+    measured of its model; only its boot quote says.
     """
 
     boot: BootEvidence
@@ -56,6 +63,7 @@ class Appraised:
     genuine: GenuineQuote | None
     standing: Standing
     epoch: int | None = None
+    measured: MeasuredDigests = NOTHING_MEASURED
 
 
 def appraise_boots(bundle: Bundle, grounds: Grounds, ledger: Ledger) -> dict[bytes, Appraised]:
@@ -180,7 +188,11 @@ def _boot(boot: BootEvidence, bundle: Bundle, grounds: Grounds, page: Page) -> A
         boot_checks.check_statement(boot.statement, quote, page)
     boot_checks.check_keyset(boot, page)
     appraise_domain(genuine, boot, grounds, page)
-    return Appraised(boot=boot, quote=quote, genuine=genuine, standing=_standing(page))
+    measured = measured_digests(boot, quote)
+    check_boot_model(boot, measured, page)
+    return Appraised(
+        boot=boot, quote=quote, genuine=genuine, standing=_standing(page), measured=measured
+    )
 
 
 def _standing(page: Page) -> Standing:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
+    from attestation.statement.model_lock import ModelLock
 
 BODY_CHECKS = frozenset({"REQUEST-BODY", "FORWARDED-BODY", "ENGINE-BODY", "RESPONSE-BODY"})
 
@@ -17,7 +18,8 @@ class Contents:
 
     `request` and `response` are the bodies exactly as sent and received, the response with its
     in-band block (without it only where some openings are withheld); `engine` is what the
-    engine sent, where that differs.  `nonce` is what the caller sent.  `peer_spki` is the
+    engine sent, where that differs.  `nonce` is what the caller sent.  `model_lock` is the lock of
+    the model that is to have answered.  `peer_spki` is the
     SHA-256 of the SubjectPublicKeyInfo that the connection ended at.  `demanded` are ids of body
     checks that must not stay open.
     """
@@ -26,6 +28,7 @@ class Contents:
     response: bytes | None = field(default=None, repr=False)
     engine: bytes | None = field(default=None, repr=False)
     nonce: str | None = None
+    model_lock: ModelLock | None = None
     peer_spki: Digest | None = None
     demanded: frozenset[str] = frozenset()
 

@@ -33,6 +33,7 @@ from attestation.verifier.equivocation import (
 from attestation.verifier.grounds import Grounds
 from attestation.verifier.ledger import Ledger
 from attestation.verifier.log import check_inclusion, skip_inclusion
+from attestation.verifier.model import check_receipt_model
 from attestation.verifier.notes import not_proved
 from attestation.verifier.scopes import BOOT_SCOPE, QUOTE_SCOPE
 
@@ -205,7 +206,7 @@ def _receipt(
         counts = signed and known.standing is not Standing.REFUTED
         receipts.check_binding(receipt, known.boot, known.quote, page)
         receipts.check_channel(known.boot, contents, page)
-        receipts.check_model(claims, known.boot, page)
+        check_receipt_model(claims, known, contents.model_lock, page)
     receipts.check_nonce(claims, contents, page)
     check_bodies(item, contents, page)
     if known is None:

@@ -94,23 +94,6 @@ def check_channel(boot: BootEvidence, contents: Contents, page: Page) -> None:
         )
 
 
-def check_model(claims: ReceiptClaims, boot: BootEvidence, page: Page) -> None:
-    """MODEL and ENGINE-LOCAL, as far as statement and receipt go."""
-    measured = boot.statement.model_digest
-    if claims.model.digest is not None and claims.model.digest != measured:
-        page.rejected(
-            "MODEL",
-            "the receipt names a model that the boot statement does not",
-            expected=f"{measured}" if measured else "no model digest",
-            observed=f"{claims.model.digest}",
-        )
-    elif claims.model.digest is not None:
-        page.passed("MODEL", f"the boot statement names {measured}")
-    else:
-        page.skipped("MODEL", "the receipt binds no model: its name is the engine's word")
-    page.skipped("ENGINE-LOCAL", _engine_word(claims))
-
-
 def _other_boot(claims: ReceiptClaims, boot: BootEvidence) -> dict[str, tuple[str, str]]:
     statement = boot.statement
     pairs: dict[str, tuple[object, object]] = {
@@ -147,14 +130,6 @@ def _named(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _engine_word(claims: ReceiptClaims) -> str:
-    if not claims.attempts:
-        return "no engine was asked"
-    if claims.attempts[-1].local:
-        return "the gateway says that its engine is in this trust domain; nothing measured shows it"
-    return "the gateway does not say that its engine is in this trust domain"
-
-
 def receipt_facts(receipt: Receipt) -> dict[str, object]:
     """Return the plain facts of a receipt that a result shows."""
     claims = receipt.claims
@@ -169,5 +144,6 @@ def receipt_facts(receipt: Receipt) -> dict[str, object]:
         "path": claims.request.path,
         "model_asked": claims.model.id,
         "model_served": claims.model.served,
+        "model_digest": claims.model.digest.hex if claims.model.digest else None,
         "subject": claims.subject.hex,
     }

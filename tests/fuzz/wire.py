@@ -114,7 +114,7 @@ def to_notary() -> list[bytes]:
         events=4,
         finish_reasons=("stop",),
         mods=("tail",),
-        model=ModelFacts(id="m", served="m", engine="vllm/1", digest=DIGEST, configuration=DIGEST),
+        model=ModelFacts(id="m", served="m", engine="vllm/1"),
         usage=Usage(input=1, output=2, total=3),
         attempts=(Attempt(upstream="e", local=True, outcome="ok", milliseconds=5),),
     )

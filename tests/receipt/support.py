@@ -15,6 +15,7 @@ from attestation.receipt.dialect import Dialect
 from attestation.receipt.exchange import Exchange, ForwardPlan
 from attestation.receipt.outcome import Body, LineageContext, ModelFacts, Outcome
 from attestation.receipt.seal import SealContext, claims_of
+from attestation.statement.model_lock import MeasuredModel
 
 JTI = "0123456789abcdef0123456789abcdef"
 BOOT_SECRET = b"boot secret of thirty-two bytes!"
@@ -59,6 +60,12 @@ def context(**changes: Any) -> SealContext:
         previous=None,
     )
     return replace(base, **changes)
+
+
+def measured_model() -> MeasuredModel:
+    return MeasuredModel(
+        digest=digest("weights"), engine="e" * 40, arguments_digest=digest("arguments")
+    )
 
 
 def body(data: bytes) -> Body:
@@ -113,12 +120,10 @@ def largest_outcome(parents: int = text.MAX_PARENTS) -> Outcome:
             id="m" * 128,
             served="s" * 128,
             engine="e" * 40,
-            digest=digest("weights"),
-            configuration=digest("arguments"),
         ),
         usage=Usage(input=big, output=big, total=big),
         attempts=tuple(
-            Attempt(upstream=long_name, local=False, outcome="o" * 32, milliseconds=big)
+            Attempt(upstream=long_name, local=True, outcome="o" * 32, milliseconds=big)
             for _ in range(text.MAX_ATTEMPTS)
         ),
         lineage=LineageContext(
@@ -142,6 +147,7 @@ def largest_context() -> SealContext:
         call=big,
         previous=digest("previous"),
         gpu_evidence=digest("gpu"),
+        model=measured_model(),
     )
 
 

@@ -24,6 +24,7 @@ from tests.receipt.support import (
     largest_context,
     largest_outcome,
     lineage,
+    measured_model,
     outcome,
     payload,
 )
@@ -64,15 +65,15 @@ def full() -> dict[str, Any]:
             model=ModelFacts(
                 id="tiny",
                 served="tiny",
-                engine="vllm/0.32.0",
-                digest=digest("w"),
-                configuration=digest("c"),
+                engine="vllm/0.31.0",
             ),
             usage=Usage(input=1, output=2, total=3),
             attempts=(Attempt(upstream="engine", local=True, outcome="ok", milliseconds=4),),
             lineage=lineage(parent_span="1" * 16, parents=("p1", "p2")),
         ),
-        context(call=2, previous=digest("previous"), gpu_evidence=digest("gpu")),
+        context(
+            call=2, previous=digest("previous"), gpu_evidence=digest("gpu"), model=measured_model()
+        ),
     )
     return claims.to_json()
 

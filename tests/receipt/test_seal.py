@@ -6,9 +6,10 @@ import pytest
 
 from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
-from attestation.receipt.claims import End, Splice
+from attestation.receipt.claims import Attempt, End, Splice
 from attestation.receipt.claims_parser import parse_claims
 from attestation.receipt.commitments import commit, commitment_key
+from attestation.receipt.outcome import ModelFacts
 from attestation.receipt.seal import claims_of, parent_digest, receipt_id_in
 from tests.receipt.support import (
     BOOT_SECRET,
@@ -20,6 +21,7 @@ from tests.receipt.support import (
     context,
     digest,
     lineage,
+    measured_model,
     outcome,
     stream,
 )
@@ -143,3 +145,37 @@ class TestParents:
 def test_failure_of_the_gateway_is_sealed_with_what_is_known() -> None:
     claims, _ = claims_of(outcome(end=End.GATEWAY_FAILURE, status=None, response=None), context())
     assert parse_claims(claims.to_json()).response.commitment is None
+
+
+def test_measured_model_comes_from_the_notary_and_makes_attempts_local() -> None:
+    attempts = (Attempt(upstream="engine", local=True, outcome="ok", milliseconds=4),)
+    told = outcome(attempts=attempts, model=ModelFacts(id="tiny", engine="vllm/of-the-worker"))
+    claims, _ = claims_of(told, context(model=measured_model()))
+    model = claims.to_json()["model"]
+    assert model["dig"] == digest("weights").base64url
+    assert model["cfg"] == digest("arguments").base64url
+    assert (model["id"], model["eng"]) == ("tiny", "e" * 40)
+    assert [attempt.local for attempt in claims.attempts] == [True]
+
+
+def test_worker_cannot_call_its_engine_local_where_nothing_was_measured() -> None:
+    attempts = (Attempt(upstream="engine", local=True, outcome="ok", milliseconds=4),)
+    told = outcome(attempts=attempts, model=ModelFacts(engine="vllm/0.32.0"))
+    claims, _ = claims_of(told, context())
+    model = claims.to_json()["model"]
+    assert (model["dig"], model["cfg"], model["eng"]) == (None, None, "vllm/0.32.0")
+    assert [attempt.local for attempt in claims.attempts] == [False]
+
+
+def test_measured_model_is_not_claimed_for_an_engine_elsewhere() -> None:
+    there = Attempt(upstream="engine", local=True, outcome="ok", milliseconds=4)
+    elsewhere = Attempt(upstream="other", local=False, outcome="reset", milliseconds=4)
+    claims, _ = claims_of(outcome(attempts=(elsewhere, there)), context(model=measured_model()))
+    assert claims.model.digest is claims.model.configuration is None
+    assert [attempt.local for attempt in claims.attempts] == [False, False]
+
+
+def test_request_that_no_engine_saw_names_the_measured_model() -> None:
+    claims, _ = claims_of(outcome(), context(model=measured_model()))
+    assert claims.model.digest == digest("weights")
+    assert claims.attempts == ()

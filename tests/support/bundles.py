@@ -35,8 +35,9 @@ from attestation.receipt.seal import SealContext, claims_of
 from attestation.receipt.signing import parse_receipt, sign_receipt
 from attestation.result import AttestationResult, Check, Status, Verdict
 from attestation.statement import BootStatement, Keyset, PreviousBoot, log_origin
+from attestation.statement.model_lock import MeasuredModel
 from attestation.tdx.anchor import Anchor
-from attestation.tdx.eventlog import KeyEvent
+from attestation.tdx.eventlog import KeyEvent, MeasuredEvent
 from attestation.tdx.events import extend
 from attestation.tdx.quote import canonical_quote
 from attestation.verifier import BODY_CHECKS, Contents, verify
@@ -51,6 +52,7 @@ ANSWER = b'{"id":"chatcmpl-1","choices":[{"message":{"content":"hi"}}]}'
 FRAMES = (b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n")
 CONFIG_DIGEST = Digest.of(b"settings")
 TLS_SPKI = Digest.of(b"tls key")
+ENGINE_ARGUMENTS = Digest.of(b'["--max-model-len=4096"]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,16 @@ class Exchanged:
         return replace(known, **changes)
 
 
+def model_events(
+    model: Digest, arguments: Digest = ENGINE_ARGUMENTS
+) -> tuple[MeasuredEvent, MeasuredEvent]:
+    """Return what a gateway measures of its model."""
+    return (
+        MeasuredEvent(name="model.lock", sha256=model),
+        MeasuredEvent(name="engine.args", sha256=arguments),
+    )
+
+
 @dataclass(slots=True)
 class Gateway:
     """One boot of a gateway on one simulated platform."""
@@ -90,6 +102,7 @@ class Gateway:
     not_after: int = NOW + 86_400
     event_log: bool = True
     earlier_keys: int = 0
+    measured: tuple[MeasuredEvent, ...] | None = None
     prev: PreviousBoot | None = None
     statement_changes: Mapping[str, Any] = field(default_factory=dict)
     exchanged: list[Exchanged] = field(default_factory=list)
@@ -118,7 +131,8 @@ class Gateway:
 
     def boot(self, statement: BootStatement) -> None:
         """Have `statement` quoted, RTMR3 extended before."""
-        events = [
+        events: list[MeasuredEvent | KeyEvent] = [*self.measured_events(statement)]
+        events += [
             KeyEvent(bootseed=bytes([n]) * 32, keyset_digest=Digest.of(bytes([n])), n=n + 1)
             for n in range(self.earlier_keys)
         ]
@@ -138,6 +152,14 @@ class Gateway:
             event_log=record if self.event_log else None,
             collateral=self.machine.collateral().digest,
         )
+
+    def measured_events(self, statement: BootStatement) -> tuple[MeasuredEvent, ...]:
+        """Return what is measured before the keys: by default what the statement names."""
+        if self.measured is not None:
+            return self.measured
+        if statement.model_digest is None or not self.event_log:
+            return ()
+        return model_events(statement.model_digest)
 
     def quote(self, report_data: bytes, digests: list[bytes]) -> bytes:
         """Return a canonical quote whose RTMR3 was extended by `digests`."""
@@ -202,6 +224,17 @@ class Gateway:
             admission=index - 1,
             call=0,
             previous=None,
+            model=self.model,
+        )
+
+    @property
+    def model(self) -> MeasuredModel | None:
+        """What the notary of this boot knows of its model."""
+        digest = self.evidence.statement.model_digest
+        if digest is None:
+            return None
+        return MeasuredModel(
+            digest=digest, engine="demo-engine/1", arguments_digest=ENGINE_ARGUMENTS
         )
 
     def outcome(
@@ -318,7 +351,11 @@ class Gateway:
             "rtmr1": f'"{domain.rtmrs[1].hex()}"',
             "rtmr2": f'"{domain.rtmrs[2].hex()}"',
             "rtmr3": '"replay"',
-        } | pins
+        }
+        if listed := self.measured_events(self.evidence.statement):
+            digests = (f'{{ name = "{e.name}", digest = "{e.digest.hex()}" }}' for e in listed)
+            values["events"] = f"[{', '.join(digests)}]"
+        values |= pins
         lines = "\n".join(f"{key} = {value}" for key, value in values.items())
         return (
             'schema = "appraisal-policy/1"\n'

@@ -211,7 +211,6 @@ def test_keyset_changed_in_any_member_is_refused(change: dict[str, Any]) -> None
     [
         {"config_digest": Digest.of(b"weaker settings")},
         {"time_claimed": VICTIM.evidence.statement.time_claimed + 1},
-        {"model_digest": Digest.of(b"a model")},
         {"image": "forged:1"},
     ],
 )
@@ -219,6 +218,12 @@ def test_statement_changed_in_any_member_is_refused(change: dict[str, Any]) -> N
     statement = replace(VICTIM.evidence.statement, **change)
     boot = replace(VICTIM.evidence, statement=statement)
     refused(verified(boots=[boot]), "BOOT-STATEMENT")
+
+
+def test_statement_changed_to_name_a_model_is_refused() -> None:
+    statement = replace(VICTIM.evidence.statement, model_digest=Digest.of(b"a model"))
+    boot = replace(VICTIM.evidence, statement=statement)
+    refused(verified(boots=[boot]), "BOOT-STATEMENT", "MODEL")
 
 
 def test_genuine_quote_over_another_statement_of_the_same_boot_is_refused() -> None:

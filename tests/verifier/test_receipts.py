@@ -10,7 +10,6 @@ import pytest
 from attestation.bundle import Bundle, BundledReceipt
 from attestation.encoding.digest import Digest
 from attestation.encoding.jws import assemble
-from attestation.receipt.outcome import ModelFacts
 from attestation.receipt.signing import parse_receipt, sign_receipt
 from attestation.result import Status, Verdict
 from tests.support.bundles import (
@@ -155,31 +154,3 @@ def test_keyset_without_tls_keys_proves_no_channel() -> None:
     result = known(made, peer_spki=TLS_SPKI)
     assert result.verdict is Verdict.SIMULATED
     assert "confidentiality of the channel" in the_check(result, "CHANNEL").reason
-
-
-def test_model_digest_must_be_the_statements() -> None:
-    model = Digest.of(b"model")
-    facts = ModelFacts(id="tiny", digest=model)
-    made = Gateway(statement_changes={"model_digest": model})
-    made.plain(model=facts)
-    result = made.verify()
-    assert the_check(result, "MODEL").status is Status.PASS
-    assert not any("which model" in note for note in result.not_proved)
-    for other in (None, Digest.of(b"other")):
-        made = Gateway(statement_changes={"model_digest": other})
-        made.plain(model=facts)
-        refused(made.verify(), Verdict.REJECTED, "MODEL")
-
-
-@pytest.mark.parametrize(
-    ("attempts", "said"), [((), "no engine was asked"), (None, "does not say")]
-)
-def test_place_of_the_engine_is_the_gateways_word(attempts: Any, said: str) -> None:
-    made = Gateway()
-    if attempts is None:
-        (attempt,) = made.outcome().attempts
-        attempts = (replace(attempt, local=False),)
-    made.plain(attempts=attempts)
-    check = the_check(made.verify(), "ENGINE-LOCAL")
-    assert check.status is Status.SKIP
-    assert said in check.reason

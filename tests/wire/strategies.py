@@ -33,8 +33,6 @@ MODELS = st.builds(
     id=st.none() | CALLER_TEXT,
     served=st.none() | CALLER_TEXT,
     engine=st.none() | st.from_regex(text.ENGINE, fullmatch=True),
-    digest=st.none() | DIGESTS,
-    configuration=st.none() | DIGESTS,
 )
 USAGES = st.builds(Usage, input=st.none() | NUMBERS, output=NUMBERS, total=st.none() | NUMBERS)
 ATTEMPTS = st.builds(

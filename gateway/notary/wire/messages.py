@@ -263,23 +263,15 @@ def _inserted(value: object) -> bytes:
 
 
 def _model_items(model: ModelFacts) -> tuple[str | None, ...]:
-    return (
-        model.id,
-        model.served,
-        model.engine,
-        None if model.digest is None else model.digest.hex,
-        None if model.configuration is None else model.configuration.hex,
-    )
+    return model.id, model.served, model.engine
 
 
 def _model(value: object) -> ModelFacts:
-    name, served, engine, digest, configuration = values.array(value, longest=5, length=5)
+    name, served, engine = values.array(value, longest=3, length=3)
     return ModelFacts(
         id=values.optional_text(name, text.CALLER_TEXT),
         served=values.optional_text(served, text.CALLER_TEXT),
         engine=values.optional_text(engine, text.ENGINE),
-        digest=values.optional_digest(digest),
-        configuration=values.optional_digest(configuration),
     )
 
 

@@ -104,11 +104,6 @@ def digest(value: object) -> Digest:
     return Digest.from_hex(value)
 
 
-def optional_digest(value: object) -> Digest | None:
-    """Return such a digest, or None for null."""
-    return None if value is None else digest(value)
-
-
 def binary(value: object, *, length: int | None = None, longest: int = 1 << 20) -> bytes:
     """Return bytes written in base64url."""
     if type(value) is not str:
