@@ -12,11 +12,12 @@ from attestation.cli.files import (
     load_bytes,
     load_collateral,
     load_policy,
-    parse_instant,
     print_json,
     print_text,
     require_one_stdin,
 )
+from attestation.cli.high_water import HighWaterFile
+from attestation.cli.moments import Moments
 from attestation.report import documents, render_text
 from attestation.verifier import verify_raw_quote
 
@@ -24,7 +25,8 @@ HELP = "appraise a raw TDX quote against a policy"
 
 _EPILOG = """\
 FILE holds the quote as bytes, hexadecimal or base64, padded or not.  The checks are those that
-`attested verify` makes on the quotes of a bundle; exit codes are the same.
+`attested verify` makes on the quotes of a bundle; exit codes are the same, and so are --at and
+--high-water.
 
 examples:
   attested quote quote.bin --collateral collateral.json --policy policy.toml
@@ -45,19 +47,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
     add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
     """Appraise the quote, print the report, return the verdict's exit code."""
     require_one_stdin([args.file, args.collateral])
-    result = verify_raw_quote(
-        decode_quote(load_bytes(args.file, limit=_MAX_FILE)),
-        load_collateral(args.collateral) if args.collateral else None,
-        load_policy(args.policy),
-        parse_instant(args.at),
-        load_anchors(args.root),
+    policy, anchors = load_policy(args.policy), load_anchors(args.root)
+    moments = Moments(args.at)
+    raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
+    collateral = load_collateral(args.collateral) if args.collateral else None
+    memory = HighWaterFile(args.high_water) if args.high_water else None
+    high_water = memory.open() if memory else None
+    result = moments.judge(
+        lambda at: verify_raw_quote(raw, collateral, policy, at, anchors, high_water=high_water)
     )
+    if memory:
+        memory.raise_by([result])
     if args.json:
         print_json(documents([(args.file, result)]))
     else:

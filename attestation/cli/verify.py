@@ -11,17 +11,19 @@ from attestation.bundle import parse_evidence, with_endorsements
 from attestation.checks import CHECKS
 from attestation.cli.endorsement_files import load_sets
 from attestation.cli.files import (
+    STDIN,
     list_folder,
     load_anchors,
     load_body,
     load_bytes,
     load_policy,
     load_regular,
-    parse_instant,
     print_json,
     print_text,
     require_one_stdin,
 )
+from attestation.cli.high_water import HighWaterFile
+from attestation.cli.moments import Moments
 from attestation.errors import MalformedError, UsageError
 from attestation.receipt.seal import receipt_id_in
 from attestation.report import documents, render_text
@@ -29,8 +31,11 @@ from attestation.result import worst
 from attestation.verifier import BODY_CHECKS, Contents, malformed_result, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from attestation.bundle import Bundle
     from attestation.result import AttestationResult
+    from attestation.tdx.collateral import Collateral
 
 HELP = "verify audit bundles and receipts, offline"
 
@@ -53,7 +58,10 @@ examples:
   curl -s .../v1/receipts/ID?format=bundle -H "authorization: Bearer $KEY" | attested verify -
 
 --at is the instant to judge by, and your statement that you held the evidence then; receipts
-never move it.  Without --policy the verdict is at best INCOMPLETE.
+never move it.  For a past one the report also says what the same evidence is worth now; the exit
+code is that of the stated instant.  --high-water F keeps in F the highest TCB evaluation numbers
+seen for each kind of platform, and refuses lower ones from then on.  Without --policy the verdict
+is at best INCOMPLETE.
 
 check ids: """
 
@@ -75,6 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--nonce", metavar="N", help="the nonce that was sent with the request")
     add("--contents", metavar="DIR", help="folder of ID.request and ID.response files")
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
+    add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -83,22 +92,30 @@ def run(args: argparse.Namespace) -> int:
     own_files = (args.policy, args.request, args.response)
     require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
-    at = parse_instant(args.at)
-    sets = load_sets(args.endorsements or (), at)
+    moments = Moments(args.at)
+    sets = _endorsement_sets(args.endorsements or (), moments)
+    memory = HighWaterFile(args.high_water) if args.high_water else None
+    high_water = memory.open() if memory else None
     parsed = [(name, _parsed(name)) for name in args.files]
     bundles = [item for _, item in parsed if not isinstance(item, MalformedError)]
     asked = _asked_about(args, bundles)
     somewhere = {item.jti for bundle in bundles for item in bundle.receipts}
-    results: list[tuple[str, AttestationResult]] = []
-    for name, item in parsed:
+
+    def judged(item: Bundle | MalformedError) -> AttestationResult:
         if isinstance(item, MalformedError):
-            results.append((name, malformed_result(item, policy, at)))
-            continue
+            return malformed_result(item, policy, moments.at)
         here = {one.jti for one in item.receipts}
         # A receipt is asked about where it is; one that is nowhere, everywhere.
         own = {jti: known for jti, known in asked.items() if jti in here or jti not in somewhere}
-        bundle = with_endorsements(item, sets)
-        results.append((name, verify(bundle, policy, at, anchors, own)))
+        return moments.judge(
+            lambda at: verify(
+                with_endorsements(item, sets[at]), policy, at, anchors, own, high_water=high_water
+            )
+        )
+
+    results = [(name, judged(item)) for name, item in parsed]
+    if memory:
+        memory.raise_by(result for _, result in results)
     if args.json:
         print_json(documents(results))
     else:
@@ -106,6 +123,15 @@ def run(args: argparse.Namespace) -> int:
             print_text(render_text(result, name=name))
         _say_worst(results)
     return worst(result.verdict for _, result in results).exit_code
+
+
+def _endorsement_sets(names: Sequence[str], moments: Moments) -> dict[int, list[Collateral]]:
+    """Return for each instant the sets to judge by: a store offers what is in date then."""
+    stated = load_sets(names, moments.at)
+    # Standard input cannot be read twice, and it is no store.
+    if moments.now is None or STDIN in names:
+        return dict.fromkeys(moments.each, stated)
+    return {moments.at: stated, moments.now: load_sets(names, moments.now)}
 
 
 def _say_worst(results: list[tuple[str, AttestationResult]]) -> None:

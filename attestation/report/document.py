@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from attestation.checks import CHECKS
 from attestation.result import worst
 from attestation.verifier.words import instant
 
@@ -26,6 +28,8 @@ def document(result: AttestationResult, *, name: str) -> dict[str, Any]:
         "at": result.at,
         "at_utc": instant(result.at),
         "policy_digest": result.policy_digest.hex if result.policy_digest else None,
+        "policy_version": result.policy_version,
+        "now": None if result.now is None else _now(result, result.now),
         "trust_domains": sorted(result.trust_domains),
         "checks": [_check(check) for check in result.checks],
         "not_proved": list(result.not_proved),
@@ -45,6 +49,25 @@ def documents(results: Sequence[tuple[str, AttestationResult]]) -> dict[str, Any
         "exit_code": verdict.exit_code,
         "results": [document(result, name=name) for name, result in results],
     }
+
+
+def _now(stated: AttestationResult, now: AttestationResult) -> dict[str, Any]:
+    return {
+        "at": now.at,
+        "at_utc": instant(now.at),
+        "verdict": str(now.verdict),
+        "checks": differing(stated, now),
+    }
+
+
+def differing(one: AttestationResult, other: AttestationResult) -> list[str]:
+    """Return the ids of the checks that ended differently, each once."""
+    counts = [
+        Counter((check.id, check.subject, check.status, check.fault) for check in result.checks)
+        for result in (one, other)
+    ]
+    differ = {id_ for id_, *_ in (counts[0] - counts[1]) + (counts[1] - counts[0])}
+    return [id_ for id_ in CHECKS if id_ in differ]
 
 
 def _check(check: Check) -> dict[str, Any]:

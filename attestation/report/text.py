@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attestation.checks import CHECKS
 from attestation.encoding.printable import printable
+from attestation.report.document import differing
 from attestation.result import AttestationResult, Check, Status, Verdict
 from attestation.verifier.words import instant
 
@@ -45,14 +46,34 @@ def render_text(result: AttestationResult, *, name: str) -> str:
     lines += ["", "What this does not prove"]
     for note in result.not_proved:
         lines += textwrap.wrap(note, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
-    policy = result.policy_digest.hex if result.policy_digest else "none was given"
     lines += [
         "",
-        f"verified as of {instant(result.at)}; policy {policy}",
+        f"verified as of {instant(result.at)}; policy {_policy(result)}",
+        *([] if result.now is None else [_now_line(result, result.now)]),
         f"{result.verdict} (exit {result.exit_code}): {_MEANINGS[result.verdict]}",
     ]
     lines += _decisive_lines(result)
     return "\n".join(map(printable, lines)) + "\n"
+
+
+def _policy(result: AttestationResult) -> str:
+    if result.policy_digest is None:
+        return "none was given"
+    version = "" if result.policy_version is None else f' (version "{result.policy_version}")'
+    return f"{result.policy_digest.hex}{version}"
+
+
+def _now_line(stated: AttestationResult, now: AttestationResult) -> str:
+    """Say in one line what the same evidence is worth at present."""
+    decisive = [check for check in now.checks if check.verdict is now.verdict]
+    if not differing(stated, now):
+        why = "nothing differs"
+    elif now.verdict in (Verdict.ACCEPTED, Verdict.SIMULATED) or not decisive:
+        why = _MEANINGS[now.verdict]
+    else:
+        first = decisive[0]
+        why = f"{first.id} of {first.subject}: {first.reason}"
+    return f"now: {now.verdict} ({why}), as of {instant(now.at)}"
 
 
 def _grouped(checks: Sequence[Check]) -> Iterable[tuple[str, list[Check]]]:

@@ -6,6 +6,7 @@ from attestation.verifier.challenge import (
     verify_challenge,
 )
 from attestation.verifier.contents import BODY_CHECKS, Contents
+from attestation.verifier.high_water import HighWater, parse_high_water
 from attestation.verifier.pipeline import (
     malformed_result,
     verify,
@@ -17,8 +18,10 @@ __all__ = [
     "BODY_CHECKS",
     "ChallengeEvidence",
     "Contents",
+    "HighWater",
     "malformed_result",
     "parse_challenge",
+    "parse_high_water",
     "verify",
     "verify_boots",
     "verify_challenge",

@@ -32,6 +32,8 @@ def check_attributes(body: TdReport, policy: Policy, page: Page) -> None:
             "XFAM (which processor state the domain may use) is on no list of the policy",
             expected=" or ".join(f"{value:#x}" for value in policy.tdx.xfam),
             observed=f"{body.xfam:#x}",
+            hint="start the domain with the features that were reviewed, or list the word in "
+            "[tdx] xfam",
         )
     elif any(body.mr_service_td or b""):
         page.not_accepted(
@@ -39,6 +41,7 @@ def check_attributes(body: TdReport, policy: Policy, page: Page) -> None:
             "a service domain is bound to this one",
             expected="MRSERVICETD all zero",
             observed=short(body.mr_service_td or b""),
+            hint="start the domain without one: a service domain can move it to another platform",
         )
     else:
         page.passed(
@@ -57,6 +60,7 @@ def check_module(body: TdReport, policy: Policy, page: Page) -> None:
             "the TDX module is not a production module of Intel's",
             expected="MRSIGNERSEAM and SEAMATTRIBUTES all zero",
             observed=f"{short(body.mr_signer_seam)} and {short(body.seam_attributes)}",
+            hint="load a release of Intel's on the platform; no policy can accept another module",
         )
     elif listed is not None and body.mr_seam not in listed:
         page.not_accepted(
@@ -64,6 +68,7 @@ def check_module(body: TdReport, policy: Policy, page: Page) -> None:
             "the TDX module is not on the policy's list",
             expected=" or ".join(short(value) for value in listed),
             observed=short(body.mr_seam),
+            hint="`attested inspect` shows MRSEAM in full: list it in [tdx] mrseam after review",
         )
     else:
         rule = "on the policy's list" if listed else "any module Intel signed (no mrseam list)"

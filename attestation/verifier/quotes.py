@@ -17,8 +17,41 @@ if TYPE_CHECKING:
     from attestation.verifier.grounds import Grounds
     from attestation.verifier.ledger import Page
 
-_TIME_CODES = frozenset({"expired", "not_yet_valid"})
-_TD_CODES = frozenset({"debug", "sept_ve", "service_td", "migratable", "reserved_bits"})
+# What a refusal of evidence whose signatures hold is about: the check, why, what was expected.
+_MATTERS = {
+    "expired": (
+        "COLLATERAL-FRESH",
+        "part of the endorsements had run out at the instant asked for",
+        "every part in date",
+    ),
+    "not_yet_valid": (
+        "COLLATERAL-FRESH",
+        "part of the endorsements had not been issued at the instant asked for",
+        "every part in date",
+    ),
+    "no_tcb_level": (
+        "TCB-STATUS",
+        "the platform is older than every TCB level that Intel lists",
+        "a platform that meets one of the levels of the TCB info",
+    ),
+    "debug": ("TD-ATTRIBUTES", "the trust domain is open to a debugger", "DEBUG clear"),
+    "sept_ve": (
+        "TD-ATTRIBUTES",
+        "the host can take pages away from the trust domain unnoticed",
+        "SEPT_VE_DISABLE set",
+    ),
+    "service_td": ("TD-ATTRIBUTES", "a service domain is bound to this one", "MRSERVICETD zero"),
+    "migratable": (
+        "TD-ATTRIBUTES",
+        "the trust domain can be moved to another platform",
+        "MIGRATABLE clear",
+    ),
+    "reserved_bits": (
+        "TD-ATTRIBUTES",
+        "TDATTRIBUTES has bits that no rule of this verifier knows",
+        "reserved bits and profiling clear",
+    ),
+}
 _NO_ROOT_HINT = (
     "if this evidence is simulated, give its root with --root FILE; "
     "the verdict is then at best SIMULATED"
@@ -139,24 +172,19 @@ def _root_hint(anchor: Anchor) -> str:
 
 
 def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
-    if error.code in _TIME_CODES:
-        id_ = "COLLATERAL-FRESH"
-    elif error.code in _TD_CODES:
-        id_ = "TD-ATTRIBUTES"
-    elif error.code == "no_tcb_level":
-        id_ = "TCB-STATUS"
-    else:
+    if error.code not in _MATTERS:
         hint = _root_hint(anchor) if error.code == "root" else error.hint
         page.refused("QUOTE-GENUINE", error, hint=hint)
         return
+    id_, reason, expected = _MATTERS[error.code]
     page.skipped(
         "QUOTE-GENUINE",
         f"every signature holds, but appraisal ended early: see {id_}",
     )
     page.not_accepted(
         id_,
-        error.message,
-        expected=error.expected,
+        reason,
+        expected=error.expected or expected,
         observed=error.observed or error.code,
         hint=error.hint,
     )
