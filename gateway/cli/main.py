@@ -18,10 +18,12 @@ COMMANDS: Final[Mapping[str, str]] = {
     "serve": "gateway.cli.serve",
     "keys": "gateway.cli.keys",
     "config": "gateway.cli.config",
+    "doctor": "gateway.cli.doctor",
     **files.COMMANDS,
     "call": "gateway.cli.call",
     "conformance": "gateway.cli.conformance",
     "log": "gateway.cli.log",
+    "endorsements": "gateway.cli.endorsements",
     "demo-engine": "gateway.cli.demo_engine",
 }
 _CLIENT: Final = frozenset({"httpx", "httpx2", "openai", "anthropic"})

@@ -1,0 +1,137 @@
+"""A folder of endorsements, each set a file named by its digest; nothing is ever rewritten."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.errors import MalformedError, UnavailableError
+from attestation.tdx.collateral import encode_dcap_collateral, parse_dcap_collateral
+from attestation.tdx.endorsements import parse_endorsements
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from attestation.tdx.endorsements import Endorsements
+
+MAX_FILE_BYTES = 2 << 20
+_STORED = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What became of a set: `stored` is False if it was there; `newer` are those it is behind."""
+
+    stored: bool
+    newer: tuple[Endorsements, ...] = ()
+
+
+class EndorsementStore:
+    """Reads and fills one folder.  Files of other names in it are left alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> tuple[str, ...]:
+        """Return the digests of the sets here, in order.
+
+        Raises `UnavailableError` (code "endorsement_store") if the folder cannot be read.
+        """
+        try:
+            found = [_STORED.fullmatch(entry.name) for entry in self.folder.iterdir()]
+        except OSError as error:
+            raise self._unusable("read", error) from error
+        return tuple(sorted(match[1] for match in found if match))
+
+    def load(self, name: str) -> Endorsements:
+        """Return the set with this digest.
+
+        Raises `MalformedError` if the file holds something else, `UnavailableError` if it
+        cannot be read.
+        """
+        try:
+            with (self.folder / f"{name}.json").open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise self._unusable("read", error) from error
+        try:
+            one = parse_endorsements(parse_dcap_collateral(data))
+        except MalformedError as error:
+            raise self._broken(name, error.code, str(error)) from error
+        if one.collateral.digest.hex != name:
+            raise self._broken(name, "collateral_digest", "another set")
+        return one
+
+    def add(self, one: Endorsements) -> Added:
+        """Keep a set; once this returns it is on the medium under its name.
+
+        Sets for the same platforms that have a greater evaluation number or a later issue are
+        reported.  Raises `UnavailableError`; the store is as before then.
+        """
+        name = one.collateral.digest.hex
+        self._make_folder()
+        present = self.names()
+        newer = tuple(
+            other for other in map(self.load, present) if other is not one and _behind(one, other)
+        )
+        if name in present:
+            return Added(stored=False, newer=newer)
+        self._write(f"{name}.json", encode_dcap_collateral(one.collateral))
+        return Added(stored=True, newer=newer)
+
+    def _make_folder(self) -> None:
+        try:
+            if not self.folder.is_dir():
+                self.folder.mkdir(mode=0o755)
+                _sync(self.folder.parent)
+        except OSError as error:
+            raise self._unusable("made", error) from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        partial = self.folder / f".{name}.{secrets.token_hex(4)}.partial"
+        try:
+            try:
+                with partial.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self.folder / name)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+            _sync(self.folder)
+        except OSError as error:
+            raise self._unusable("written", error) from error
+
+    def _broken(self, name: str, code: str, seen: str) -> MalformedError:
+        return MalformedError(
+            f"{self.folder / name}.json is not the set that its name says",
+            code=code,
+            expected="the nine fields of a set with this digest",
+            observed=seen,
+            hint="delete the file and fetch again",
+        )
+
+    def _unusable(self, what: str, error: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"the endorsement store {self.folder} cannot be {what}",
+            code="endorsement_store",
+            observed=error.strerror or "an I/O error",
+            hint="check the folder and its owner; `attested endorsements fetch --store` fills it",
+        )
+
+
+def _behind(one: Endorsements, other: Endorsements) -> bool:
+    same_platforms = (one.fmspc, one.pce_id, one.ca) == (other.fmspc, other.pce_id, other.ca)
+    return same_platforms and (one.number < other.number or one.issued < other.issued)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
