@@ -27,7 +27,7 @@ SHOTS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants bench \
+.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench \
 	crash crash-power crash-strace \
 	conformance \
 	test-vllm check lock clean
@@ -70,6 +70,9 @@ tamper: setup ## change an audit folder in every way; none may be accepted (an h
 
 mutants: setup ## kill a sample of MUTANTS mutants of attestation/ (SEED)
 	@$(PY) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)
+
+check-mutants: setup ## take each check of the verifier away; a test has to notice every time (20 min)
+	@$(PY) tools/check_mutants.py $(ARGS)
 
 bench: setup ## measure the notary on this machine: receipts a second, a long boot (minutes)
 	@$(PY) -m benchmarks.sealing
