@@ -86,6 +86,11 @@ def runtime_events(record: EventLogRecord) -> tuple[Event, ...]:
     return tuple(event for event in record.parse().events if event.register == _RUNTIME)
 
 
+def key_events(record: EventLogRecord) -> tuple[KeyEvent, ...]:
+    """Return the keys of earlier starts, or raise `UnavailableError` where no start can follow."""
+    return _before_and_keys(runtime_events(record))[1]
+
+
 def _before_and_keys(events: tuple[Event, ...]) -> tuple[tuple[Event, ...], tuple[KeyEvent, ...]]:
     names = [event.name for event in events]
     first = names.index(RECEIPT_KEY) if RECEIPT_KEY in names else len(names)
