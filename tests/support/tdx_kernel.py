@@ -319,3 +319,21 @@ def td_report(platform: SimulatedPlatform, domain: Domain, report_data: bytes) -
         )
     )
     return mac + tcb_info + bytes(17) + td_info
+
+
+def quote_of_report(platform: SimulatedPlatform, report: bytes) -> bytes:
+    """What a quoting enclave makes of a TD report: its fields, signed, whatever they are."""
+    info = report[512:]
+    values = [info[16 + 48 * index : 64 + 48 * index] for index in range(9)]
+    attributes, xfam = struct.unpack_from("<QQ", info)
+    domain = Domain(
+        td_attributes=attributes,
+        xfam=xfam,
+        mrtd=values[0],
+        mr_config_id=values[1],
+        mr_owner=values[2],
+        mr_owner_config=values[3],
+        rtmrs=(values[4], values[5], values[6], values[7]),
+        mr_service_td=values[8],
+    )
+    return platform.quote(report[128:192], domain=domain)
