@@ -264,7 +264,7 @@ def test_tuples_that_differ_in_name_only_are_named() -> None:
 def passed_ids(tree: ast.Module) -> Iterator[str]:
     """The ids that a module of the verifier can pass: constants, by themselves or by name."""
     names = {
-        target.id: node.value.value
+        target.id: str(node.value.value)
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
         for target in node.targets
@@ -274,7 +274,7 @@ def passed_ids(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             told = node.args[0] if node.func.attr == "passed" and node.args else None
             if isinstance(told, ast.Constant):
-                yield told.value
+                yield str(told.value)
             elif isinstance(told, ast.Name) and told.id in names:
                 yield names[told.id]
 

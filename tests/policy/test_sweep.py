@@ -94,7 +94,7 @@ EVIDENCE: dict[str, Callable[[], Gateway]] = {
 
 def machine(**changes: bool) -> Machine:
     """A machine with none of the properties that a policy may refuse, or with one of them."""
-    plain = {"dynamic_platform": False, "cached_keys": False, "smt_enabled": False}
+    plain: dict[str, Any] = dict.fromkeys(("dynamic_platform", "cached_keys", "smt_enabled"), False)
     return Machine(ppid=b"p" * 16, piid=b"i" * 16, **plain | changes)
 
 
@@ -494,7 +494,7 @@ def with_text(key: str, text: str) -> bytes:
 @pytest.mark.parametrize("key", PEOPLE)
 def test_text_for_people_is_read_and_an_unusable_one_refused_by_its_path(key: str) -> None:
     good, bad = PEOPLE[key]
-    assert parse_policy(with_text(key, good))
+    assert parse_policy(with_text(key, good)).reference_values
     with pytest.raises(MalformedError) as caught:
         parse_policy(with_text(key, bad))
     path = re.escape(key.replace("[].name", "")).replace(r"\[\]", r"\[\d+\]")
