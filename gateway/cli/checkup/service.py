@@ -1,0 +1,194 @@
+"""What the gateway itself needs: its folder, its keys, its TLS, its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import statistics
+import tempfile
+from typing import TYPE_CHECKING
+
+from attestation.encoding.strict_json import parse_json
+from attestation.errors import AttestationError, MalformedError
+from gateway.access.keyfile import load_keys
+from gateway.cli.checkup.finding import Finding, Subject
+from gateway.errors import UpstreamError
+from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from gateway.settings import Settings
+    from gateway.settings.model import UpstreamSettings
+
+AREA = "service"
+SLOW_FSYNC = 0.02
+_TRIES = 5
+_RECORD = bytes(4096)
+_LITTLE_SPACE = 1 << 30
+_OK_STATUS = 200
+_SEGMENTS = "*/segments/*.seg"
+
+
+def service_findings(settings: Settings, now: int, clock: Callable[[], float]) -> Iterator[Finding]:
+    """Look at folder, keys, TLS and engine; what is written is gone before the next is looked at.
+
+    `now` is in Unix seconds, `clock` counts seconds.
+    """
+    yield from _data_dir(settings.notary.data_dir, clock)
+    yield _keys(settings.access.keys_file, now)
+    yield _tls(settings)
+    yield asyncio.run(_engine(settings.upstream))
+
+
+def newest_record(data_dir: Path) -> int | None:
+    """Return when a record was last written to the log (Unix seconds), None if none is found."""
+    try:
+        return max((int(path.stat().st_mtime) for path in data_dir.glob(_SEGMENTS)), default=None)
+    except OSError:
+        return None
+
+
+def _data_dir(folder: Path, clock: Callable[[], float]) -> Iterator[Finding]:
+    subject = Subject(id="service.data_dir", area=AREA, title="data folder")
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        yield _future_folder(subject, folder)
+        return
+    except OSError as error:
+        yield subject.fail(f"{folder}: {error.strerror}", "run as the user of the gateway")
+        return
+    if not stat.S_ISDIR(mode):
+        yield subject.fail(f"{folder} is no folder", "name another one as notary.data_dir")
+        return
+    if stat.S_IMODE(mode) & 0o077:
+        yield subject.fail(f"others can enter {folder}", f"chmod 700 {folder}")
+        return
+    free = shutil.disk_usage(folder).free
+    yield (
+        subject.ok(f"{folder}, {free >> 30} GiB free", free=free)
+        if free >= _LITTLE_SPACE
+        else subject.warn(
+            f"{folder}, {free >> 20} MiB free",
+            "a full disk ends the boot: make room, or lower notary.retain_days",
+            free=free,
+        )
+    )
+    yield _fsync(folder, clock)
+
+
+def _future_folder(subject: Subject, folder: Path) -> Finding:
+    parent = folder.parent
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        return subject.ok(f"{folder} is made at the first start")
+    return subject.fail(
+        f"{folder} is not there, and cannot be made in {parent}",
+        "make the folder above it and give it to the user of the gateway",
+    )
+
+
+def _fsync(folder: Path, clock: Callable[[], float]) -> Finding:
+    """Time what every receipt waits for, on a file without a name."""
+    subject = Subject(id="service.fsync", area=AREA, title="durable write")
+    times = []
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for _ in range(_TRIES):
+                file.write(_RECORD)
+                file.flush()
+                began = clock()
+                os.fdatasync(file.fileno())
+                times.append(clock() - began)
+    except OSError as error:
+        return subject.fail(
+            f"cannot be made: {error.strerror}", "run as the user of the gateway; is the disk full?"
+        )
+    middle = statistics.median(times)
+    shown, data = f"{middle * 1000:.1f} ms", {"seconds": round(middle, 6)}
+    if middle > SLOW_FSYNC:
+        return subject.warn(
+            f"{shown}: every answer waits for one",
+            "use a faster disk, or one with a write cache that survives a loss of power",
+            **data,
+        )
+    return subject.ok(f"{shown}; every answer waits for one", **data)
+
+
+def _keys(path: Path, now: int) -> Finding:
+    subject = Subject(id="service.keys", area=AREA, title="API keys")
+    try:
+        records = load_keys(path)
+    except AttestationError as error:
+        return subject.refused(error)
+    usable = [
+        each
+        for each in records
+        if each.revoked is None and (each.grant.expires is None or each.grant.expires > now)
+    ]
+    if not usable:
+        return subject.warn(
+            f"{path} holds no key that is in use: nobody can ask anything",
+            f"attested keys add --keys-file {path}",
+            usable=0,
+        )
+    return subject.ok(f"{len(usable)} in use, in {path}", usable=len(usable))
+
+
+def _tls(settings: Settings) -> Finding:
+    subject = Subject(id="service.tls", area=AREA, title="TLS")
+    listen, tls = settings.listen, settings.tls
+    where = f"unix:{listen.uds}" if listen.uds else f"{listen.host}:{listen.port}"
+    if tls.mode == "off":
+        return subject.warn(
+            f"off, at {where}",
+            "the confidentiality of the channel is then not proved: tls.mode = self-signed",
+        )
+    return subject.ok(
+        f"at {where}, a key made in this boot; its certificate names {', '.join(tls.names)}"
+    )
+
+
+async def _engine(settings: UpstreamSettings) -> Finding:
+    subject = Subject(id="service.engine", area=AREA, title="engine")
+    where = settings.url or f"unix:{settings.uds}"
+    limits = UpstreamLimits(
+        connect_timeout=settings.connect_timeout,
+        first_byte_timeout=5.0,
+        idle_timeout=5.0,
+        total_timeout=10.0,
+    )
+    address = (
+        parse_engine_url(settings.url) if settings.url else EngineAddress(path=str(settings.uds))
+    )
+    upstream = Upstream(address, limits)
+    try:
+        answer = await upstream.get("/v1/models", request_id="doctor")
+        models = _model_ids(answer.body) if answer.status == _OK_STATUS else None
+    except UpstreamError as error:
+        return subject.fail(
+            f"{where} does not answer ({error})", "start the engine, or correct upstream.url or uds"
+        )
+    finally:
+        upstream.close()
+    if models is None:
+        return subject.warn(
+            f"{where} answers GET /v1/models with HTTP {answer.status} and no list of models",
+            "is it an engine that speaks OpenAI's API? is it still loading?",
+        )
+    return subject.ok(f"{where} serves {', '.join(models[:3]) or 'no model yet'}", models=models)
+
+
+def _model_ids(body: bytes) -> list[str] | None:
+    try:
+        document = parse_json(body)
+    except MalformedError:
+        return None
+    items = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(items, list):
+        return None
+    ids = [item.get("id") for item in items if isinstance(item, dict)]
+    return [ascii(each[:64])[1:-1] for each in ids if isinstance(each, str)]
