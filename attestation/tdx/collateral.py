@@ -136,12 +136,15 @@ def require_canonical_collateral(collateral: Collateral, anchor: Anchor) -> None
 class IssueDates:
     """When the parts that Intel issues every month were issued, in Unix seconds.
 
-    The root CA's revocation list lives a year and does not count.
+    The root CA's revocation list lives a year and does not count.  `tcb_number` and `qe_number`
+    are the TCB evaluation numbers of TCB info and QE identity.
     """
 
     tcb_info: int
     qe_identity: int
     revocations: int
+    tcb_number: int
+    qe_number: int
 
     @property
     def oldest(self) -> int:
@@ -160,16 +163,21 @@ def issue_dates(collateral: Collateral) -> IssueDates:
     """
     try:
         revocations = x509.load_der_x509_crl(collateral.pck_crl).last_update_utc
+        tcb_info, tcb_number = _issue(collateral.tcb_info)
+        qe_identity, qe_number = _issue(collateral.qe_identity)
         return IssueDates(
-            tcb_info=_issue_date(collateral.tcb_info),
-            qe_identity=_issue_date(collateral.qe_identity),
+            tcb_info=tcb_info,
+            qe_identity=qe_identity,
             revocations=int(revocations.timestamp()),
+            tcb_number=tcb_number,
+            qe_number=qe_number,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedError(
-            "the endorsements do not say when they were issued",
+            "the endorsements do not say when and by which evaluation they were issued",
             code="collateral",
-            expected="issueDate in TCB info and QE identity, thisUpdate in the revocation list",
+            expected="issueDate and tcbEvaluationDataNumber in TCB info and QE identity, "
+            "thisUpdate in the revocation list",
         ) from error
 
 
@@ -181,11 +189,14 @@ def oldest_issue(collateral: Collateral) -> int:
     return issue_dates(collateral).oldest
 
 
-def _issue_date(text: str) -> int:
-    moment = dt.datetime.fromisoformat(parse_json_object(text.encode())["issueDate"])
-    if moment.tzinfo is None:
-        raise ValueError("no offset")
-    return int(moment.timestamp())
+def _issue(text: str) -> tuple[int, int]:
+    """Return when a signed text was issued (Unix seconds), and its TCB evaluation number."""
+    members = parse_json_object(text.encode())
+    moment = dt.datetime.fromisoformat(members["issueDate"])
+    number = members["tcbEvaluationDataNumber"]
+    if moment.tzinfo is None or type(number) is not int:
+        raise ValueError("no offset, or no number")
+    return int(moment.timestamp()), number
 
 
 def _collateral(members: Members, binary: Callable[[str, int], bytes]) -> Collateral:

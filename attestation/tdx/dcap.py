@@ -24,7 +24,7 @@ from attestation.tdx.signatures import (
 if TYPE_CHECKING:
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.body import TdReport
-    from attestation.tdx.collateral import Collateral
+    from attestation.tdx.collateral import Collateral, IssueDates
     from attestation.tdx.pck import PckExtension
     from attestation.tdx.quote import Quote
 
@@ -105,7 +105,7 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
     3. every signature inside the collateral holds, up to `anchor`
     4. the collateral is for this platform's PCE
     5. dcap-qvl agrees and adds dates, revocation, QE identity, TD attributes and TCB level
-    6. dcap-qvl read the same quote as this package did
+    6. dcap-qvl read the same quote, platform and evaluation number as this package did
 
     Raises `EvidenceError`; its code is one of expired, not_yet_valid, no_tcb_level, debug,
     sept_ve, service_td, migratable, reserved_bits (genuine evidence, `POLICY_CODES`), or
@@ -128,7 +128,7 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
     except MalformedError as error:
         raise EvidenceError(str(error), code="malformed") from error
     claims = _read_claims(_run_dcap_qvl(quote.raw, collateral, at, anchor.root_der))
-    _require_same_reading(quote, pck, claims)
+    _require_same_reading(quote, pck, issued, claims)
     return GenuineQuote(
         quote=quote,
         tcb_status=claims.status,
@@ -139,8 +139,8 @@ def verify_quote(quote: Quote, collateral: Collateral, at: int, anchor: Anchor) 
         endorsed=Endorsed(
             root=anchor.name,
             fmspc=pck.fmspc,
-            tcb_info=SignedPart(number=claims.tcb_number, issued=issued.tcb_info),
-            qe_identity=SignedPart(number=claims.qe_number, issued=issued.qe_identity),
+            tcb_info=SignedPart(number=issued.tcb_number, issued=issued.tcb_info),
+            qe_identity=SignedPart(number=issued.qe_number, issued=issued.qe_identity),
         ),
         collateral_issued=issued.oldest,
         collateral_not_before=claims.not_before,
@@ -244,8 +244,7 @@ class _Claims:
 
     status: str
     advisory_ids: tuple[str, ...]
-    tcb_number: int
-    qe_number: int
+    evaluation_number: int
     tcb_date: str
     tcb_level_date: int
     not_before: int
@@ -262,8 +261,7 @@ def _read_claims(text: str) -> _Claims:
         return _Claims(
             status=tcb["status"],
             advisory_ids=tuple(tcb["advisory_ids"]),
-            tcb_number=int(tcb["eval_data_number"]),
-            qe_number=int(qe["tcb_eval_data_number"]),
+            evaluation_number=min(tcb["eval_data_number"], qe["tcb_eval_data_number"]),
             tcb_date=platform["tcb_level"]["tcbDate"],
             tcb_level_date=int(platform["tcb_date_tag"]),
             not_before=max(claims["latest_issue_date"], claims["qe_iden_latest_issue_date"]),
@@ -274,7 +272,7 @@ def _read_claims(text: str) -> _Claims:
             platform={name: platform["pck"][name] for name in _PLATFORM_FACTS},
             report=_flatten(claims["report"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise EvidenceError(
             "the quote verifier answered in a form that is not known",
             code="other",
@@ -288,14 +286,17 @@ def _flatten(report: dict[str, Any]) -> dict[str, str]:
     return {**fields.get("base", {}), **{k: v for k, v in fields.items() if k != "base"}}
 
 
-def _require_same_reading(quote: Quote, pck: PckExtension, claims: _Claims) -> None:
-    if (claims.version, claims.platform, claims.report) != (
+def _require_same_reading(
+    quote: Quote, pck: PckExtension, issued: IssueDates, claims: _Claims
+) -> None:
+    if (claims.version, claims.platform, claims.report, claims.evaluation_number) != (
         quote.version,
         _platform_as_claims(pck),
         _as_claims(quote.body),
+        min(issued.tcb_number, issued.qe_number),
     ):
         raise EvidenceError(
-            "two parsers read this quote differently",
+            "two parsers read this quote or its endorsements differently",
             code="malformed",
             expected="dcap-qvl and this package to see the same fields",
         )

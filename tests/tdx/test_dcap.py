@@ -168,6 +168,12 @@ def test_claims_as_they_are_today_are_read(monkeypatch: pytest.MonkeyPatch) -> N
         ("platform", "tcb_level", "tcbDate"),
         ("platform", "pck", "fmspc"),
         ("platform", "pck", "ppid"),
+        ("platform", "pck", "platform_instance_id"),
+        ("platform", "pck", "sgx_type"),
+        ("platform", "pck", "dynamic_platform"),
+        ("platform", "pck", "cached_keys"),
+        ("platform", "pck", "smt_enabled"),
+        ("platform", "tcb_date_tag"),
         ("latest_issue_date",),
         ("qe_iden_latest_issue_date",),
         ("earliest_expiration_date",),
@@ -222,6 +228,50 @@ def test_platform_that_two_parsers_read_differently_is_refused(
     inner = claims["header"] if part == "header" else claims["platform"]["pck"]
     inner[name] = 5 if name == "version" else [*inner[name][:-1], inner[name][-1] ^ 1]
     assert code_with(monkeypatch, lambda: json.dumps(claims)) == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("platform_instance_id", None),
+        ("platform_instance_id", [0] * 16),
+        ("sgx_type", 0),
+        ("sgx_type", "scalable"),
+        ("dynamic_platform", "False"),
+        ("cached_keys", "Undefined"),
+        ("smt_enabled", "true"),
+    ],
+)
+def test_kind_of_platform_that_two_parsers_read_differently_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    claims = healthy_claims()
+    claims["platform"]["pck"][name] = value
+    assert code_with(monkeypatch, lambda: json.dumps(claims)) == "malformed"
+
+
+@pytest.mark.parametrize("part", ["tcb", "qe"])
+def test_number_that_two_parsers_read_differently_is_refused(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    claims = healthy_claims()
+    claims[part]["tcb_eval_data_number" if part == "qe" else "eval_data_number"] -= 1
+    assert code_with(monkeypatch, lambda: json.dumps(claims)) == "malformed"
+
+
+@pytest.mark.parametrize("tag", ["Infinity", "NaN", '"soon"', "[]"])
+def test_date_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, tag: str) -> None:
+    claims = json.dumps(healthy_claims())
+    date = str(healthy_claims()["platform"]["tcb_date_tag"])
+    answer = claims.replace(f'"tcb_date_tag": {date}', f'"tcb_date_tag": {tag}')
+    assert answer != claims
+    assert code_with(monkeypatch, lambda: answer) == "other"
+
+
+def test_platforms_of_a_single_package_are_read_alike() -> None:
+    one = bench.changed(bench.platform(), machine={"single_package": True})
+    pck = bench.verify(one).pck
+    assert (pck.piid, pck.dynamic_platform, pck.cached_keys, pck.smt_enabled) == (None,) * 4
 
 
 def test_refusals_of_forged_evidence_include_what_the_library_says() -> None:
