@@ -22,7 +22,6 @@ from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import parse_note, parse_vkey, verify_note, vkey_for
 from attestation.merkle.tlog_proof import parse_tlog_proof, render, verify_tlog_proof
 from attestation.merkle.tree import leaf_hash
-from attestation.policy import parse_policy
 from attestation.receipt.block import find_block
 from attestation.receipt.claims_parser import parse_claims
 from attestation.receipt.commitments import parse_openings, parse_openings_header
@@ -43,7 +42,7 @@ from attestation.tdx.events import EventLog, replay
 from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
 from attestation.verifier import parse_challenge, verify
-from tests.fuzz import logs, seeds, wire
+from tests.fuzz import logs, policies, seeds, wire
 from tests.fuzz.seeds import world
 
 Run = Callable[[bytes], object]
@@ -256,12 +255,6 @@ def run_verify(data: bytes) -> None:
     assert result.exit_code in {10, 11, 12, 13}, "accepted without a policy"
 
 
-def run_policy(data: bytes) -> None:
-    policy = parse_policy(data)
-    assert policy.reference_values
-    assert policy.required
-
-
 def run_lineage(data: bytes) -> None:
     text = text_of(data)
     trace = parse_traceparent(text)
@@ -447,7 +440,11 @@ TARGETS: dict[str, Target] = {
     "wire-frames": Target(run=wire.run_frames, seeds=wire.frames),
     "wire-to-notary": Target(run=wire.run_to_notary, seeds=wire.to_notary, shape="json"),
     "wire-from-notary": Target(run=wire.run_from_notary, seeds=wire.from_notary, shape="json"),
-    "policy": Target(run=run_policy, seeds=lambda: [seeds.policy()], shape="text"),
+    "policy": Target(run=policies.run_policy, seeds=lambda: [seeds.policy()], shape="text"),
+    "policy-cases": Target(run=policies.run_cases, seeds=policies.cases, shape="text"),
+    "measurements-json": Target(
+        run=policies.run_measurements, seeds=policies.measurements, shape="json"
+    ),
     "lineage": Target(run=run_lineage, seeds=lambda: [TRACEPARENT, b"task-1\na,b"], shape="text"),
 }
 

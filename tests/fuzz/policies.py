@@ -1,0 +1,81 @@
+"""Targets and seeds of what people write: policies, cases for them, lists of measurements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+from attestation.policy import parse_policy
+from attestation.policy.cases import parse_cases
+from attestation.policy.lint import lint_policy
+from attestation.policy.measurements_json import MAX_TUPLES, import_measurements
+
+_NOON = 1_790_000_000
+_CASES = """schema = "policy-cases/1"
+policy = "policy.toml"
+[[cases]]
+name = "one"
+bundle = "a/bundle.json"
+endorsements = ["c.json"]
+roots = ["root.pem"]
+at = 2026-09-30T12:00:00Z
+verdict = "NOT-ACCEPTED"
+receipt = "0123456789abcdef0123456789abcdef"
+request = "r"
+response = "s"
+nonce = "n"
+checks = { QUOTE-GENUINE = "pass" }
+failing = ["TCB-STATUS"]
+[[cases]]
+name = "two"
+quote = "q.bin"
+collateral = "c.json"
+at = 1
+verdict = "ACCEPTED"
+policy = "b/p.toml"
+"""
+
+
+def run_policy(data: bytes) -> None:
+    policy = parse_policy(data)
+    assert policy.reference_values
+    assert policy.required
+    assert all(found.meaning and found.path for found in lint_policy(policy, _NOON))
+
+
+def run_cases(data: bytes) -> None:
+    parsed = parse_cases(data)
+    for case in parsed.cases:
+        named = [case.bundle, case.quote, case.collateral, case.policy, case.request]
+        for name in [*named, case.response, parsed.policy, *case.roots, *case.endorsements]:
+            path = PurePosixPath(name or "a")
+            assert not path.is_absolute()
+            assert ".." not in path.parts
+        assert (case.bundle is None) != (case.quote is None)
+
+
+def run_measurements(data: bytes) -> None:
+    values = parse_policy(import_measurements(data).encode()).reference_values
+    assert 1 <= len(values) <= MAX_TUPLES
+    shown = data.lower()
+    for one in values:
+        registers = (one.mrtd, one.rtmr0, one.rtmr1, one.rtmr2, one.rtmr3 or one.mrtd)
+        # What is accepted stands in the source; an escaped digit hides from this search.
+        assert b"\\u" in data or all(each.hex().encode() in shown for each in registers)
+
+
+def cases() -> list[bytes]:
+    return [_CASES.encode()]
+
+
+def measurements() -> list[bytes]:
+    registers = {
+        "0": {"expected": "00" * 48},
+        "rtmr0": {"expected_any": ["11" * 48, "12" * 48]},
+        "RTMR1": {"expected": "22" * 48, "warnOnly": False},
+        "3": {"expected_any": ["33" * 48]},
+    }
+    entry = {"measurement_id": "m", "attestation_type": "dcap-tdx", "measurements": registers}
+    full = entry | {"measurement_id": "n"}
+    full["measurements"] = registers | {"rtmr3": {"expected": "44" * 48}}
+    return [json.dumps([entry, full]).encode()]
