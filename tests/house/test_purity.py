@@ -23,6 +23,9 @@ IMPURE_METHODS = {
     "now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes", "getenv",
 }  # fmt: skip
 
+RESULT_NOW = "result.now"
+"""No clock: the part of a result that says what the verdict is now."""
+
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
@@ -40,9 +43,8 @@ def impurities(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in IMPURE_CALLS:
                 yield node.lineno, f"calls {node.func.id}()"
-        elif isinstance(node, ast.Attribute) and node.attr in IMPURE_METHODS:
-            # A result has a part called `now`: the verdict now, beside that of a stated instant.
-            if ast.unparse(node) != "result.now":
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) != RESULT_NOW:
+            if node.attr in IMPURE_METHODS:
                 yield node.lineno, f"uses .{node.attr}"
 
 
