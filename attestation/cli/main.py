@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "explain": "attestation.cli.explain",
     "inspect": "attestation.cli.inspect",
     "quote": "attestation.cli.quote",
+    "eventlog": "attestation.cli.eventlog",
     "policy": "attestation.cli.policy",
     "bundle": "attestation.cli.bundle",
     "endorsements": "attestation.cli.endorsements",

@@ -91,6 +91,11 @@ def parse_ccel(data: bytes) -> EventLog:
     return EventLog(format="ccel", events=tuple(events), unmeasured=unmeasured)
 
 
+def type_name(kind: int) -> str:
+    """Return what the specification calls an event type; its number if it calls it nothing."""
+    return _NAMES.get(kind, f"{kind:#010x}")
+
+
 def parse_ccel_table(data: bytes) -> tuple[int, int]:
     """Parse the ACPI table that says where the log lies: (length in bytes, physical address).
 
@@ -141,7 +146,7 @@ def _record(reader: Cursor, sizes: dict[int, int]) -> Event | None:
         register=index - 1,
         digest=digest,
         type=kind,
-        name=_NAMES.get(kind, f"{kind:#010x}"),
+        name=type_name(kind),
         data=data,
         content=data if hashlib.sha384(data).digest() == digest else None,
     )

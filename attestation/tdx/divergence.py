@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from attestation.tdx.events import DIGEST_BYTES, extend
 
@@ -111,6 +111,11 @@ class Difference(Generic[T]):
     place: int
     expected: T | None
     seen: T | None
+
+    @property
+    def item(self) -> T:
+        """What is seen there, or what is expected where nothing is seen."""
+        return cast("T", self.expected if self.seen is None else self.seen)
 
 
 def first_difference(

@@ -19,7 +19,7 @@ from attestation.tdx.runtime import (
 from attestation.verifier.words import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from attestation.bundle import BootEvidence
     from attestation.policy import Policy, ReferenceValues, RequiredEvent
@@ -28,8 +28,14 @@ if TYPE_CHECKING:
     from attestation.tdx.events import Event, EventLog
     from attestation.verifier.ledger import Page
 
+# The registers that a log of each format accounts for even where it has no events for them.
+ALWAYS_COVERED: Mapping[str, tuple[int, ...]] = {
+    "attested-gateway": (3,),
+    "dstack": (0, 1, 2, 3),
+    "ccel": (),
+}
+
 _ID = "EVENT-LOG"
-_ALWAYS_COVERED = {"attested-gateway": (3,), "dstack": (0, 1, 2, 3), "ccel": ()}
 _CHANGES = {
     Change.MISSING: "an event that the matching tuple lists was not measured into RTMR3",
     Change.EXTRA: "RTMR3 holds an event that the matching tuple does not list",
@@ -123,7 +129,7 @@ def _told(event: Event) -> MeasuredEvent | KeyEvent | None:
 
 
 def _replays(log: EventLog, body: TdReport, page: Page) -> bool:
-    covered = {event.register for event in log.events}.union(_ALWAYS_COVERED[log.format])
+    covered = {event.register for event in log.events}.union(ALWAYS_COVERED[log.format])
     for register in range(REGISTERS):
         mismatch = find_mismatch(log.of(register), body.rtmrs[register])
         if register in covered and mismatch is not None:

@@ -1,0 +1,151 @@
+"""`attested eventlog`: what was measured, event by event, and is that what a quote shows?"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from attestation.bundle import parse_bundle
+from attestation.bundle.model import SCHEMA as BUNDLE_SCHEMA
+from attestation.cli.eventlog_check import (
+    NO_LOG,
+    Findings,
+    compare_with_policy,
+    compare_with_quote,
+    compare_with_reference,
+)
+from attestation.cli.eventlog_report import documents, render
+from attestation.cli.files import (
+    load_parsed,
+    load_policy,
+    print_json,
+    print_text,
+    require_one_stdin,
+)
+from attestation.cli.log_report import worst
+from attestation.cli.quote import decode_quote
+from attestation.errors import UsageError
+from attestation.tdx.events import EventLog
+from attestation.tdx.logfile import parse_log_file
+from attestation.tdx.quote import parse_quote
+
+if TYPE_CHECKING:
+    from attestation.bundle import BootEvidence
+    from attestation.policy import Policy, ReferenceValues
+
+HELP = "show an event log event by event, replay it, compare it with a quote"
+
+_EPILOG = """\
+FILE is a CC event log (CCEL, bytes), a dstack log or a gateway's runtime log (JSON), a file that
+holds one as `event_log`, or a bundle, whose boots bring their own quotes.  A log proves what it
+says only as far as it replays to a quote that `attested quote` or `attested verify` accepts: this
+command reads quotes and does not verify them.
+
+exit codes: 0 everything that was compared agrees, or nothing was; 10 a register is not the
+quote's, or the log is not the reference; 11 no tuple of the policy agrees; 12 the quote shows a
+register extended that the log has no events for; 13 malformed; 15 all agree, but the quote's root
+is not Intel's.
+
+examples:
+  attested eventlog /sys/firmware/acpi/tables/data/CCEL
+  attested eventlog ccel.bin --quote quote.bin
+  attested eventlog ccel.bin --expect ccel-of-the-last-release.bin
+  attested eventlog bundle.json --policy policy.toml --tuple "gateway image 0.1.0" --json
+"""
+_NO_EVENTS = EventLog(format=NO_LOG, events=())
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("file", metavar="FILE", help='the event log; "-" is stdin')
+    add("--quote", metavar="Q", help="quote to compare with: bytes, hexadecimal or base64")
+    add("--expect", metavar="LOG", help="reference log: names the first event that differs")
+    add("--policy", metavar="P", help="appraisal policy (TOML): compare with its tuples")
+    add("--tuple", metavar="NAME", help="only this tuple of the policy")
+    add("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is in the logs and how they compare; return the exit code."""
+    require_one_stdin([args.file, args.quote, args.expect, args.policy])
+    policy = load_policy(args.policy)
+    tuples = _tuples(policy, args.tuple)
+    reference = _reference(args.expect) if args.expect else None
+    findings = [
+        replace(
+            one,
+            compared=compare_with_quote(one.log, one.quote) if one.quote else None,
+            reference=compare_with_reference(one.log, reference) if reference else None,
+            tuples=compare_with_policy(one.log, policy, tuples) if policy else None,
+        )
+        for one in _logs(args.file, args.quote)
+    ]
+    code = worst([code for one in findings for code in one.exit_codes])
+    if args.json:
+        print_json(documents(findings, code))
+    else:
+        print_text("\n".join(map(render, findings)))
+    return code
+
+
+def _logs(name: str, quote_name: str | None) -> list[Findings]:
+    logs = load_parsed(name, lambda data: parse_logs(data, name=name))
+    if quote_name is None:
+        return logs
+    if len(logs) != 1 or logs[0].quote is not None:
+        raise UsageError(
+            "a bundle brings its own quotes",
+            code="quote",
+            hint="leave --quote out, or give the log by itself",
+        )
+    quote = load_parsed(quote_name, lambda data: parse_quote(decode_quote(data)))
+    return [replace(logs[0], quote=quote)]
+
+
+def parse_logs(data: bytes, *, name: str) -> list[Findings]:
+    """Return the log in a file, or that of every boot of a bundle beside its quote.
+
+    Raises `MalformedError`, and `UsageError` for a bundle without boots.
+    """
+    if f'"{BUNDLE_SCHEMA}"'.encode() not in data:
+        return [Findings(name=name, log=parse_log_file(data))]
+    boots = parse_bundle(data).boots
+    if not boots:
+        raise UsageError("the bundle holds no boot", code="boots", hint="give one with its boot")
+    return [_of_boot(boot) for boot in boots]
+
+
+def _of_boot(boot: BootEvidence) -> Findings:
+    return Findings(
+        name=f"boot {boot.statement.bootseed.hex()[:16]}",
+        log=boot.event_log.parse() if boot.event_log else _NO_EVENTS,
+        quote=parse_quote(boot.quote),
+    )
+
+
+def _reference(name: str) -> EventLog:
+    logs = load_parsed(name, lambda data: parse_logs(data, name=name))
+    if len(logs) != 1:
+        raise UsageError(
+            "the reference holds several logs", code="reference", expected="a file with one"
+        )
+    return logs[0].log
+
+
+def _tuples(policy: Policy | None, name: str | None) -> tuple[ReferenceValues, ...]:
+    values = policy.reference_values if policy else ()
+    if name is None:
+        return values
+    named = tuple(one for one in values if one.name == name)
+    if not named:
+        raise UsageError(
+            "the policy has no tuple of this name",
+            code="tuple",
+            expected=", ".join(f'"{one.name}"' for one in values) or "a policy (--policy P)",
+            observed=ascii(name)[:80],
+        )
+    return named
