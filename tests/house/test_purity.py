@@ -22,7 +22,6 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}
 IMPURE_METHODS = {
     "now", "utcnow", "today", "read_text", "read_bytes", "write_text", "write_bytes", "getenv",
 }  # fmt: skip
-
 RESULT_NOW = "result.now"
 """No clock: the part of a result that says what the verdict is now."""
 
@@ -35,6 +34,10 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module or ""
 
 
+def is_impure(node: ast.Attribute) -> bool:
+    return node.attr in IMPURE_METHODS and ast.unparse(node) != RESULT_NOW
+
+
 def impurities(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for line, module in imported(tree):
         if module in IMPURE_MODULES or module.split(".")[0] in IMPURE_MODULES:
@@ -43,9 +46,8 @@ def impurities(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in IMPURE_CALLS:
                 yield node.lineno, f"calls {node.func.id}()"
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) != RESULT_NOW:
-            if node.attr in IMPURE_METHODS:
-                yield node.lineno, f"uses .{node.attr}"
+        elif isinstance(node, ast.Attribute) and is_impure(node):
+            yield node.lineno, f"uses .{node.attr}"
 
 
 def foreign(tree: ast.Module) -> Iterator[tuple[int, str]]:
