@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attestation.verifier.ledger import Page
 
 # What a refusal of evidence whose signatures hold is about: the check, why, what was expected.
-_MATTERS = {
+MATTERS = {
     "expired": (
         "COLLATERAL-FRESH",
         "part of the endorsements had run out at the instant asked for",
@@ -172,11 +172,11 @@ def _root_hint(anchor: Anchor) -> str:
 
 
 def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
-    if error.code not in _MATTERS:
+    if error.code not in MATTERS:
         hint = _root_hint(anchor) if error.code == "root" else error.hint
         page.refused("QUOTE-GENUINE", error, hint=hint)
         return
-    id_, reason, expected = _MATTERS[error.code]
+    id_, reason, expected = MATTERS[error.code]
     page.skipped(
         "QUOTE-GENUINE",
         f"every signature holds, but appraisal ended early: see {id_}",

@@ -10,6 +10,8 @@ import pytest
 from attestation.errors import UsageError
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
+from attestation.tdx.codes import POLICY_CODES
+from attestation.verifier import quotes
 from attestation.verifier.words import instant
 from gateway.attester.simulated.facts import (
     DAY,
@@ -81,7 +83,23 @@ def test_both_quote_versions_are_verified(version: int) -> None:
 def test_fault_fails_the_check_of_its_matter(facts: dict[str, Any], id_: str) -> None:
     made = gateway(**facts)
     verdict = Verdict.REJECTED if id_ == "QUOTE-GENUINE" else Verdict.NOT_ACCEPTED
-    refused(made.verify(policy=HEALTHY.policy()), verdict, id_)
+    result = made.verify(policy=HEALTHY.policy())
+    refused(result, verdict, id_)
+    check = the_check(result, id_)
+    assert check.observed
+    assert check.reason
+    if verdict is Verdict.NOT_ACCEPTED:
+        assert check.expected
+        assert check.reason != "the quote does not verify"
+
+
+def test_every_code_that_is_no_forgery_has_a_check_and_words_of_its_own() -> None:
+    assert quotes.MATTERS.keys() == POLICY_CODES
+    assert {id_ for id_, _, _ in quotes.MATTERS.values()} == {
+        "COLLATERAL-FRESH", "TCB-STATUS", "TD-ATTRIBUTES",
+    }  # fmt: skip
+    reasons = [reason for _, reason, _ in quotes.MATTERS.values()]
+    assert len(set(reasons)) == len(reasons)
 
 
 def test_service_domain_is_refused() -> None:
@@ -183,6 +201,9 @@ def test_attributes_can_be_compared_under_a_mask() -> None:
 def test_xfam_on_the_list_is_accepted() -> None:
     made = gateway(domain=Domain(xfam=0xE7))
     assert made.verify(policy=made.policy(tdx="xfam = [0xE7]")).verdict is Verdict.SIMULATED
+    result = made.verify(policy=made.policy(tdx="xfam = [0xE6, 0x602e7]"))
+    refused(result, Verdict.NOT_ACCEPTED, "TD-ATTRIBUTES")
+    assert "[tdx] xfam" in the_check(result, "TD-ATTRIBUTES").hint
 
 
 def test_module_off_the_list_is_refused() -> None:
@@ -191,6 +212,7 @@ def test_module_off_the_list_is_refused() -> None:
     other = f'mrseam = ["{SEVEN.hex()}"]'
     result = HEALTHY.verify(policy=HEALTHY.policy(tdx=other))
     refused(result, Verdict.NOT_ACCEPTED, "TDX-MODULE")
+    assert "[tdx] mrseam" in the_check(result, "TDX-MODULE").hint
 
 
 @pytest.mark.parametrize(
@@ -205,7 +227,9 @@ def test_module_of_another_signer_is_refused_even_if_endorsed(machine: Machine) 
         module_mr_signer=machine.mr_signer_seam, module_attributes=machine.seam_attributes
     )
     made = gateway(machine=machine, endorsements=endorsements)
-    refused(made.verify(), Verdict.NOT_ACCEPTED, "TDX-MODULE")
+    result = made.verify()
+    refused(result, Verdict.NOT_ACCEPTED, "TDX-MODULE")
+    assert the_check(result, "TDX-MODULE").hint
 
 
 def ppid_of(made: Gateway) -> dict[str, str]:
