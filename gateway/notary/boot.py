@@ -13,10 +13,12 @@ from attestation.encoding.jwk import Jwk, thumbprint
 from attestation.errors import UnavailableError
 from attestation.merkle.note import vkey_for
 from attestation.statement import BootStatement, Keyset, log_origin
-from attestation.tdx.eventlog import RECEIPT_KEY, KeyEvent
+from attestation.statement.model_lock import ENGINE_ARGS_EVENT, MODEL_LOCK_EVENT
+from attestation.tdx.eventlog import KeyEvent, MeasuredEvent
 from attestation.tdx.identity import identity_of
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
 from attestation.tdx.signatures import own_checks
+from attestation.verifier.model import measured_digests
 from gateway.notary.kept_log import extend_kept_log, require_kept_log
 from gateway.notary.runtime_log import RuntimeLog
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from attestation.encoding.digest import Digest
     from attestation.statement import PreviousBoot
+    from attestation.statement.model_lock import MeasuredModel
     from gateway.attester.base import QuoteProvider
 
 SEED_BYTES = 32
@@ -37,7 +40,8 @@ class BootPlan:
 
     `tls_spki` are the digests of the TLS keys that were made for this boot, `runtime_log` the
     file in which earlier boots of this TD noted their RTMR3 events (None: there were none),
-    `prev` the boot before this one by the data folder (None: there is none).
+    `prev` the boot before this one by the data folder (None: there is none), `model` what is to be
+    measured of the model behind the engine's Unix socket (None: nothing).
     """
 
     name: str
@@ -48,6 +52,17 @@ class BootPlan:
     image: str | None = None
     runtime_log: Path | None = None
     prev: PreviousBoot | None = None
+    model: MeasuredModel | None = None
+
+    @property
+    def measured(self) -> tuple[MeasuredEvent, ...]:
+        """What extends RTMR3 before the keys, where the platform can."""
+        if self.model is None:
+            return ()
+        return (
+            MeasuredEvent(name=MODEL_LOCK_EVENT, sha256=self.model.digest),
+            MeasuredEvent(name=ENGINE_ARGS_EVENT, sha256=self.model.arguments_digest),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +93,14 @@ class BootSecrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedBoot:
-    """A boot whose statement is quoted, with the quote as bytes in `evidence` and parsed."""
+    """A boot whose statement is quoted, with the quote as bytes in `evidence` and parsed.
+
+    `model` is what RTMR3 and the statement say of its model (None: nothing was measured).
+    """
 
     evidence: BootEvidence
     quote: Quote
+    model: MeasuredModel | None = None
 
     @property
     def dbgstat(self) -> str:
@@ -93,12 +112,14 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
     """Return the quoted boot.  Blocks for as long as the platform takes for one quote.
 
     1. the keyset: receipt key, log key named after this boot's log, TLS keys
-    2. where the platform can: the event `receipt.key` extends RTMR3, after the log of earlier
-       events was seen to replay to the register's present value; a platform that keeps the log
-       itself (dstack) is handed the event, and its log is what the bundle carries
+    2. where the platform can: the model, if this start is the first in the TD's life, then the
+       event `receipt.key` extend RTMR3, after the log of earlier events was seen to replay to the
+       register's present value; a platform that keeps the log itself (dstack) is handed the
+       events, and its log is what the bundle carries
     3. the boot statement
     4. its quote, in canonical form
-    5. the quote's own look: its report data, its signatures, RTMR3
+    5. the quote's own look: its report data, its signatures, RTMR3, and that its events name the
+       model of the statement
 
     Raises `UnavailableError`; a boot that cannot be proved does not start.
     """
@@ -110,11 +131,13 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
         tls_spki=plan.tls_spki,
     )
     measured = _measure(provider, plan, drawn.bootseed, keyset.digest)
+    model = None if measured is None else plan.model
     statement = BootStatement(
         bootseed=drawn.bootseed,
         keyset_digest=keyset.digest,
         log_origin=origin,
         config_digest=plan.config_digest,
+        model_digest=None if model is None else model.digest,
         image=plan.image,
         time_claimed=plan.now,
         prev=plan.prev,
@@ -127,7 +150,8 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
         quote=quote.raw,
         event_log=_shown_log(provider, measured, quote),
     )
-    return StartedBoot(evidence=evidence, quote=quote)
+    _require_one_model(evidence, quote, model)
+    return StartedBoot(evidence=evidence, quote=quote, model=model)
 
 
 def require_same_domain(quote: Quote, boot_quote: Quote) -> None:
@@ -149,13 +173,15 @@ def _measure(
         return None
     kept = provider.event_log()
     if kept is not None:
-        return extend_kept_log(provider, kept, bootseed=bootseed, keyset_digest=keyset_digest)
-    log = RuntimeLog.load(plan.runtime_log)
-    log.require_replays_to(provider.read_rtmr3())
-    log = log.with_start(bootseed, keyset_digest)
-    event = log.events[-1]
-    provider.extend_rtmr3(event.digest, name=RECEIPT_KEY, content=event.content)
-    # Stored after the extension: a crash in between leaves a log that no longer replays, and
+        return extend_kept_log(
+            provider, kept, measured=plan.measured, bootseed=bootseed, keyset_digest=keyset_digest
+        )
+    before = RuntimeLog.load(plan.runtime_log)
+    before.require_replays_to(provider.read_rtmr3())
+    log = before.with_start(bootseed, keyset_digest, plan.measured)
+    for event in log.events[len(before.events) :]:
+        provider.extend_rtmr3(event.digest, name=event.name, content=event.content)
+    # Stored after the extensions: a crash in between leaves a log that no longer replays, and
     # the next start is refused rather than let an unlisted key live.
     log.store(plan.runtime_log)
     log.require_replays_to(provider.read_rtmr3())
@@ -181,6 +207,21 @@ def _shown_log(
     if kept is not None:
         require_kept_log(kept, quote, measured)
     return kept
+
+
+def _require_one_model(evidence: BootEvidence, quote: Quote, model: MeasuredModel | None) -> None:
+    """Raise `UnavailableError` where every verifier would: the log names another model."""
+    named = measured_digests(evidence, quote)
+    wanted = (model.digest, model.arguments_digest) if model else (None, None)
+    if (named.model, named.arguments) != wanted:
+        raise UnavailableError(
+            "the event log names another model, or other engine arguments, than this start",
+            code="rtmr3",
+            expected=f"{wanted[0] or 'no model'}",
+            observed=f"{named.model or 'no model'}",
+            hint="an earlier start in this TD measured otherwise: restart the TD, or set "
+            "model.lock as it was",
+        )
 
 
 def _unusable(what: str, expected: str) -> UnavailableError:

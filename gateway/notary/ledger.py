@@ -288,6 +288,7 @@ class Ledger:
             admission=admission.number,
             call=call,
             previous=previous,
+            model=started.model,
             known=known,
         )
 

@@ -9,6 +9,7 @@ from attestation.errors import MalformedError, UnavailableError
 from attestation.tdx.collateral import parse_dcap_collateral
 from gateway.attester.base import open_provider
 from gateway.notary.boot import BootPlan
+from gateway.notary.model import load_measured_model
 from gateway.notary.parts import NotaryLimits, NotaryParts
 from gateway.notary.quotes.epochs import Pacing
 
@@ -50,6 +51,7 @@ def open_notary_parts(
             not_after=now + notary.keyset_days * _DAY_SECONDS,
             now=now,
             runtime_log=evidence.runtime_log,
+            model=load_measured_model(settings),
         ),
         data_dir=notary.data_dir,
         metrics=metrics,

@@ -66,6 +66,8 @@ async def open_boot(parts: NotaryParts) -> Started:
         history = await asyncio.to_thread(load_history, parts.layer, parts.data_dir, index_path)
         drawn = BootSecrets.draw()
         quoted = await _quoted(parts, replace(parts.plan, prev=history.survey.prev), drawn)
+        if parts.plan.model is not None and quoted.model is None:
+            parts.emit("model.unmeasured", digest=parts.plan.model.digest.hex)
         boot = public_boot(parts, quoted)
         store = await asyncio.to_thread(
             LogStore.create,

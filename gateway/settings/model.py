@@ -113,6 +113,19 @@ class UpstreamSettings(Section):
         return self
 
 
+class ModelSettings(Section):
+    """The model that the engine behind `upstream.uds` serves, measured when the gateway starts."""
+
+    lock: Path | None = measured(
+        None, "model lock to measure into RTMR3 and name in receipts (attested model lock)"
+    )
+
+    @field_validator("lock")
+    @classmethod
+    def _absolute(cls, lock: Path | None) -> Path | None:
+        return _require_absolute(lock)
+
+
 class AccessSettings(Section):
     """API keys."""
 
@@ -226,6 +239,7 @@ class Settings(BaseSettings):
     listen: ListenSettings = ListenSettings()
     tls: TlsSettings = TlsSettings()
     upstream: UpstreamSettings
+    model: ModelSettings = ModelSettings()
     access: AccessSettings
     notary: NotarySettings
     log: LogSettings = LogSettings()
@@ -251,6 +265,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "plain HTTP is refused off loopback: set tls.mode to self-signed, "
                 "or listen on 127.0.0.1 or a Unix socket"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _locked_model_is_here(self) -> Self:
+        # Only a Unix socket is known to end in this trust domain; a port could be forwarded.
+        if self.model.lock is not None and self.upstream.uds is None:
+            raise ValueError(
+                "model.lock speaks of an engine inside this trust domain: set upstream.uds "
+                "instead of upstream.url"
             )
         return self
 

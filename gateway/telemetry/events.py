@@ -45,6 +45,7 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "log.retention_failed": {"reason": CODE},
     "epoch.failed": {"reason": CODE},
     "index.trouble": {"reason": CODE},
+    "model.unmeasured": {"digest": HEX},
     "listening": {"address": ADDRESS},
     "stopping": {"signal": NUMBER},
     "worker.died": {"worker": NUMBER, "code": NUMBER},

@@ -96,6 +96,8 @@ def test_building_settings_reads_no_environment(monkeypatch: pytest.MonkeyPatch)
         ({"listen.uds": "/run/x", "listen.port": "1"}, "either uds or host and port"),
         ({"listen.host": "192.0.2.1", "tls.mode": "off"}, "plain HTTP is refused off loopback"),
         ({"listen.host": "gw.example", "tls.mode": "off"}, "plain HTTP is refused off loopback"),
+        ({"model.lock": "/etc/model.lock"}, "set upstream.uds"),
+        ({"model.lock": ""}, "expected an absolute path"),
         ({"tls.mode": "on"}, "tls.mode"),
         ({"tls.names": "[]"}, "tls.names"),
         ({"upstream.uds": "/run/engine.sock"}, "exactly one of url and uds"),
@@ -204,12 +206,25 @@ def test_measured_settings_change_the_digest_and_others_do_not(file: Path) -> No
         "limits.max_n": "3",
     }
     measured = {leaf.path for leaf in leaves(base) if leaf.measured}
-    assert measured == changes.keys() | {"upstream.uds"}
+    assert measured == changes.keys() | {"upstream.uds", "model.lock"}
     digests = {load_settings(file, {k: v}).settings.config_digest for k, v in changes.items()}
     assert len(digests | {base.config_digest}) == len(changes) + 1
     unmeasured = {"listen.port": "1", "limits.body_bytes": "5", "notary.data_dir": "/x"}
     for name, value in unmeasured.items():
         assert load_settings(file, {name: value}).settings.config_digest == base.config_digest
+
+
+def test_model_lock_is_measured_beside_the_socket_of_its_engine() -> None:
+    document: dict[str, Any] = {
+        "upstream": {"uds": "/run/engine.sock"},
+        "access": {"keys_file": "k"},
+        "notary": {"data_dir": "d"},
+        "evidence": {"provider": "simulated:"},
+    }
+    plain = Settings.model_validate(document)
+    locked = Settings.model_validate(document | {"model": {"lock": "/etc/model.lock"}})
+    assert locked.measured["model.lock"] == "/etc/model.lock"
+    assert locked.config_digest != plain.config_digest
 
 
 def test_digest_is_that_of_effective_values_wherever_they_come_from(
