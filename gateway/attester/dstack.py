@@ -35,18 +35,18 @@ _RTMR3 = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """One answer to GetQuote: a quote, and the log as it stood then."""
+    """One answer to GetQuote: a quote, and the log as it stood then, not yet looked into."""
 
     raw: bytes
     quote: Quote
-    log: EventLogRecord
+    log: str
 
 
 class DstackProvider:
     """The trust domain as dstack's guest agent shows it.
 
     The agent keeps the log of RTMR3 and makes the digests of its events, so a bundle carries
-    the agent's log.  Every quote and log that it gives is checked against the other.
+    the agent's log.  A log is given out only if it replays to the quote that came with it.
     """
 
     name = "dstack"
@@ -57,9 +57,10 @@ class DstackProvider:
         self._latest: _Told | None = None
 
     def quote(self, report_data: bytes) -> bytes:
-        """Return a quote that shows these 64 bytes and the registers of the log beside it.
+        """Return a quote that shows these 64 bytes; the log beside it is kept for `event_log`.
 
-        The log is kept for `event_log`.  Raises `UnavailableError`.
+        A quote is given out whatever its registers are, so that a notary sees that they have
+        changed.  Raises `UnavailableError`.
         """
         require_report_data(report_data)
         self._latest = None
@@ -73,10 +74,15 @@ class DstackProvider:
         """None: the quotes hang under Intel's root."""
 
     def event_log(self) -> EventLogRecord:
-        """Return the agent's log as it stood at the latest quote, every digest stated."""
+        """Return the agent's log as it stood at the latest quote, every digest stated.
+
+        Raises `UnavailableError` if it does not replay to that quote's RTMR0 to 3.
+        """
         if self._latest is None:
             self._latest = self._ask(_NOTHING)
-        return self._latest.log
+        log = read_agent_log(self._latest.log)
+        require_replays(log, self._latest.quote.body.rtmrs)
+        return log
 
     def extend_rtmr3(self, digest: bytes, *, name: str, content: bytes) -> None:
         """Have the agent measure `content` under `name`; the agent makes the digest, by its rule.
@@ -130,7 +136,6 @@ class DstackProvider:
 
         1. the agent says that it quoted our report data
         2. the quote can be read and shows our report data
-        3. the log beside it replays to the quote's registers
         """
         answer = self._agent.ask("GetQuote", {"report_data": report_data.hex()})
         raw = _bytes_of(answer, "quote")
@@ -154,9 +159,7 @@ class DstackProvider:
                 observed=(shown if shown != report_data else echoed).hex()[:16],
                 hint="the agent confuses callers, or this is an answer kept from before",
             )
-        log = read_agent_log(_text_of(answer, "event_log"))
-        require_replays(log, quote.body.rtmrs)
-        return _Told(raw=raw, quote=quote, log=log)
+        return _Told(raw=raw, quote=quote, log=_text_of(answer, "event_log"))
 
 
 def open_dstack(

@@ -48,8 +48,14 @@ def opened(folder: Path, options: str = "") -> DstackProvider:
 
 def refusal(provider: DstackProvider) -> UnavailableError:
     with pytest.raises(UnavailableError) as caught:
-        provider.quote(REPORT_DATA)
+        ask(provider)
     return caught.value
+
+
+def ask(provider: DstackProvider) -> None:
+    """Ask for a quote, and then for the log that came with it."""
+    provider.quote(REPORT_DATA)
+    provider.event_log()
 
 
 def extend(provider: DstackProvider, content: bytes = CONTENT) -> None:
@@ -160,6 +166,14 @@ def test_register_extended_past_the_agent_is_refused(
     told = refusal(provider)
     assert told.code == "rtmr3"
     assert "RTMR3" in told.message
+
+
+def test_quote_is_given_out_whatever_the_log_says_so_that_a_change_is_seen(
+    provider: DstackProvider, agent: DstackAgent
+) -> None:
+    agent.guest.extend_unlogged(bytes(48))
+    quote = parse_quote(provider.quote(REPORT_DATA))
+    assert quote.body.rtmrs[3] == agent.guest.registers[3] == provider.read_rtmr3()
 
 
 def test_log_of_another_boot_chain_is_refused(provider: DstackProvider, agent: DstackAgent) -> None:

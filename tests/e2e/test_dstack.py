@@ -22,7 +22,7 @@ from tests.support.serving import Served, add_key, attested, start, write_config
 
 pytestmark = pytest.mark.slow
 
-SIMULATED, NOT_ACCEPTED, REJECTED = 15, 11, 10
+SIMULATED, UNAVAILABLE, NOT_ACCEPTED, REJECTED = 15, 14, 11, 10
 ENGINE = "http://127.0.0.1:9"
 Events = list[tuple[str, str]]
 
@@ -180,10 +180,21 @@ def test_restart_in_one_guest_needs_a_policy_that_allows_a_second_key(
     assert (code, check["status"]) == (SIMULATED, "pass"), check
 
 
+def test_boot_ends_when_something_else_extends_the_register(
+    place: Place, serve: Serve, standin: Engines
+) -> None:
+    served = serve(standin(), folder=place.folder, evidence=place.evidence)
+    place.agent.guest.extend_unlogged(bytes(48))
+    headers = {"authorization": f"Bearer {served.key}"}
+    httpx2.get(f"{served.url}/v1/attestation?nonce={'ab' * 32}", trust_env=False, headers=headers)
+    assert served.process.wait(60) == UNAVAILABLE
+    assert "td_changed" in served.stderr
+
+
 def refused_start(place: Place) -> str:
     write_config(place.folder, ENGINE, evidence=place.evidence)
     served = start(place.folder)
-    assert served.process.wait(60) == 14
+    assert served.process.wait(60) == UNAVAILABLE
     assert "Traceback" not in served.stderr
     return served.stderr
 
@@ -211,5 +222,5 @@ def test_start_is_refused_without_the_socket(tmp_path: Path) -> None:
     write_config(tmp_path, ENGINE, evidence={"provider": f"dstack:{tmp_path}/none.sock"})
     add_key(tmp_path)
     done = attested(tmp_path, "serve", "--config", "gateway.toml")
-    assert done.returncode == 14
+    assert done.returncode == UNAVAILABLE
     assert b"there is no dstack agent's socket" in done.stderr

@@ -158,6 +158,16 @@ def test_on_a_machine_that_is_no_guest_one_thing_is_to_be_done(tmp_path: Path) -
         assert not findings[f"machine.{name}"].todo
 
 
+def test_what_may_not_be_looked_at_is_not_called_missing(tmp_path: Path) -> None:
+    root = machine(tmp_path, vsock=None, reports=None)
+    for name in ("dev/vsock", "sys/kernel/config/tsm"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(path)
+    assert "not to be looked at" in found(root, "vsock", "vsock-qgs").seen
+    assert "not to be looked at" in found(root, "reports").seen
+
+
 def test_empty_root_is_looked_at_without_a_failure_of_ours(tmp_path: Path) -> None:
     for scheme in ("", "simulated", "configfs-tsm", "vsock-qgs", "dstack"):
         assert all(each.seen for each in Machine(root=tmp_path, scheme=scheme).findings())

@@ -97,7 +97,7 @@ class Machine:
     def _device(self) -> Finding:
         subject = _subject("device", "/dev/tdx_guest")
         mode = self._mode("dev/tdx_guest")
-        if mode is not None and stat.S_ISCHR(mode):
+        if isinstance(mode, int) and stat.S_ISCHR(mode):
             others = stat.S_IMODE(mode) & 0o007
             if others:
                 return subject.warn(
@@ -106,7 +106,7 @@ class Machine:
                 )
             return subject.ok("there")
         return subject.lacking(
-            "not there",
+            mode if isinstance(mode, str) else "there, and no device",
             "modprobe tdx_guest; if that fails, this machine is no TDX guest",
             needed=self.scheme == _VSOCK_QGS,
         )
@@ -125,10 +125,11 @@ class Machine:
 
     def _reports(self) -> Finding:
         subject = _subject("reports", "configfs-tsm reports")
-        folder = self.root / "sys/kernel/config/tsm/report"
-        if not folder.is_dir():
+        name = "sys/kernel/config/tsm/report"
+        folder, mode = self.root / name, self._mode(name)
+        if isinstance(mode, str):
             return subject.lacking(
-                "not there",
+                mode,
                 "modprobe tdx_guest, on Linux 6.7 or newer with CONFIG_TSM_REPORTS",
                 needed=self.scheme == _CONFIGFS_TSM,
             )
@@ -150,7 +151,7 @@ class Machine:
         for name in _MEASUREMENTS:
             path = self.root / name / "rtmr3:sha384"
             mode = self._mode(path.relative_to(self.root))
-            if mode is None:
+            if isinstance(mode, str):
                 continue
             if mode & 0o200:
                 return subject.ok("RTMR3 can be read, and extended by its owner")
@@ -182,10 +183,11 @@ class Machine:
 
     def _vsock(self) -> Finding:
         subject = _subject("vsock", "vsock")
-        if self._mode("dev/vsock") is not None:
+        mode = self._mode("dev/vsock")
+        if isinstance(mode, int):
             return subject.ok("/dev/vsock is there")
         return subject.lacking(
-            "/dev/vsock is not there",
+            f"/dev/vsock is {mode}",
             "modprobe vmw_vsock_virtio_transport, and give the guest a vsock device",
             needed=self.scheme == _VSOCK_QGS,
         )
@@ -193,10 +195,10 @@ class Machine:
     def _dstack(self) -> Finding:
         subject = _subject("dstack", "dstack agent's socket")
         mode = self._mode(self.dstack_socket.lstrip("/"))
-        if mode is not None and stat.S_ISSOCK(mode):
+        if isinstance(mode, int) and stat.S_ISSOCK(mode):
             return subject.ok(f"{self.dstack_socket} is there")
         return subject.lacking(
-            f"{self.dstack_socket} is {'not there' if mode is None else 'no socket'}",
+            f"{self.dstack_socket} is {mode if isinstance(mode, str) else 'no socket'}",
             "in a container of a dstack guest: mount it; elsewhere: another provider",
             needed=self.scheme == _DSTACK,
         )
@@ -207,11 +209,14 @@ class Machine:
         except OSError:
             return None
 
-    def _mode(self, name: str | Path) -> int | None:
+    def _mode(self, name: str | Path) -> int | str:
+        """Return the file's mode, or in words why there is none."""
         try:
             return (self.root / name).stat().st_mode
-        except OSError:
-            return None
+        except (FileNotFoundError, NotADirectoryError):
+            return "not there"
+        except OSError as error:
+            return f"not to be looked at: {error.strerror}"
 
 
 def _configfs(fields: list[str]) -> bool:
