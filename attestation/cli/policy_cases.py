@@ -23,6 +23,7 @@ from attestation.cli.quote import decode_quote
 from attestation.encoding.printable import printable
 from attestation.errors import EvidenceError, MalformedError, UsageError
 from attestation.policy.cases import differences, parse_cases
+from attestation.statement.model_lock import parse_model_lock
 from attestation.verifier import Contents, malformed_result, verify, verify_raw_quote
 
 if TYPE_CHECKING:
@@ -146,7 +147,10 @@ class _Desk:
     def _contents(self, case: Case) -> Contents:
         request = load_regular(Path(self._inside(case.request))) if case.request else None
         response = load_regular(Path(self._inside(case.response))) if case.response else None
-        return Contents(request=request, response=response, nonce=case.nonce)
+        lock = None
+        if case.model_lock is not None:
+            lock = load_parsed(self._inside(case.model_lock), parse_model_lock)
+        return Contents(request=request, response=response, nonce=case.nonce, model_lock=lock)
 
     def _inside(self, name: str) -> str:
         """Return the path of a regular file that really lies below the folder.

@@ -26,7 +26,7 @@ _PATH = re.compile(r"[\x21-\x2e\x30-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,255}")
 _NONCE = r"[\x21-\x7e]{1,256}"
 _RECEIPT = r"[0-9a-f]{32}"
 _BUNDLE_ONLY = ("endorsements", "receipt")
-_RECEIPT_ONLY = ("request", "response", "nonce")
+_RECEIPT_ONLY = ("request", "response", "nonce", "model_lock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Case:
 
     Paths are relative to the case file's folder and stay below it.  Exactly one of `bundle` and
     `quote` is given.  `roots` empty means Intel's; `at` is the instant to judge by (Unix
-    seconds).  `receipt` is the id of the one that `request`, `response` and `nonce` are about.
+    seconds).  `receipt` is the id of the one that the four after it are about.
     `checks` are ids with the status that every check of that id must have; `failing`, if it is
     not empty, are the ids of all checks that must fail.
     """
@@ -53,6 +53,7 @@ class Case:
     request: str | None = None
     response: str | None = None
     nonce: str | None = None
+    model_lock: str | None = None
     checks: tuple[tuple[str, Status], ...] = ()
     failing: frozenset[str] = frozenset()
 
@@ -135,6 +136,7 @@ def _case(value: object, path: str) -> Case:
         request=_optional_path(table, "request"),
         response=_optional_path(table, "response"),
         nonce=_optional_text(table, "nonce", _NONCE),
+        model_lock=_optional_path(table, "model_lock"),
         checks=_checks(table),
         failing=frozenset(table.items("failing", _check_id) if table.has("failing") else ()),
     )

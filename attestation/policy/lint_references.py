@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
 from attestation.policy.finding import Finding, error, note, warning
+from attestation.statement.model_lock import MODEL_LOCK_EVENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +68,17 @@ def _registers(values: ReferenceValues, path: str) -> Iterator[Finding]:
 
 
 def _rtmr3(values: ReferenceValues, path: str, *, unbound: bool) -> Iterator[Finding]:
-    path = f"{path}.rtmr3"
+    events, path = f"{path}.events", f"{path}.rtmr3"
     if values.rtmr3 is None:
-        if not values.events:
+        if values.model is not None and MODEL_LOCK_EVENT not in {one.name for one in values.events}:
+            yield error(
+                "model_unlisted",
+                events,
+                f"a gateway with a measured model has the event {MODEL_LOCK_EVENT} in RTMR3, which "
+                "this tuple does not list: no bundle is accepted",
+                f"list {MODEL_LOCK_EVENT}, and whatever else is measured before the keys",
+            )
+        elif not values.events:
             yield note(
                 "no_events",
                 path,

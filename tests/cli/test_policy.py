@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.cli.main import main
 from attestation.encoding.digest import Digest
 from attestation.policy import parse_policy
 from attestation.policy.toml import toml_pair
+from attestation.statement.model_lock import LockedFile, ModelLock, Role
 from tests.cli.support import Folder, Stdin, printed
-from tests.support.bundles import NOW
+from tests.support.bundles import NOW, Gateway
 
 SOFTWARE = "ab" * 48
 CLEAN = f"""
@@ -318,3 +320,30 @@ def test_import_that_would_leave_something_open_writes_nothing(
     assert "measurements.json" in output.err
     assert main(["policy", "import", name]) == 2
     assert main(["policy", "import", name, "--format", "corim"]) == 2
+
+
+def test_lock_of_the_model_is_compared_in_a_case(folder: Folder) -> None:
+    locks = {
+        name: ModelLock(
+            model="tiny",
+            files=(
+                LockedFile(
+                    path="weights", role=Role.WEIGHTS, size=1, sha256=Digest.of(name.encode())
+                ),
+            ),
+        )
+        for name in ("model.lock", "other.lock")
+    }
+    for name, lock in locks.items():
+        folder.write(name, lock.canonical)
+    made = Gateway(statement_changes={"model_digest": locks["model.lock"].digest})
+    exchanged = made.plain()
+    folder.write("bundle.json", made.bundle().encode())
+    folder.write("policy.toml", made.policy_toml().encode())
+    folder.write("root.pem", made.anchor.certificate.public_bytes(Encoding.PEM))
+    told = case(receipt=exchanged.jti, model_lock="model.lock", checks={"MODEL": "pass"})
+    wrong = {"model_lock": "other.lock", "verdict": "REJECTED", "failing": ["MODEL"]}
+    name = write_cases(folder, told, case(name="other", receipt=exchanged.jti, **wrong))
+    assert main(["policy", "test", name]) == 0
+    folder.write("model.lock", b"{}")
+    assert main(["policy", "test", name]) == 13

@@ -29,6 +29,7 @@ FULL: dict[str, Any] = {
     "request": "a/r.request",
     "response": "a/r.response",
     "nonce": "abcdefgh",
+    "model_lock": "model.lock",
     "checks": {"QUOTE-GENUINE": "pass", "NONCE": "skip"},
     "failing": ["TCB-STATUS", "PLATFORM"],
 }
@@ -65,6 +66,7 @@ def test_every_key_is_read() -> None:
                 request="a/r.request",
                 response="a/r.response",
                 nonce="abcdefgh",
+                model_lock="model.lock",
                 checks=(("QUOTE-GENUINE", Status.PASS), ("NONCE", Status.SKIP)),
                 failing=frozenset({"TCB-STATUS", "PLATFORM"}),
             ),
@@ -105,6 +107,7 @@ def test_key_that_a_case_needs_is_missed_with_its_path(key: str) -> None:
         ({"request": "r"}, "cases[0].request"),
         ({"response": "r"}, "cases[0].response"),
         ({"nonce": "n"}, "cases[0].nonce"),
+        ({"model_lock": "m"}, "cases[0].model_lock"),
         ({"receipt": "AB" * 16}, "cases[0].receipt"),
         ({"checks": {}}, "cases[0].checks"),
         ({"checks": "pass"}, "cases[0].checks"),

@@ -229,7 +229,13 @@ def test_families_alone_do_not_stop_an_extracted_key() -> None:
         ({"rtmr2": ZERO}, "warning", "zero_register", "rtmr2"),
         ({"mrowner": REGISTER}, "note", "owner", "mrowner"),
         ({"mrownerconfig": REGISTER}, "note", "owner", "mrownerconfig"),
-        ({"events": None}, "note", "no_events", "rtmr3"),
+        ({"events": None}, "error", "model_unlisted", "events"),
+        (
+            {"events": f'[{{ name = "engine.args", digest = {REGISTER} }}]'},
+            "error",
+            "model_unlisted",
+            "events",
+        ),
         ({"events": None, "rtmr3": REGISTER}, "warning", "rtmr3_pinned", "rtmr3"),
         ({"events": None, "rtmr3": ZERO}, "note", "rtmr3_zero", "rtmr3"),
         ({"config_digest": None}, "warning", "no_config_digest", "config_digest"),
@@ -245,6 +251,14 @@ def test_tuple_has_its_finding(
     finding = only(policy_text(values=values))
     assert (finding.severity, finding.code) == (severity, code)
     assert finding.path == f"reference_values[0].{key}"
+
+
+def test_empty_runtime_log_is_a_note_where_no_model_is_pinned() -> None:
+    findings = linted(policy_text(values={"events": None, "model": None}))
+    assert [(one.severity, one.code) for one in findings] == [
+        (Severity.NOTE, "no_events"),
+        (Severity.NOTE, "no_model"),
+    ]
 
 
 def test_zero_rtmr3_is_no_remark_where_unbound_keys_are_allowed() -> None:
