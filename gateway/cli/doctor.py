@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import load_collateral
+from attestation.cli.endorsement_files import load_sets
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from gateway.cli.checkup.clock import Instant, KnownTime, clock_findings, kernel_state
-from gateway.cli.checkup.endorsed import look_at_endorsements, newest_issue
+from gateway.cli.checkup.endorsed import (
+    choose_endorsements,
+    look_at_endorsements,
+    newest_issue,
+)
 from gateway.cli.checkup.evidence import Seen, Wanted, look_at_evidence
 from gateway.cli.checkup.finding import Finding, Level, Subject
 from gateway.cli.checkup.machine import Machine
@@ -89,9 +93,10 @@ def examine(settings: Settings | None, provider: str | None, root: Path) -> Iter
     if wanted is not None:
         seen = look_at_evidence(wanted, time.monotonic)
         yield from seen.findings
-        collateral, refused = _collateral(settings)
-        yield refused or look_at_endorsements(collateral, seen, int(time.time()))
-        if (at := newest_issue(collateral, seen)) is not None:
+        configured, refused = _configured(settings, int(time.time()))
+        chosen = choose_endorsements(configured, seen)
+        yield refused or look_at_endorsements(chosen, seen, int(time.time()))
+        if (at := newest_issue(chosen)) is not None:
             known.append(KnownTime(what="the endorsements' issue", at=at))
     if settings is not None:
         yield from service_findings(settings, int(time.time()), time.monotonic)
@@ -170,12 +175,12 @@ def _machine(wanted: Wanted | None, root: Path) -> Machine:
     return Machine(root=root, scheme=scheme)
 
 
-def _collateral(settings: Settings | None) -> tuple[Collateral | None, Finding | None]:
-    path = settings.evidence.collateral_file if settings else None
-    if path is None:
-        return None, None
+def _configured(settings: Settings | None, now: int) -> tuple[Sequence[Collateral], Finding | None]:
+    """Return the endorsements that the settings name, the best first, or why they cannot be had."""
+    evidence = settings.evidence if settings else None
+    names = [str(path) for path in (evidence and evidence.collateral_file,) if path]
     try:
-        return load_collateral(str(path)), None
+        return load_sets(names, now), None
     except AttestationError as error:
         subject = Subject(id="evidence.endorsements", area="evidence", title="endorsements")
-        return None, subject.refused(error)
+        return (), subject.refused(error)

@@ -20,7 +20,7 @@ from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.cli import main as program
 from gateway.cli.checkup import evidence as evidence_module
 from gateway.cli.checkup.clock import Instant, KnownTime, clock_findings, kernel_state
-from gateway.cli.checkup.endorsed import look_at_endorsements
+from gateway.cli.checkup.endorsed import choose_endorsements, look_at_endorsements
 from gateway.cli.checkup.evidence import Wanted, look_at_evidence
 from gateway.cli.checkup.finding import Finding, Level, Subject
 from gateway.cli.doctor import report
@@ -336,6 +336,32 @@ def test_configured_file_of_endorsements_is_the_one_that_is_judged(
     arguments = config(tmp_path, engine, collateral_file=str(tmp_path / "set.json"))
     code, found = doctor(*arguments, capsys=capsys)
     assert (code, found["evidence.endorsements"]["level"]) == (UNAVAILABLE, "fail")
+
+
+def test_set_for_this_platform_is_chosen_among_several() -> None:
+    here = SimulatedPlatform(now=NOW, seed=bytes(32))
+    fmspc = bytes.fromhex("00906ed50000")
+    other = here.but(endorsements=Endorsements(fmspc=fmspc), machine=Machine(fmspc=fmspc))
+    sets = [other.collateral(), here.collateral()]
+    assert choose_endorsements(sets, seen_on(here)) == sets[1]
+    assert choose_endorsements(sets, seen_on(other)) == sets[0]
+    nothing = evidence_module.Seen()
+    assert choose_endorsements(sets, nothing) == sets[0]
+    assert choose_endorsements((), nothing) is None
+
+
+def test_model_lock_that_cannot_be_read_is_a_failure(
+    tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = config(tmp_path, engine)
+    _, found = doctor(*arguments, capsys=capsys)
+    assert found["service.model"]["level"] == "absent"
+    text = (tmp_path / "gateway.toml").read_text()
+    changed = text.replace(f'url = "{engine}"', f'uds = "{tmp_path}/engine.sock"')
+    (tmp_path / "gateway.toml").write_text(f'{changed}[model]\nlock = "{tmp_path}/none.lock"\n')
+    code, found = doctor(*arguments, capsys=capsys)
+    assert (code, found["service.model"]["level"]) == (UNAVAILABLE, "fail")
+    assert found["service.engine"]["level"] == "fail"
 
 
 def test_engine_that_does_not_answer_is_a_failure(

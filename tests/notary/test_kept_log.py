@@ -9,10 +9,13 @@ import pytest
 
 from attestation.encoding.digest import Digest
 from attestation.errors import UnavailableError
+from attestation.statement.model_lock import MeasuredModel
 from attestation.tdx.eventlog import KeyEvent, MeasuredEvent
 from attestation.tdx.quote import parse_quote
+from attestation.verifier.model import measured_digests
 from gateway.attester.base import open_provider
 from gateway.attester.dstack import DstackProvider
+from gateway.notary.boot import BootPlan, BootSecrets, start_boot
 from gateway.notary.kept_log import (
     extend_kept_log,
     key_events,
@@ -130,6 +133,65 @@ def test_log_with_keys_that_do_not_count_is_not_gone_on_with(
         begin(provider, SEEDS[0])
     assert seen in caught.value.observed
     assert agent.guest.registers == before
+
+
+def plan(model: MeasuredModel | None) -> BootPlan:
+    return BootPlan(
+        name="gw.test",
+        config_digest=Digest.of(b"config"),
+        tls_spki=(),
+        not_after=2_000_000_000,
+        now=1_763_668_800,
+        model=model,
+    )
+
+
+def model_of(weights: bytes) -> MeasuredModel:
+    return MeasuredModel(
+        digest=Digest.of(weights), engine="vllm/0.32.0", arguments_digest=Digest.of(b"arguments")
+    )
+
+
+def test_boot_shows_the_platforms_log_with_model_and_keys_at_its_end(
+    provider: DstackProvider, agent: DstackAgent
+) -> None:
+    started = start_boot(provider, plan(model_of(b"weights")), BootSecrets.draw())
+    record = started.evidence.event_log
+    assert record is not None
+    assert record.format == "dstack"
+    assert [event["event"] for event in record.data][-3:] == [  # type: ignore[union-attr,index]
+        "model.lock",
+        "engine.args",
+        "receipt.key",
+    ]
+    named = measured_digests(started.evidence, started.quote)
+    assert (named.model, started.evidence.statement.model_digest) == (
+        Digest.of(b"weights"),
+        Digest.of(b"weights"),
+    )
+    assert list(started.quote.body.rtmrs) == agent.guest.registers
+
+
+@pytest.mark.parametrize("weights", [b"others", None])
+def test_boot_with_another_model_than_an_earlier_one_does_not_start(
+    provider: DstackProvider, weights: bytes | None
+) -> None:
+    start_boot(provider, plan(model_of(b"weights")), BootSecrets.draw())
+    start_boot(provider, plan(model_of(b"weights")), BootSecrets.draw())
+    with pytest.raises(UnavailableError) as caught:
+        start_boot(provider, plan(model_of(weights) if weights else None), BootSecrets.draw())
+    assert caught.value.code == "rtmr3"
+
+
+def test_boot_that_may_not_extend_shows_the_platforms_log_as_it_is(
+    agent: DstackAgent, tmp_path: Path
+) -> None:
+    before = list(agent.guest.registers)
+    provider = open_provider(f"dstack:{tmp_path}/dstack.sock?rtmr3=off")
+    started = start_boot(provider, plan(model_of(b"weights")), BootSecrets.draw())
+    assert agent.guest.registers == before
+    assert started.evidence.event_log is not None
+    assert started.evidence.statement.model_digest is None
 
 
 def test_log_must_replay_to_the_quote_that_it_goes_with(

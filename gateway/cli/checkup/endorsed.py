@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 from attestation.errors import AttestationError
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.collateral import issue_dates
-from attestation.tdx.endorsements import State, platform_of, verify_endorsements
+from attestation.tdx.endorsements import (
+    State,
+    parse_endorsements,
+    platform_of,
+    verify_endorsements,
+)
 from gateway.cli.checkup.finding import Finding, Subject
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.endorsements import Endorsements
     from gateway.cli.checkup.evidence import Seen
@@ -21,13 +28,26 @@ _FETCH = "attested endorsements fetch, then name the file as evidence.collateral
 _DAY = 86_400
 
 
-def look_at_endorsements(collateral: Collateral | None, seen: Seen, now: int) -> Finding:
+def choose_endorsements(configured: Sequence[Collateral], seen: Seen) -> Collateral | None:
+    """Return the set that bundles would carry: the first configured one for this platform.
+
+    Without a quote, or where none fits, it is the first one; without any, the provider's own.
+    """
+    for one in configured:
+        try:
+            if seen.quote and parse_endorsements(one).is_for(platform_of(seen.quote)):
+                return one
+        except AttestationError:
+            continue
+    return configured[0] if configured else seen.collateral
+
+
+def look_at_endorsements(chosen: Collateral | None, seen: Seen, now: int) -> Finding:
     """Judge the set that bundles would carry, as a verifier would at `now` (Unix seconds).
 
-    `collateral` is the configured one, None where the settings name none; `seen` is what the
-    provider gave.  The measured quote, if there is one, says which platform it must be for.
+    `seen` is what the provider gave: its quote, if there is one, says which platform the set must
+    be for.
     """
-    chosen = collateral or seen.collateral
     if chosen is None:
         return _SUBJECT.warn(
             "none: the gateway's bundles carry none, and auditors have to bring their own", _FETCH
@@ -52,9 +72,8 @@ def look_at_endorsements(collateral: Collateral | None, seen: Seen, now: int) ->
     return _SUBJECT.ok(shown, **data)
 
 
-def newest_issue(collateral: Collateral | None, seen: Seen) -> int | None:
+def newest_issue(chosen: Collateral | None) -> int | None:
     """Return when the newest monthly part was issued (Unix seconds), None if nothing says so."""
-    chosen = collateral or seen.collateral
     if chosen is None:
         return None
     try:

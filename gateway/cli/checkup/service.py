@@ -15,6 +15,7 @@ from attestation.errors import AttestationError, MalformedError
 from gateway.access.keyfile import load_keys
 from gateway.cli.checkup.finding import Finding, Subject
 from gateway.errors import UpstreamError
+from gateway.notary.model import load_measured_model
 from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
 
 if TYPE_CHECKING:
@@ -34,13 +35,14 @@ _SEGMENTS = "*/segments/*.seg"
 
 
 def service_findings(settings: Settings, now: int, clock: Callable[[], float]) -> Iterator[Finding]:
-    """Look at folder, keys, TLS and engine; what is written is gone before the next is looked at.
+    """Look at folder, keys, TLS, model and engine; nothing stays behind that was written.
 
     `now` is in Unix seconds, `clock` counts seconds.
     """
     yield from _data_dir(settings.notary.data_dir, clock)
     yield _keys(settings.access.keys_file, now)
     yield _tls(settings)
+    yield _model(settings)
     yield asyncio.run(_engine(settings.upstream))
 
 
@@ -150,6 +152,17 @@ def _tls(settings: Settings) -> Finding:
     return subject.ok(
         f"at {where}, a key made in this boot; its certificate names {', '.join(tls.names)}"
     )
+
+
+def _model(settings: Settings) -> Finding:
+    subject = Subject(id="service.model", area=AREA, title="model lock")
+    try:
+        model = load_measured_model(settings)
+    except AttestationError as error:
+        return subject.refused(error)
+    if model is None:
+        return subject.absent("none: receipts then name no measured model")
+    return subject.ok(f"{model.digest.hex[:16]}…, {model.engine}", digest=model.digest.hex)
 
 
 async def _engine(settings: UpstreamSettings) -> Finding:
