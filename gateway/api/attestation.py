@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -15,7 +16,7 @@ from gateway.api.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from attestation.bundle import Bundle, EpochEvidence
+    from attestation.bundle import BootEvidence, Bundle, EpochEvidence
     from gateway.api.parts import ControlParts
     from gateway.notary.interface import Boot, Challenge
 
@@ -69,7 +70,16 @@ def evidence_json(boot: Boot) -> dict[str, Any]:
 def evidence_bundle(boot: Boot, *, epochs: Iterable[EpochEvidence] = ()) -> Bundle:
     """Return an audit bundle of the boot's evidence and these epochs, with their endorsements."""
     sets = [boot.collateral] if boot.collateral is not None else []
-    return make_bundle(boots=[boot.evidence], collateral=sets, epochs=epochs)
+    shown = [endorsed_alike(epoch, boot.evidence) for epoch in epochs]
+    return make_bundle(boots=[boot.evidence], collateral=sets, epochs=shown)
+
+
+def endorsed_alike(epoch: EpochEvidence, boot: BootEvidence) -> EpochEvidence:
+    """Return an epoch with the endorsements of its boot, which may be newer than its own.
+
+    One platform makes all quotes of a boot, so that one set, the newest, is for all of them.
+    """
+    return replace(epoch, collateral=boot.collateral)
 
 
 def bundle_response(bundle: Bundle, headers: Mapping[str, str]) -> Response:

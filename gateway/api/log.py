@@ -1,8 +1,8 @@
 """GET and HEAD /v1/log/…: checkpoint, tiles, entry bundles and quoted epochs, without a key.
 
 Every answer may be kept, and must be asked about again before it is used (RFC 9111 section
-5.2.2.4): what stands under one address never changes while a boot runs, but the next boot's log
-stands under the same ones.
+5.2.2.4): what stands under one address never changes while a boot runs, except for the
+endorsements beside an epoch, but the next boot's log stands under the same ones.
 """
 
 from __future__ import annotations

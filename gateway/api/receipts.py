@@ -9,7 +9,12 @@ from fastapi.responses import JSONResponse, Response
 
 from attestation.bundle import BundledReceipt, make_bundle
 from attestation.receipt.signing import parse_receipt
-from gateway.api.attestation import bundle_response, evidence_bundle, keyset_header
+from gateway.api.attestation import (
+    bundle_response,
+    endorsed_alike,
+    evidence_bundle,
+    keyset_header,
+)
 from gateway.api.errors import not_found
 from gateway.api.parts import require_principal
 from gateway.notary.interface import ReceiptState
@@ -68,9 +73,10 @@ def _bundle(boot: Boot, found: Found, token: str) -> Bundle:
     """Return the receipt with the boot that issued it and the one epoch that anchors it."""
     issuer = found.earlier or evidence_bundle(boot)
     item = BundledReceipt(receipt=parse_receipt(token), openings=found.openings, proof=found.proof)
+    epochs = () if found.epoch is None else (endorsed_alike(found.epoch, issuer.boots[0]),)
     return make_bundle(
         boots=issuer.boots,
         collateral=issuer.collateral.values(),
-        epochs=() if found.epoch is None else (found.epoch,),
+        epochs=epochs,
         receipts=(item,),
     )

@@ -18,6 +18,7 @@ from gateway.notary.log.earlier import EarlierBoots
 from gateway.notary.log.export import Exporter
 from gateway.notary.log.folder import CHECKPOINT
 from gateway.notary.quotes.desks import QuotedLog, Quotes
+from gateway.notary.renewal import Renewal
 from gateway.notary.sequencer import Sequencer
 from gateway.notary.starting import Started, open_boot
 
@@ -65,6 +66,7 @@ class LocalNotary:
             clock=parts.clock,
         )
         self._published: SignedCheckpoint | None = None
+        self._renewal = Renewal(parts, started.boot, started.endorser, started.store.folder)
         self._loop = asyncio.get_running_loop()
         self._exporter = Exporter(
             started.static,
@@ -77,6 +79,7 @@ class LocalNotary:
             started.quote,
             QuotedLog(sequencer=self._sequencer, checkpointer=self._checkpointer),
             self._lifetime,
+            self._renewal.endorse,
         )
         self._finder = Finder(
             FinderParts(
@@ -127,7 +130,7 @@ class LocalNotary:
     @property
     def boot(self) -> Boot:
         """The boot whose receipts this notary signs."""
-        return self._started.boot
+        return self._renewal.boot
 
     @property
     def healthy(self) -> bool:
@@ -266,6 +269,7 @@ class LocalNotary:
         self._lifetime.closing = True
         self._quotes.challenges.close()
         self._caretaker.close()
+        self._renewal.close()
         self._finder.close()
         self._notice_expiry()
         if not self._lifetime.reason:
@@ -285,6 +289,7 @@ class LocalNotary:
         await asyncio.shield(self._checkpointer.sign().kept)
         self._parts.metrics.healthy(1)
         self._caretaker.start()
+        self._renewal.start()
 
     async def _finish(self) -> None:
         left = [self.abandon(jti) for jti in self._ledger.running()]

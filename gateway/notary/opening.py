@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attestation.errors import MalformedError, UnavailableError
 from attestation.tdx.collateral import parse_dcap_collateral
 from gateway.attester.base import open_provider
+from gateway.endorsements.store import EndorsementStore
 from gateway.notary.boot import BootPlan
 from gateway.notary.model import load_measured_model
 from gateway.notary.parts import NotaryLimits, NotaryParts
@@ -32,13 +33,14 @@ def open_notary_parts(
     tls_spki: tuple[Digest, ...],
     metrics: Metrics,
     on_end: Callable[[str], None],
+    on_renewal: Callable[[], None] = lambda: None,
     emit: Callable[..., None] = lambda _event, **_fields: None,
     layer: FileLayer,
 ) -> NotaryParts:
     """Return what a notary with these settings is made of.
 
-    Opens the quote provider and reads the collateral file; raises `UsageError`,
-    `UnavailableError` or `MalformedError` as those do.
+    Opens the quote provider, reads the collateral file and looks for the endorsement store;
+    raises `UsageError`, `UnavailableError` or `MalformedError` as those do.
     """
     evidence, notary, log = settings.evidence, settings.notary, settings.log
     now = int(time.time())
@@ -56,6 +58,7 @@ def open_notary_parts(
         data_dir=notary.data_dir,
         metrics=metrics,
         collateral=_load_collateral(evidence.collateral_file),
+        endorsements=_open_store(evidence.endorsements),
         limits=NotaryLimits(
             max_tasks=notary.max_tasks,
             quote_timeout=evidence.quote_timeout,
@@ -70,8 +73,18 @@ def open_notary_parts(
         ),
         layer=layer,
         on_end=on_end,
+        on_renewal=on_renewal,
         emit=emit,
     )
+
+
+def _open_store(folder: Path | None) -> EndorsementStore | None:
+    """Return the store, which must be a folder by now; what is in it may change later."""
+    if folder is None:
+        return None
+    store = EndorsementStore(folder)
+    store.names()
+    return store
 
 
 def _load_collateral(path: Path | None) -> Collateral | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attestation.receipt.claims import ReceiptClaims
     from attestation.tdx.collateral import Collateral
     from gateway.attester.base import QuoteProvider
+    from gateway.endorsements.store import EndorsementStore
     from gateway.notary.boot import BootPlan, StartedBoot
     from gateway.telemetry.metrics import Metrics
 
@@ -47,8 +48,10 @@ class NotaryLimits:
 class NotaryParts:
     """What a notary is made of.
 
-    `collateral` overrides what the provider hands out; `on_end` is told once, with a code, why
-    the boot ended; `emit` takes events as `gateway.telemetry.events` declares them.
+    `collateral` overrides what the provider hands out, and what fits in the store `endorsements`
+    overrides both; `on_end` is told once, with a code, why the boot ended, and `on_renewal` each
+    time that newer endorsements take the place of a boot's; `emit` takes events as
+    `gateway.telemetry.events` declares them.
     """
 
     provider: QuoteProvider
@@ -56,16 +59,17 @@ class NotaryParts:
     data_dir: Path
     metrics: Metrics
     collateral: Collateral | None = None
+    endorsements: EndorsementStore | None = None
     limits: NotaryLimits = NotaryLimits()
     layer: FileLayer = field(default_factory=FileLayer)
     clock: Clock = field(default_factory=Clock)
     on_end: Callable[[str], None] = lambda _reason: None
+    on_renewal: Callable[[], None] = lambda: None
     emit: Callable[..., None] = lambda _event, **_fields: None
 
 
-def public_boot(parts: NotaryParts, started: StartedBoot) -> Boot:
-    """Return what verifiers see of a started boot."""
-    collateral = parts.collateral or parts.provider.collateral()
+def public_boot(parts: NotaryParts, started: StartedBoot, collateral: Collateral | None) -> Boot:
+    """Return what verifiers see of a started boot, with these endorsements."""
     statement = started.evidence.statement
     evidence = replace(
         started.evidence, collateral=collateral.digest if collateral is not None else None
@@ -78,6 +82,12 @@ def public_boot(parts: NotaryParts, started: StartedBoot) -> Boot:
         keyset_digest=statement.keyset_digest,
         log_origin=statement.log_origin,
     )
+
+
+def endorsed(boot: Boot, collateral: Collateral) -> Boot:
+    """Return a running boot with other endorsements; nothing that was signed or quoted changes."""
+    evidence = replace(boot.evidence, collateral=collateral.digest)
+    return replace(boot, evidence=evidence, collateral=collateral)
 
 
 def boot_files(boot: Boot) -> dict[str, bytes]:

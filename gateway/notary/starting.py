@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attestation.errors import UnavailableError
 from gateway.notary.boot import BootSecrets, start_boot
+from gateway.notary.endorser import Endorser
 from gateway.notary.history import History, load_history
 from gateway.notary.ledger import LedgerBoot
 from gateway.notary.log.export import StaticLog, tile_loader
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 class Started:
     """A quoted boot and its log, of which nothing is written yet but the evidence.
 
-    `static` is the log as files; `release` gives the data folder up.
+    `endorser` knows of newer endorsements; `static` is the log as files; `release` gives the data
+    folder up.
     """
 
     boot: Boot
+    endorser: Endorser
     ledger_boot: LedgerBoot
     history: History
     store: LogStore
@@ -56,7 +59,8 @@ async def open_boot(parts: NotaryParts) -> Started:
     1. the data folder is this process's alone
     2. a survey of earlier boots: which one this boot follows
     3. secrets, RTMR3 event, boot statement and its quote
-    4. the boot's folder with its evidence and an empty log
+    4. the endorsements that the quote is shown with
+    5. the boot's folder with its evidence and an empty log
 
     Raises `UnavailableError`; the data folder is given up then.
     """
@@ -68,7 +72,8 @@ async def open_boot(parts: NotaryParts) -> Started:
         quoted = await _quoted(parts, replace(parts.plan, prev=history.survey.prev), drawn)
         if parts.plan.model is not None and quoted.model is None:
             parts.emit("model.unmeasured", digest=parts.plan.model.digest.hex)
-        boot = public_boot(parts, quoted)
+        endorser = await asyncio.to_thread(Endorser, parts, quoted.quote)
+        boot = public_boot(parts, quoted, await asyncio.to_thread(endorser.choose))
         store = await asyncio.to_thread(
             LogStore.create,
             parts.layer,
@@ -84,6 +89,7 @@ async def open_boot(parts: NotaryParts) -> Started:
     tree = TileTree(tile_loader(parts.layer, store.folder / LOG))
     return Started(
         boot=boot,
+        endorser=endorser,
         ledger_boot=LedgerBoot(
             issuer=parts.plan.name, provider=parts.provider.name, started=quoted, drawn=drawn
         ),

@@ -60,6 +60,7 @@ class NotaryProcess:
             tls_spki=tls_spki,
             metrics=Metrics(),
             on_end=self._on_end,
+            on_renewal=self._on_renewal,
             emit=Events(sys.stderr, time.time).emit,
             layer=FileLayer(),
         )
@@ -75,6 +76,10 @@ class NotaryProcess:
             await asyncio.wait_for(server.wait_empty(), patience)
         except TimeoutError:
             return
+
+    def _on_renewal(self) -> None:
+        if self._server is not None:
+            self._server.introduce()
 
     def _on_end(self, reason: str) -> None:
         if self._server is not None:

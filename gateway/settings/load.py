@@ -29,6 +29,7 @@ _LOCAL_PATHS = (
     ("access", "keys_file"),
     ("notary", "data_dir"),
     ("evidence", "collateral_file"),
+    ("evidence", "endorsements"),
     ("evidence", "runtime_log"),
 )
 

@@ -182,6 +182,9 @@ class EvidenceSettings(Section):
     collateral_file: Path | None = unmeasured(
         None, "collateral to hand out with the evidence (dcap JSON); auditors check it themselves"
     )
+    endorsements: Path | None = unmeasured(
+        None, "folder that attested endorsements fetch fills; the newest set that fits is shown"
+    )
     runtime_log: Path | None = unmeasured(
         None, "log of the events that earlier boots of this TD extended into RTMR3"
     )

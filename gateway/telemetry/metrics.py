@@ -80,6 +80,11 @@ class Metrics:
             "How long durable receipts have been waiting for an epoch; 0 if none is",
             registry=registry,
         )
+        self._endorsements_left = Gauge(
+            "attested_endorsements_seconds_left",
+            "Until the first part of the endorsements in bundles ends; NaN if there are none",
+            registry=registry,
+        )
         self._quotes = Histogram(
             "attested_quote_seconds", "How long quotes took, boot quotes excepted",
             buckets=_QUOTE_SECONDS, registry=registry,
@@ -136,6 +141,10 @@ class Metrics:
     def watch_epoch_age(self, age: Callable[[], float]) -> None:
         """Ask `age` for the seconds that receipts have been waiting, whenever it is shown."""
         self._epoch_age.set_function(age)
+
+    def watch_endorsements(self, left: Callable[[], float]) -> None:
+        """Ask `left` for the seconds until the endorsements end, whenever it is shown."""
+        self._endorsements_left.set_function(left)
 
     def checkpointed(self) -> None:
         """Count a durable checkpoint."""

@@ -14,6 +14,8 @@ from gateway.notary.quotes.epochs import EpochDesk, QuotedBoot, Snapshot
 from gateway.notary.quotes.quoter import Quoter
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from attestation.bundle import BootEvidence, EpochEvidence
     from attestation.encoding.digest import Digest
     from attestation.tdx.quote import Quote
@@ -54,6 +56,7 @@ class Quotes:
         quote: Quote,
         log: QuotedLog,
         lifetime: Lifetime,
+        endorse: Callable[[], Awaitable[Digest | None]],
     ) -> None:
         self._parts = parts
         self._boot = boot
@@ -83,6 +86,7 @@ class Quotes:
             clock=parts.clock,
             examine=self._examine,
             report=self._report,
+            endorse=endorse,
         )
         parts.metrics.watch_epoch_age(lambda: self.epochs.age)
 
@@ -123,5 +127,4 @@ def _quoted_boot(boot: BootEvidence, quote: Quote) -> QuotedBoot:
         boot_quote_digest=quote.digest,
         keyset_digest=statement.keyset_digest,
         gpu_digest=statement.gpu_digest,
-        collateral=boot.collateral,
     )

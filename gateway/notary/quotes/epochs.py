@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,13 +36,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotedBoot:
-    """What every epoch statement of a boot repeats; `collateral` is that of its quotes."""
+    """What every epoch statement of a boot repeats."""
 
     bootseed: bytes
     boot_quote_digest: Digest
     keyset_digest: Digest
     gpu_digest: Digest | None = None
-    collateral: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +68,18 @@ class EpochLog(Protocol):
         """
 
 
+async def _unendorsed() -> None:
+    """Name no endorsements."""
+
+
 class EpochDesk:
     """Has the log quoted: at once after idle times, then every `pacing.seconds` while dirty.
 
     The log is dirty while a durable receipt is covered by no quoted epoch.  An attempt that
     fails changes nothing: after the quoter's pause the log is quoted as it is then, under the
     same number.  `examine` looks at every quote and raises `NotaryUnavailable` if it is not
-    from this boot's trust domain; `report` is told how each attempt ended, and how many leaves
-    it anchored.
+    from this boot's trust domain; `endorse` names the endorsements that an epoch's quote is shown
+    with, asked for each; `report` is told how each attempt ended, and how many leaves it anchored.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class EpochDesk:
         clock: Clock,
         examine: Callable[[Quote], None],
         report: Callable[[str, int], None],
+        endorse: Callable[[], Awaitable[Digest | None]] = _unendorsed,
     ) -> None:
         self._quoter = quoter
         self._log = log
@@ -97,6 +101,7 @@ class EpochDesk:
         self._clock = clock
         self._examine = examine
         self._report = report
+        self._endorse = endorse
         self._completed = 0
         self._previous = boot.boot_quote_digest
         self._dirty_since: float | None = None
@@ -215,7 +220,7 @@ class EpochDesk:
             statement=statement,
             quote=quote.raw,
             checkpoint=snapshot.signed.note,
-            collateral=self._boot.collateral,
+            collateral=await self._endorse(),
         )
         return snapshot, quote, evidence
 

@@ -346,6 +346,9 @@ class RemoteNotary:
         elif frame.kind is Kind.STATE:
             self._condition = replies.decode_condition(frame.payload)
             self._on_change()
+        elif frame.kind is Kind.HELLO:
+            self._boot, self._condition = replies.decode_renewal(frame.payload, self._boot)
+            self._on_change()
         elif frame.kind is Kind.FAILED:
             # The notary took offence at something sent here and hangs up.
             self._lose(LOST)

@@ -77,8 +77,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._open = True
-        hello = replies.encode_hello(self._server.notary.boot, self._server.condition)
-        self._send(Kind.HELLO, 0, hello)
+        self.send_hello()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return where the next bytes go."""
@@ -116,6 +115,11 @@ class Connection(asyncio.BufferedProtocol):
             transport.resume_reading()
 
     # -- for the server --------------------------------------------------------------------
+
+    def send_hello(self) -> None:
+        """Tell the worker the boot, and how the notary is."""
+        hello = replies.encode_hello(self._server.notary.boot, self._server.condition)
+        self._send(Kind.HELLO, 0, hello)
 
     def send_condition(self) -> None:
         """Tell the worker how the notary is."""

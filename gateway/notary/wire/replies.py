@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -58,7 +58,7 @@ class Condition:
 
 
 def encode_hello(boot: Boot, condition: Condition) -> bytes:
-    """Return the payload of HELLO, the first frame of every connection."""
+    """Return the payload of HELLO: the first frame, and whenever endorsements are renewed."""
     sets = [boot.collateral] if boot.collateral is not None else []
     evidence = make_bundle(boots=[boot.evidence], collateral=sets).encode().decode("utf-8")
     anchor = None
@@ -83,6 +83,18 @@ def decode_hello(payload: bytes) -> tuple[Boot, Condition]:
         log_origin=evidence.statement.log_origin,
     )
     return boot, _condition(healthy, reason)
+
+
+def decode_renewal(payload: bytes, boot: Boot) -> tuple[Boot, Condition]:
+    """Return what a later HELLO says of the same boot: only its endorsements may be others.
+
+    Raises `MalformedError` for another boot, another root or another provider.
+    """
+    renewed, condition = decode_hello(payload)
+    evidence = replace(renewed.evidence, collateral=boot.evidence.collateral)
+    if replace(renewed, evidence=evidence, collateral=boot.collateral) != boot:
+        raise refused("the boot of this connection, with other endorsements at most")
+    return renewed, condition
 
 
 def encode_condition(condition: Condition) -> bytes:

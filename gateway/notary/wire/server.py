@@ -2,7 +2,8 @@
 
     worker ──ANNOUNCE──────────►  ledger                       (no reply)
            ──SEAL, FIND, …─────►  a task each   ──reply──►     in any order, by request id
-           ◄──HELLO, STATE──────  first frame; whenever the notary's condition changes
+           ◄──HELLO─────────────  first frame; again when the boot's endorsements are renewed
+           ◄──STATE─────────────  whenever the notary's condition changes
 
 A connection owns what was announced on it: nobody else can seal it, and what it leaves behind is
 sealed as `gateway_failure`.  Whoever breaks the protocol loses its own connection and nothing
@@ -103,6 +104,11 @@ class WireServer:
         """Tell every worker the notary's present condition."""
         for connection in tuple(self._connections):
             connection.send_condition()
+
+    def introduce(self) -> None:
+        """Tell every worker how the boot is shown now: its endorsements were renewed."""
+        for connection in tuple(self._connections):
+            connection.send_hello()
 
     def admit(self, connection: Connection, sock: socket.socket) -> bool:
         """Whether this peer may speak; if so it counts as connected until `leave`."""
