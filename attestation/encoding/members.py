@@ -19,6 +19,10 @@ _NAMES_SHOWN = 5
 T = TypeVar("T")
 
 
+def _compiled(pattern: re.Pattern[str] | str) -> re.Pattern[str]:
+    return re.compile(pattern) if isinstance(pattern, str) else pattern
+
+
 class Members:
     """The members of one parsed JSON object, read by name and type.
 
@@ -81,7 +85,7 @@ class Members:
             raise self._refusal(name, f"at most {max_chars} characters", f"{len(value)} characters")
         if choices is not None and value not in choices:
             raise self._refusal(name, "one of " + ", ".join(sorted(choices)), "another string")
-        if pattern is not None and not re.fullmatch(pattern, value):
+        if pattern is not None and not _compiled(pattern).fullmatch(value):
             shape = pattern if isinstance(pattern, str) else pattern.pattern
             raise self._refusal(name, f"a string of the form {shape}", "another string")
         return value
@@ -145,16 +149,17 @@ class Members:
         )
 
     def _typed(self, name: str, kind: type[T], described: str) -> T:
-        value = self.raw(name)
+        value = self._members.get(name)
         # bool is a subclass of int, so only the exact type tells them apart.
-        if type(value) is not kind:
-            raise MalformedError(
-                f"{self._path(name)} has the wrong type",
-                code="member_type",
-                expected=described,
-                observed=type_name(value),
-            )
-        return value
+        if type(value) is kind:
+            self._read.add(name)
+            return value
+        raise MalformedError(
+            f"{self._path(name)} has the wrong type",
+            code="member_type",
+            expected=described,
+            observed=type_name(self.raw(name)),
+        )
 
     def _refusal(self, name: str, expected: str, observed: str) -> MalformedError:
         return MalformedError(

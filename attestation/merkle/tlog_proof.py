@@ -46,6 +46,15 @@ class TlogProof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedCheckpoint:
+    """A checkpoint that the log itself has signed: its note, and who of those asked about did."""
+
+    note: Note
+    checkpoint: Checkpoint
+    signers: tuple[Vkey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedEntry:
     """What a proof proves: the checkpoint that commits to the entry, and who signed it."""
 
@@ -106,7 +115,14 @@ def verify_tlog_proof(
 
     Raises `EvidenceError`, or `MalformedError` for a proof that was not parsed before.
     """
-    note: Note = parse_note(proof.note)
+    signed = verify_checkpoint(proof.note, vkeys=vkeys, origin=origin)
+    verify_in_checkpoint(proof, leaf_hash=leaf_hash, checkpoint=signed.checkpoint)
+    return LoggedEntry(checkpoint=signed.checkpoint, index=proof.index, signers=signed.signers)
+
+
+def verify_checkpoint(text: str, *, vkeys: Sequence[Vkey], origin: str) -> SignedCheckpoint:
+    """Steps 1 to 3 of `verify_tlog_proof`, for the note `text`, with the same refusals."""
+    note = parse_note(text)
     signers = verify_note(note, vkeys)
     checkpoint = parse_checkpoint(note.text)
     if checkpoint.origin != origin or all(signer.name != origin for signer in signers):
@@ -116,6 +132,11 @@ def verify_tlog_proof(
             expected=f"a checkpoint by and about {origin}",
             observed=f"one about {checkpoint.origin}",
         )
+    return SignedCheckpoint(note=note, checkpoint=checkpoint, signers=signers)
+
+
+def verify_in_checkpoint(proof: TlogProof, *, leaf_hash: bytes, checkpoint: Checkpoint) -> None:
+    """Step 4 of `verify_tlog_proof`, for the checkpoint of the proof."""
     verify_inclusion(
         leaf_hash=leaf_hash,
         index=proof.index,
@@ -123,7 +144,6 @@ def verify_tlog_proof(
         path=proof.path,
         root=checkpoint.root,
     )
-    return LoggedEntry(checkpoint=checkpoint, index=proof.index, signers=signers)
 
 
 def _split_extra(lines: list[str]) -> tuple[bytes | None, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from attestation.bundle import BootEvidence, Bundle, EpochEvidence
     from attestation.merkle.checkpoint import Checkpoint
     from attestation.merkle.note import Note
+    from attestation.merkle.tlog_proof import SignedCheckpoint
     from attestation.statement import EpochStatement
     from attestation.tdx.dcap import GenuineQuote
     from attestation.tdx.quote import Quote
@@ -72,12 +73,15 @@ class Epochs:
 
     `quoted` are those that say something about their log, in the file's order.  `anchors` has by
     bootseed and note text the epoch that receipts may rest on, or why the one that is there does
-    not count.  `appraised` are all quotes that were looked at.
+    not count.  `appraised` are all quotes that were looked at.  `signed` fills up with the
+    checkpoints of receipts' proofs that their boots' log keys have signed, by bootseed and note:
+    many receipts share one.
     """
 
     quoted: tuple[QuotedEpoch, ...]
     anchors: Mapping[tuple[bytes, str], QuotedEpoch | str]
     appraised: tuple[Appraised, ...]
+    signed: dict[tuple[bytes, str], SignedCheckpoint] = field(default_factory=dict)
 
 
 def appraise_epochs(

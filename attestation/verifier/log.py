@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attestation.errors import EvidenceError
-from attestation.merkle.note import parse_note
-from attestation.merkle.tlog_proof import parse_tlog_proof, verify_tlog_proof
+from attestation.merkle.tlog_proof import (
+    parse_tlog_proof,
+    verify_checkpoint,
+    verify_in_checkpoint,
+)
 from attestation.merkle.tree import leaf_hash
 
 if TYPE_CHECKING:
     from attestation.bundle import BootEvidence, BundledReceipt
     from attestation.merkle.checkpoint import Checkpoint
     from attestation.merkle.note import Note, Vkey
+    from attestation.merkle.tlog_proof import SignedCheckpoint
     from attestation.verifier.epochs import Epochs
     from attestation.verifier.ledger import Page
 
@@ -43,34 +47,40 @@ def check_inclusion(
     if item.proof is None:
         skip_inclusion(page)
         return None
-    proof, key = parse_tlog_proof(item.proof), boot.keyset.log_key
-    note = parse_note(proof.note)
-    entry = RECEIPT_LEAF + item.receipt.digest.value
+    proof = parse_tlog_proof(item.proof)
+    entry = leaf_hash(RECEIPT_LEAF + item.receipt.digest.value)
     try:
-        logged = verify_tlog_proof(
-            proof,
-            leaf_hash=leaf_hash(entry),
-            vkeys=[key],
-            origin=boot.statement.log_origin,
-        )
-        require_one_signature(note, key)
+        signed = _signed_checkpoint(proof.note, boot, epochs)
+        verify_in_checkpoint(proof, leaf_hash=entry, checkpoint=signed.checkpoint)
     except EvidenceError as error:
         _refuse(error, page)
         page.skipped("EPOCH-QUOTE", _NOT_INCLUDED)
         return None
-    say_signed(note, logged.checkpoint, page)
-    if logged.index != item.receipt.claims.log.index:
+    say_signed(signed.note, signed.checkpoint, page)
+    if proof.index != item.receipt.claims.log.index:
         page.rejected(
             "LOG-INCLUSION",
             "the proof is for another place in the log",
             expected=f"index {item.receipt.claims.log.index}",
-            observed=f"index {logged.index}",
+            observed=f"index {proof.index}",
         )
         page.skipped("EPOCH-QUOTE", _NOT_INCLUDED)
         return None
-    page.passed("LOG-INCLUSION", f"leaf {logged.index} of {logged.checkpoint.size}")
-    _check_anchor(logged.checkpoint.text, boot.statement.bootseed, epochs, page)
-    return logged.checkpoint
+    page.passed("LOG-INCLUSION", f"leaf {proof.index} of {signed.checkpoint.size}")
+    _check_anchor(signed.checkpoint.text, boot.statement.bootseed, epochs, page)
+    return signed.checkpoint
+
+
+def _signed_checkpoint(text: str, boot: BootEvidence, epochs: Epochs) -> SignedCheckpoint:
+    """Verify a proof's checkpoint once for all receipts of the boot that it anchors."""
+    place = (boot.statement.bootseed, text)
+    known = epochs.signed.get(place)
+    if known is None:
+        key = boot.keyset.log_key
+        known = verify_checkpoint(text, vkeys=[key], origin=boot.statement.log_origin)
+        require_one_signature(known.note, key)
+        epochs.signed[place] = known
+    return known
 
 
 def skip_inclusion(page: Page) -> None:
