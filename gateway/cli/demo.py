@@ -34,12 +34,17 @@ if TYPE_CHECKING:
 HELP = "show the whole story: gateway, receipts, verifier, tampering"
 DEFAULT_FOLDER = "attested-demo"
 _EVENT_DELAY = 0.01
+_SIMULATED = "simulated:"
+# Of the real providers the one every TDX guest has.  RTMR3 is left alone: what a demo extended
+# could not be taken back, and no gateway could then start in this trust domain.
+_REAL = "configfs-tsm:?rtmr3=off"
 
 _DESCRIPTION = """\
 Starts a gateway with simulated TDX quotes in front of a stand-in engine, asks it twice through
 the unmodified OpenAI client, waits until the log is quoted over both receipts, verifies the audit
 bundle in another process, and shows that one changed byte of answer, receipt, proof or either
-quote is refused.  Needs no TEE, GPU, network or account.
+quote is refused.  Needs no TEE, GPU, network or account.  In a TDX guest it uses the guest's own
+quotes, and needs the platform's endorsements.
 """
 _EPILOG = """\
 exit codes: 0 everything went as told; 10 something did not; 2 usage; 14 something is missing
@@ -49,6 +54,7 @@ examples:
   attested demo --out /tmp/demo --json
   attested demo --upstream http://127.0.0.1:8000     (a real vLLM instead of the stand-in)
   attested demo --keep                               (leave the gateway running to play with)
+  attested demo --collateral collateral.json         (in a TDX guest)
 """
 
 
@@ -61,6 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--upstream", metavar="URL", help="engine to use: http://HOST:PORT or unix:PATH")
     add("--model", metavar="NAME", help="model to ask (default: the engine's first)")
     add("--out", metavar="DIR", default=DEFAULT_FOLDER, help="folder to leave (%(default)s)")
+    add("--provider", metavar="URI", help=f"quotes from here (default: {_SIMULATED}, or in a TDX "
+        f"guest {_REAL})")  # fmt: skip
+    add("--collateral", metavar="FILE", help="endorsements of a real platform (dcap JSON)")
     add("--keep", action="store_true", help="keep gateway and engine running until Ctrl-C")
     add("--json", action="store_true", help="one JSON document on stdout")
 
@@ -68,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tell the story; `EvidenceError` if it did not go as told."""
     _require_openai()
-    _require_simulation()
+    provider = _provider(args)
     with ExitStack() as stack:
         upstream, engine = args.upstream or _stand_in(stack), None
         if args.upstream is None:
@@ -76,7 +85,13 @@ def run(args: argparse.Namespace) -> int:
         model = args.model or _first_model(upstream)
         folder = prepare(Path(args.out))
         _say("starting a gateway and its engine …")
-        plan = LocalPlan(upstream=upstream, engine=engine, tls="self-signed")
+        plan = LocalPlan(
+            upstream=upstream,
+            engine=engine,
+            tls="self-signed",
+            provider=provider,
+            collateral_file=Path(args.collateral).absolute() if args.collateral else None,
+        )
         gateway = stack.enter_context(LocalGateway(plan))
         story = _told(gateway, model, folder)
         folder.explain(case_file(story), report.readme(story))
@@ -89,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
             raise EvidenceError(
                 "the demo did not go as told",
                 code="demo",
-                expected="anchored receipts, exit 15 for the bundle, 10 or 13 for every change",
+                expected=f"anchored receipts, exit {story.grounds.expected.exit_code} for the "
+                "bundle, 10 or 13 for every change",
                 hint="this is a bug in the gateway or the verifier",
             )
         if args.keep:
@@ -158,17 +174,20 @@ def _require_openai() -> None:
         ) from None
 
 
-def _require_simulation() -> None:
+def _provider(args: argparse.Namespace) -> str:
+    """Return where quotes come from: the machine's own where it has any (SPEC section 1)."""
     found = RealDevices().found()
-    if found is not None:
+    provider = str(args.provider or (_SIMULATED if found is None else _REAL))
+    if not provider.startswith(_SIMULATED) and args.collateral is None:
         raise UnavailableError(
-            "this machine is a TDX guest: the demo would use its real quotes, and this version "
-            "has no real quote provider yet",
-            code="real_device",
-            expected="a machine without a TDX device, for simulated quotes",
-            observed=found,
-            hint="simulated evidence never stands beside real evidence; run the demo elsewhere",
+            "the demo with real quotes needs the endorsements of this platform",
+            code="collateral",
+            expected="--collateral FILE: collateral as dcap-qvl writes it (JSON)",
+            observed=f"none, on a TDX guest ({found})" if found else "none",
+            hint="Intel's provisioning service hands them out by the platform's FMSPC; simulated "
+            "evidence never stands beside real evidence",
         )
+    return provider
 
 
 def _keep(gateway: LocalGateway, model: str) -> None:

@@ -8,7 +8,7 @@ from attestation.policy.cases import SCHEMA
 from attestation.policy.toml import toml_comment, toml_pair
 from attestation.result import Verdict
 from gateway.client.export import BODIES_NAME, BUNDLE_NAME
-from gateway.demo.folder import ANSWER_NAME, POLICY_NAME, ROOT_NAME, TAMPERED_NAME
+from gateway.demo.folder import ANSWER_NAME, POLICY_NAME, TAMPERED_NAME
 
 if TYPE_CHECKING:
     from gateway.demo.story import Story, Tampering
@@ -30,7 +30,7 @@ def case_file(story: Story) -> str:
     """
     untouched = {"name": "the untouched bundle", "bundle": BUNDLE_NAME}
     cases = [
-        _case(story, untouched, Verdict.SIMULATED),
+        _case(story, untouched, story.grounds.expected),
         *(_tampered(story, one) for one in story.tamperings),
     ]
     head = [
@@ -61,4 +61,5 @@ def _tampered(story: Story, one: Tampering) -> dict[str, Any]:
 
 
 def _case(story: Story, evidence: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
-    return evidence | {"roots": [ROOT_NAME], "at": story.audit.at, "verdict": str(verdict)}
+    roots = {"roots": list(story.grounds.roots)} if story.grounds.roots else {}
+    return evidence | roots | {"at": story.audit.at, "verdict": str(verdict)}

@@ -20,24 +20,32 @@ _OPEN_HARDWARE = (
     "Nothing here says anything about hardware: the quotes are SIMULATED, signed by keys this "
     "process made. On a TDX machine the same code runs with real quotes and ends in exit 0."
 )
+_OPEN_IMAGE = (
+    "That this software is what it should be: policy.toml pins what the machine itself has shown. "
+    "An auditor takes measurements that were published with the image. RTMR3 is left alone here."
+)
+_ROOT_LINE = "root.pem      the root of the SIMULATED platform; Intel's is built into the verifier"
 
 
 def render(story: Story, folder: str) -> str:
     """The story as text for a terminal."""
     passed = sum(check.status is Status.PASS for check in story.connected.checks)
+    simulated = story.grounds.simulated
+    quotes = "simulated TDX quotes" if simulated else "this machine's TDX quotes"
+    root = "the root in root.pem" if simulated else "Intel's root"
     lines = [
         "1. A gateway started in front of an engine",
-        f"   gateway {story.url}, model {story.model}, one fresh API key, simulated TDX quotes",
+        f"   gateway {story.url}, model {story.model}, one fresh API key, {quotes}",
         *_says("proved", "nothing yet"),
         "",
         "2. A client accepted the gateway's evidence before sending anything",
         f"   {passed} checks passed, verdict {story.connected.verdict}",
         *_says(
             "proved",
-            "the quote is signed under the root in root.pem, shows the software and settings that "
+            f"the quote is signed under {root}, shows the software and settings that "
             "policy.toml pins, and commits to the keyset; the TLS connection ends at a key of it",
         ),
-        *_says("not", _OPEN_HARDWARE),
+        *_says("not", _OPEN_HARDWARE if simulated else _OPEN_IMAGE),
         "",
         "3. The unmodified OpenAI client asked twice",
         f"   plain      {_short(story.answers[0])}",
@@ -91,6 +99,7 @@ def render(story: Story, folder: str) -> str:
 
 def readme(story: Story) -> str:
     """README.txt of the folder."""
+    again = story.grounds.expected.exit_code
     commands = [story.audit, *(one.audit for one in story.tamperings)]
     lines = [
         MARK,
@@ -99,7 +108,7 @@ def readme(story: Story) -> str:
         "              and the quoted state of the log that anchors it",
         "bodies/       the exact requests and answers, by receipt id",
         "policy.toml   what the auditor accepts: the software and settings it names",
-        "root.pem      the root of the SIMULATED platform; Intel's is built into the verifier",
+        *(_ROOT_LINE for _ in story.grounds.roots),
         "tampered/     copies in which one byte was changed",
         f"{CASES_NAME}  what the policy has to say to each of these",
         "",
@@ -114,8 +123,8 @@ def readme(story: Story) -> str:
         f"  attested policy test {CASES_NAME}",
         "    exit 0: all of this again, each as expected",
         "",
-        "The endorsements of the simulated platform go out of date; after that the first command",
-        "ends in 11, and --at with a time at which you held these files gives 15 again. The case",
+        "The endorsements of the platform go out of date; after that the first command ends in 11,",
+        f"and --at with a time at which you held these files gives {again} again. The case",
         "file names that time.",
         "",
         "What none of this proves:",

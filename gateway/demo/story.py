@@ -1,10 +1,11 @@
 """The demo itself, step by step.
 
-1. A gateway starts in front of an engine, with a fresh API key and simulated quotes.
+1. A gateway starts in front of an engine, with a fresh API key; its quotes are simulated, or
+   the machine's own where it is a TDX guest.
 2. A client accepts its evidence before it sends anything.
 3. The unmodified OpenAI client asks twice, plain and streaming.
 4. The log is quoted over both receipts, and the client takes them anchored.
-5. An auditor, another process, verifies the bundle: exit 15.
+5. An auditor, another process, verifies the bundle: exit 15 for simulated quotes, 0 for others.
 6. One byte of the answer, of the receipt, of its proof and of either quote is changed: each is
    refused.
 """
@@ -14,11 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from attestation.bundle import parse_bundle
 from attestation.policy import parse_policy
-from attestation.result import AttestationResult, Verdict
+from attestation.result import Verdict
 from gateway.cli.local.policy import pin_policy
 from gateway.client.export import BUNDLE_NAME, write_private
 from gateway.client.judge import Trust
@@ -26,12 +25,14 @@ from gateway.client.session import Session
 from gateway.demo import tamper
 from gateway.demo.audit import Audit, audit
 from gateway.demo.folder import ANSWER_NAME, POLICY_NAME, ROOT_NAME, TAMPERED_NAME
+from gateway.demo.grounds import Grounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from openai import OpenAI
 
+    from attestation.result import AttestationResult
     from gateway.cli.local.gateway import LocalGateway
     from gateway.client.call import Call
     from gateway.demo.folder import DemoFolder
@@ -55,6 +56,7 @@ class Story:
 
     url: str
     model: str
+    grounds: Grounds
     connected: AttestationResult
     answers: tuple[str, str]
     calls: tuple[Call, ...]
@@ -64,11 +66,11 @@ class Story:
 
     @property
     def went_as_told(self) -> bool:
-        """Whether all receipts are anchored, the untouched bundle is accepted as simulated and
-        every change is refused.
+        """Whether all receipts are anchored, the untouched bundle is accepted (as simulated where
+        it is that) and every change is refused.
         """
         refused = {Verdict.REJECTED.exit_code, Verdict.MALFORMED.exit_code}
-        audited = self.audit.exit_code == Verdict.SIMULATED.exit_code
+        audited = self.audit.exit_code == self.grounds.expected.exit_code
         changes = [one.audit.exit_code for one in self.tamperings]
         return not self.unanchored and audited and refused.issuperset(changes)
 
@@ -85,13 +87,10 @@ def tell(
     """
     policy = pin_policy(gateway.boot).encode()
     write_private(folder.path / POLICY_NAME, policy)
-    root = gateway.anchor.certificate.public_bytes(Encoding.PEM)
-    write_private(folder.path / ROOT_NAME, root)
-    trust = Trust(
-        policy=parse_policy(policy),
-        anchors=(gateway.anchor,),
-        gate=AttestationResult.require_accepted_or_unsafe_simulated,
-    )
+    grounds = Grounds.of(gateway.boot)
+    if grounds.root is not None:
+        write_private(folder.path / ROOT_NAME, grounds.root)
+    trust = Trust(policy=parse_policy(policy), anchors=(grounds.anchor,), gate=grounds.gate)
     session = Session.connect(gateway.url, trust)
     with sdk(session, gateway.key) as client:
         answers = _ask_plain(client, model), _ask_streaming(client, model)
@@ -100,16 +99,14 @@ def tell(
     return Story(
         url=gateway.url,
         model=model,
+        grounds=grounds,
         connected=session.result,
         answers=answers,
         calls=session.calls,
         unanchored=report.left,
-        audit=audit(folder.path, BUNDLE_NAME, *_GROUNDS, "--contents", "bodies"),
-        tamperings=_tamper(folder, session.calls[0]),
+        audit=audit(folder.path, BUNDLE_NAME, *grounds.arguments, "--contents", "bodies"),
+        tamperings=_tamper(folder, grounds, session.calls[0]),
     )
-
-
-_GROUNDS = ("--policy", POLICY_NAME, "--root", ROOT_NAME)
 
 
 def _ask_plain(client: OpenAI, model: str) -> str:
@@ -129,16 +126,15 @@ def _ask_streaming(client: OpenAI, model: str) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
-def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
+def _tamper(folder: DemoFolder, grounds: Grounds, call: Call) -> tuple[Tampering, ...]:
     """Change one byte of the answer, and one in each part of the bundle; each copy is audited."""
     bundle = parse_bundle((folder.path / BUNDLE_NAME).read_bytes())
     jti = call.receipt_id or ""
     answer, in_answer = tamper.change_answer(call.response_body)
     write_private(folder.tampered / ANSWER_NAME, answer)
     about = ("--receipt", jti, "--request", f"bodies/{jti}.request")
-    told = audit(
-        folder.path, BUNDLE_NAME, *_GROUNDS, *about, "--response", f"{TAMPERED_NAME}/{ANSWER_NAME}"
-    )
+    response = f"{TAMPERED_NAME}/{ANSWER_NAME}"
+    told = audit(folder.path, BUNDLE_NAME, *grounds.arguments, *about, "--response", response)
     changed = {"receipt.json": tamper.change_receipt(bundle, jti)}
     if bundle.epochs:
         changed["proof.json"] = tamper.change_proof(bundle, jti)
@@ -146,14 +142,17 @@ def _tamper(folder: DemoFolder, call: Call) -> tuple[Tampering, ...]:
     changed["quote.json"] = tamper.change_quote(bundle)
     return (
         Tampering(file=ANSWER_NAME, change=str(in_answer), audit=told),
-        *(_tampered(folder, name, data, change) for name, (data, change) in changed.items()),
+        *(_tampered(folder, grounds, name, one) for name, one in changed.items()),
     )
 
 
-def _tampered(folder: DemoFolder, name: str, data: bytes, change: tamper.Change) -> Tampering:
+def _tampered(
+    folder: DemoFolder, grounds: Grounds, name: str, changed: tuple[bytes, tamper.Change]
+) -> Tampering:
+    data, change = changed
     write_private(folder.tampered / name, data)
     return Tampering(
         file=name,
         change=str(change),
-        audit=audit(folder.path, f"{TAMPERED_NAME}/{name}", *_GROUNDS),
+        audit=audit(folder.path, f"{TAMPERED_NAME}/{name}", *grounds.arguments),
     )

@@ -23,7 +23,11 @@ def clock() -> float:
 
 
 def devices(folder: Path, *nodes: str) -> RealDevices:
-    return RealDevices(nodes=tuple(folder / node for node in nodes), tsm_reports=folder / "report")
+    return RealDevices(
+        nodes=tuple(folder / node for node in nodes),
+        tsm_reports=folder / "report",
+        cpu=folder / "cpuinfo",
+    )
 
 
 @pytest.fixture
@@ -176,7 +180,29 @@ def test_simulation_refuses_to_start_beside_a_tsm_report_of_tdx(
     assert (found is not None) is real
 
 
+@pytest.mark.parametrize(
+    ("flags", "real"),
+    [("fpu sse2 tdx_guest hypervisor", True), ("fpu sse2 xtdx_guest tdx_guestx", False)],
+)
+def test_simulation_refuses_to_start_on_a_processor_in_tdx_mode_without_a_driver(
+    tmp_path: Path, flags: str, real: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert (devices(tmp_path).found() is not None) is real
+
+
+def test_report_entry_that_goes_away_while_devices_are_looked_for_is_no_fault(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "report" / "one").mkdir(parents=True)
+    (tmp_path / "report" / "one" / "provider").symlink_to(tmp_path / "gone")
+    assert devices(tmp_path).found() is None
+
+
 def test_real_devices_are_where_linux_shows_them() -> None:
     real = RealDevices()
-    assert [str(node) for node in real.nodes] == ["/dev/tdx_guest", "/dev/tdx-guest"]
+    assert [str(node) for node in real.nodes] == [
+        "/dev/tdx_guest", "/dev/tdx-guest", "/sys/class/misc/tdx_guest",
+    ]  # fmt: skip
+    assert str(real.cpu) == "/proc/cpuinfo"
     assert str(real.tsm_reports) == "/sys/kernel/config/tsm/report"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import signal
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 
 from attestation.errors import UnavailableError
+from gateway.attester.base import open_provider
 from gateway.attester.simulated.provider import RealDevices
 from gateway.cli import demo
 from gateway.cli.local.loop import LoopThread
@@ -253,7 +255,39 @@ def test_without_the_openai_package_the_demo_says_what_to_install(
         demo._require_openai()
 
 
-def test_on_a_tdx_machine_the_demo_stops_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def arguments(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    demo.configure(parser)
+    return parser.parse_args(given)
+
+
+@pytest.fixture
+def in_a_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RealDevices, "found", lambda _self: "/dev/tdx_guest")
-    with pytest.raises(UnavailableError, match="TDX guest"):
-        demo._require_simulation()
+
+
+@pytest.mark.usefixtures("in_a_guest")
+def test_in_a_tdx_guest_the_demo_uses_its_quotes_and_leaves_rtmr3_alone() -> None:
+    provider = demo._provider(arguments("--collateral", "collateral.json"))
+    assert provider == "configfs-tsm:?rtmr3=off"
+
+
+@pytest.mark.usefixtures("in_a_guest")
+@pytest.mark.parametrize("given", [(), ("--provider", "vsock-qgs:")])
+def test_in_a_tdx_guest_the_demo_asks_for_the_platforms_endorsements(
+    given: tuple[str, ...],
+) -> None:
+    with pytest.raises(UnavailableError, match="--collateral") as caught:
+        demo._provider(arguments(*given))
+    assert "/dev/tdx_guest" in caught.value.observed
+
+
+@pytest.mark.usefixtures("in_a_guest")
+def test_in_a_tdx_guest_nobody_gets_a_simulated_demo_by_asking_for_it() -> None:
+    with pytest.raises(UnavailableError) as caught:
+        open_provider(demo._provider(arguments("--provider", "simulated:")))
+    assert caught.value.code == "real_device"
+
+
+def test_elsewhere_the_demo_is_simulated() -> None:
+    assert demo._provider(arguments()) == "simulated:"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 SIMULATED, REJECTED = 15, 10
 TESTS = Path(__file__).parents[1]
+MACHINE = f"{TESTS / 'support' / 'tdx_machine'}:{TESTS.parent}"
 Guests = Callable[..., Served]
 
 
@@ -36,7 +38,7 @@ def guest(tmp_path: Path, standin: Engines) -> Iterator[Guests]:
     (tmp_path / "collateral.json").write_bytes(encode_dcap_collateral(platform.collateral()))
     (tmp_path / "root.pem").write_bytes(platform.anchor.certificate.public_bytes(Encoding.PEM))
     variables = {
-        "PYTHONPATH": f"{TESTS / 'support' / 'tdx_machine'}:{TESTS.parent}",
+        "PYTHONPATH": MACHINE,
         "TEST_TDX_NOW": str(now),
         "TEST_TDX_SEED": seed,
     }
@@ -96,6 +98,43 @@ def test_receipts_from_a_guest_are_anchored_and_verify_under_its_root_alone(
     assert {"EVENT-LOG", "LOG-INCLUSION", "EPOCH-QUOTE", "QUOTE-GENUINE"} <= passed
     assert verified(served, bundle)[0] == REJECTED
     assert served.stop() == 0
+
+
+def told(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the demo in a guest whose platform is new."""
+    now, seed = int(time.time()), secrets.token_hex(16)
+    platform = SimulatedPlatform(now=now, seed=seed.encode())
+    (folder / "collateral.json").write_bytes(encode_dcap_collateral(platform.collateral()))
+    known = {"PYTHONPATH": MACHINE, "TEST_TDX_NOW": str(now), "TEST_TDX_SEED": seed}
+    given = ("--provider", "configfs-tsm:?rtmr3=off", "--collateral", "collateral.json")
+    return attested(folder, "demo", *given, *arguments, variables=known | variables)
+
+
+def test_demo_in_a_guest_under_intels_root_is_accepted_without_a_root_of_its_own(
+    tmp_path: Path,
+) -> None:
+    done = told(tmp_path, "--json", TEST_TDX_INTEL="1")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["connected"], document["audit"]["exit_code"]) == ("ACCEPTED", 0)
+    assert [one["exit_code"] for one in document["tampered"]] == [10] * 5
+    folder = tmp_path / document["folder"]
+    assert not (folder / "root.pem").exists()
+    assert "SIMULATED" not in (folder / "README.txt").read_text()
+
+
+def test_demo_in_a_guest_says_so_on_the_terminal(tmp_path: Path) -> None:
+    done = told(tmp_path, TEST_TDX_INTEL="1")
+    assert b"this machine's TDX quotes" in done.stdout
+    assert b"exit 0 ACCEPTED" in done.stdout
+    assert b"SIMULATED" not in done.stdout
+
+
+def test_demo_in_a_guest_never_falls_back_to_another_root(tmp_path: Path) -> None:
+    done = told(tmp_path)
+    assert done.returncode == REJECTED
+    assert b"QUOTE-GENUINE" in done.stderr or b"root" in done.stderr, done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_start_without_the_device_ends_with_what_is_missing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,14 @@ if TYPE_CHECKING:
 class RealDevices:
     """Where Linux shows a real TDX guest device."""
 
-    nodes: tuple[Path, ...] = (Path("/dev/tdx_guest"), Path("/dev/tdx-guest"))
+    nodes: tuple[Path, ...] = (
+        Path("/dev/tdx_guest"),
+        Path("/dev/tdx-guest"),
+        # Seen in containers as well, which often have no device nodes.
+        Path("/sys/class/misc/tdx_guest"),
+    )
     tsm_reports: Path = Path("/sys/kernel/config/tsm/report")
+    cpu: Path = Path("/proc/cpuinfo")
 
     def found(self) -> str | None:
         """Return what shows that this machine is a TDX guest, or None."""
@@ -36,9 +43,18 @@ class RealDevices:
             if node.exists():
                 return str(node)
         for provider in sorted(self.tsm_reports.glob("*/provider")):
-            if "tdx" in provider.read_text(encoding="ascii", errors="replace"):
+            if "tdx" in _text(provider):
                 return str(provider)
+        if "tdx_guest" in _text(self.cpu).split():
+            return f"tdx_guest in {self.cpu}"
         return None
+
+
+def _text(path: Path) -> str:
+    # A report entry is there only while somebody's quote is made.
+    with suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii", errors="replace")
+    return ""
 
 
 class SimulatedProvider:

@@ -33,11 +33,15 @@ _HOST = "127.0.0.1"
 class LocalPlan:
     """What a local gateway is made for: the engine's address (`http://…` or `unix:…`), what
     receipts call the engine, and whether connections are TLS ("self-signed") or not ("off").
+
+    `provider` is where quotes come from; `collateral_file` the endorsements of a real platform.
     """
 
     upstream: str
     engine: str | None = None
     tls: str = "off"
+    provider: str = "simulated:"
+    collateral_file: Path | None = None
 
 
 class LocalGateway:
@@ -107,8 +111,11 @@ def _settings(plan: LocalPlan, folder: Path) -> Settings:
             "upstream": {**where, "engine": plan.engine},
             "access": {"keys_file": folder / "keys.json"},
             "notary": {"data_dir": folder / "journal"},
-            "evidence": {"provider": "simulated:"},
-            # Simulated quotes cost nothing, so that nobody has to wait for receipts to be anchored.
+            "evidence": {
+                "provider": plan.provider,
+                "collateral_file": plan.collateral_file,
+            },
+            # Somebody always waits here for receipts to be anchored.
             "log": {"forced_epoch_seconds": FORCED_EPOCH_SECONDS},
             # Whatever is refused here is refused on purpose, and each refusal is looked at.
             "limits": {"refusals_per_second": 1e6, "drain_seconds": 2.0},

@@ -1,4 +1,4 @@
-"""A policy that accepts exactly one local gateway: its simulated measurements and its settings."""
+"""A policy that accepts exactly one local gateway: its measurements and its settings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 _TEMPLATE = """\
 # What an auditor accepts here: this software, these settings, nothing else.
-# The values are those of a simulated trust domain; on real hardware they come from the published
-# measurements of an image, never from the machine that is to be judged.
+# The values are those this very machine has shown, simulated or not.  Real ones come from the
+# published measurements of an image, never from the machine that is to be judged.
 schema = "appraisal-policy/1"
 
 [tdx]
 tcb_status = ["UpToDate"]
 max_key_events = 1
-
+{unbound}
 [log]
 # Every receipt has to stand in a state of the log that was quoted: its place in the order cannot
 # be changed any more, not even by somebody who steals the keys of the gateway.
@@ -30,9 +30,15 @@ mrtd = "{mrtd}"
 rtmr0 = "{rtmr0}"
 rtmr1 = "{rtmr1}"
 rtmr2 = "{rtmr2}"
-rtmr3 = "replay"
+rtmr3 = "{rtmr3}"
 config_digest = "{config_digest}"
 origin = "{origin}"
+"""
+
+_UNBOUND = """\
+# The demo leaves RTMR3 alone: an extension could not be taken back while this machine runs.  A
+# gateway in production binds its keys there, and this line must not be in its policy.
+unbound_keys = "allow"
 """
 
 
@@ -43,8 +49,11 @@ def pin_policy(boot: Boot) -> str:
     """
     body = parse_quote(boot.evidence.quote).body
     statement = boot.evidence.statement
+    has_log = boot.evidence.event_log is not None
     return _TEMPLATE.format(
-        name="simulated gateway of this demo",
+        name="gateway of this demo",
+        unbound="" if has_log else _UNBOUND,
+        rtmr3="replay" if has_log else body.rtmrs[3].hex(),
         mrtd=body.mrtd.hex(),
         rtmr0=body.rtmrs[0].hex(),
         rtmr1=body.rtmrs[1].hex(),
