@@ -241,7 +241,8 @@ def _lint_demands(policy: Policy) -> Iterator[Finding]:
             yield error(
                 "never_made",
                 path,
-                f"this version of the verifier never makes {id_}: every verdict is INCOMPLETE",
+                f"this version of the verifier never makes {id_}: no verdict is better than "
+                "INCOMPLETE",
                 "leave it out until a version makes it",
             )
     floor = FLOOR if policy.require_anchored else FLOOR - ANCHORING
@@ -251,7 +252,8 @@ def _lint_demands(policy: Policy) -> Iterator[Finding]:
         yield note(
             "live_only",
             "require.checks",
-            f"only a connected client can make {_LIVE_ONLY}: every verdict on files is INCOMPLETE",
+            f"only a connected client can make {_LIVE_ONLY}: no verdict on files is better than "
+            "INCOMPLETE",
             "keep it for policies of clients",
         )
 
