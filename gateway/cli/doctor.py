@@ -95,7 +95,8 @@ def examine(settings: Settings | None, provider: str | None, root: Path) -> Iter
         yield from seen.findings
         configured, refused = _configured(settings, int(time.time()))
         chosen = choose_endorsements(configured, seen)
-        yield refused or look_at_endorsements(chosen, seen, int(time.time()))
+        if settings is not None or chosen is not None:
+            yield refused or look_at_endorsements(chosen, seen, int(time.time()))
         if (at := newest_issue(chosen)) is not None:
             known.append(KnownTime(what="the endorsements' issue", at=at))
     if settings is not None:

@@ -129,6 +129,22 @@ def test_provider_and_settings_together_are_refused(
     assert "--set evidence.provider" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("uri", ["nonsense:", "simulated", "simulated:?wrong=1", "dstack:here"])
+def test_provider_that_nobody_could_use_ends_with_usage(
+    uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(["doctor", "--provider", uri]) == USAGE
+    assert capsys.readouterr().out == ""
+
+
+def test_provider_without_settings_needs_no_endorsements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = doctor("--provider", f"dstack:{tmp_path}/none.sock", capsys=capsys)
+    assert code == UNAVAILABLE
+    assert "evidence.endorsements" not in found
+
+
 def test_settings_that_are_refused_end_with_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

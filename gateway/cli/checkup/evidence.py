@@ -55,13 +55,14 @@ class Seen:
 def look_at_evidence(wanted: Wanted, clock: Callable[[], float]) -> Seen:
     """Open the provider and ask it for one quote; RTMR3 is read and never extended.
 
-    `clock` counts seconds.  Nothing is raised: what fails is a finding.
+    `clock` counts seconds.  What fails is a finding; only a provider's name or options that
+    nobody could use are raised (`UsageError`).
     """
     seen = Seen()
     subject = _subject("provider", "quote provider")
     try:
         provider = open_provider(wanted.provider)
-    except AttestationError as error:
+    except UnavailableError as error:
         seen.findings.append(subject.refused(error))
         return seen
     opened = f"{provider.name} opens"

@@ -44,7 +44,15 @@ class Machine:
     dstack_socket: str = "/var/run/dstack.sock"
 
     def findings(self) -> Iterator[Finding]:
-        """Look at everything, in the order in which one depends on the other."""
+        """Look at everything, in the order in which one depends on the other.
+
+        What a configured provider does without needs nothing to be done about it.
+        """
+        for finding in self._looks():
+            idle = bool(self.scheme) and finding.level is Level.ABSENT
+            yield replace(finding, todo="") if idle else finding
+
+    def _looks(self) -> Iterator[Finding]:
         cpu = self._cpu()
         yield self._kernel()
         yield cpu
@@ -119,7 +127,8 @@ class Machine:
             return subject.ok("mounted at /sys/kernel/config")
         return subject.lacking(
             f"mounted at {points[0]} only" if points else "not mounted",
-            "mount -t configfs none /sys/kernel/config; in a container, mount it into it",
+            "mount -t configfs none /sys/kernel/config (modprobe configfs, if there is no such "
+            "folder); in a container, mount it into it",
             needed=self.scheme == _CONFIGFS_TSM,
         )
 
