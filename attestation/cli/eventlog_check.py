@@ -20,7 +20,8 @@ from attestation.tdx.divergence import (
 from attestation.tdx.eventlog import dstack_digest
 from attestation.tdx.events import REGISTERS, replay
 from attestation.tdx.runtime import RUNTIME_REGISTER
-from attestation.verifier.events import ALWAYS_COVERED, RuntimeEvent, runtime_events
+from attestation.verifier.events import ALWAYS_COVERED
+from attestation.verifier.extensions import compare_measured, runtime_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,8 +194,7 @@ def _runtime_differences(log: EventLog, values: ReferenceValues, policy: Policy)
         return []
     keys = [event for event in events if event.key is not None]
     first = events.index(keys[0]) if keys else len(events)
-    wanted = [RuntimeEvent(name=one.name, digest=one.digest, key=None) for one in values.events]
-    found = first_difference(wanted, events[:first], lambda event: (event.name, event.digest))
+    found = compare_measured(values.events, events[:first])
     differences = []
     if found is not None:
         differences.append(f"RTMR3 event {found.place}, {found.item.name}, is {found.change}")

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from attestation.errors import EvidenceError, MalformedError
-from attestation.tdx.divergence import Cause, Change, find_mismatch, first_difference
-from attestation.tdx.events import REGISTERS
-from attestation.tdx.runtime import (
-    RECEIPT_KEY,
-    RUNTIME_REGISTER,
-    KeyEvent,
-    MeasuredEvent,
-    parse_runtime_content,
-)
+from attestation.errors import EvidenceError
+from attestation.tdx.divergence import Cause, Change, find_mismatch
+from attestation.tdx.runtime import RECEIPT_KEY, RUNTIME_REGISTER
+from attestation.verifier.extensions import RuntimeEvent, compare_measured, runtime_events
 from attestation.verifier.words import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from attestation.bundle import BootEvidence
-    from attestation.policy import Policy, ReferenceValues, RequiredEvent
+    from attestation.policy import Policy, ReferenceValues
     from attestation.tdx.body import TdReport
-    from attestation.tdx.divergence import Difference, Mismatch
-    from attestation.tdx.events import Event, EventLog
+    from attestation.tdx.divergence import Mismatch
+    from attestation.tdx.events import EventLog
+    from attestation.tdx.runtime import KeyEvent
     from attestation.verifier.ledger import Page
 
 # The registers that a log of each format accounts for even where it has no events for them.
@@ -46,15 +40,6 @@ _NAME_CHARS = 64
 _LOOK = "`attested eventlog` shows the log event by event"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeEvent:
-    """An event of RTMR3; `key` is what it says if its digest proves that it binds keys."""
-
-    name: str
-    digest: bytes
-    key: KeyEvent | None
-
-
 def check_event_log(
     boot: BootEvidence,
     body: TdReport,
@@ -70,10 +55,13 @@ def check_event_log(
     4. the last key event names this bootseed and keyset, and its digest proves that
     5. there are at most `max_key_events`
     """
-    log = boot.event_log.parse() if boot.event_log else None
-    if log is not None and not _replays(log, body, page):
+    if boot.event_log is None:
+        _no_runtime_events(body, agreeing, policy, page)
         return
-    runtime = list(runtime_events(log)) if log else []
+    log = boot.event_log.parse()
+    if not _replays(log, body, page):
+        return
+    runtime = list(runtime_events(log))
     keys = [event.key for event in runtime if event.key is not None]
     if not runtime:
         _no_runtime_events(body, agreeing, policy, page)
@@ -88,7 +76,8 @@ def check_event_log(
         and _listed(runtime, agreeing, page)
         and _few(keys, policy, page)
     ):
-        page.passed(_ID, "replays to the quote; RTMR3 ends with this boot's keys")
+        covered = ", ".join(f"RTMR{register}" for register in _covered(log))
+        page.passed(_ID, f"replays to the quote's {covered}; RTMR3 ends with this boot's keys")
 
 
 def check_lone_quote(agreeing: Sequence[ReferenceValues], page: Page) -> None:
@@ -103,39 +92,18 @@ def check_lone_quote(agreeing: Sequence[ReferenceValues], page: Page) -> None:
     )
 
 
-def runtime_events(log: EventLog) -> Iterator[RuntimeEvent]:
-    """Yield the events of RTMR3, named by their content where the digest proves that.
-
-    A dstack event also carries a name of its own, which its digest covers: an event counts as
-    the gateway's only if both names are the same.
-    """
-    for event in log.of(RUNTIME_REGISTER):
-        told = _told(event)
-        if told is None or (log.format == "dstack" and told.name != event.name):
-            yield RuntimeEvent(name=event.name, digest=event.digest, key=None)
-        else:
-            key = told if isinstance(told, KeyEvent) else None
-            yield RuntimeEvent(name=told.name, digest=event.digest, key=key)
-
-
-def _told(event: Event) -> MeasuredEvent | KeyEvent | None:
-    if event.content is None:
-        return None
-    try:
-        return parse_runtime_content(event.content)
-    except MalformedError:
-        # Another maker's event: it may be listed by its digest, and never binds keys.
-        return None
-
-
 def _replays(log: EventLog, body: TdReport, page: Page) -> bool:
-    covered = {event.register for event in log.events}.union(ALWAYS_COVERED[log.format])
-    for register in range(REGISTERS):
+    for register in _covered(log):
         mismatch = find_mismatch(log.of(register), body.rtmrs[register])
-        if register in covered and mismatch is not None:
+        if mismatch is not None:
             page.refused(_ID, _replay_error(log, register, body.rtmrs[register], mismatch))
             return False
     return True
+
+
+def _covered(log: EventLog) -> list[int]:
+    """Return the registers that the log accounts for; the others rest on their pinned values."""
+    return sorted({event.register for event in log.events}.union(ALWAYS_COVERED[log.format]))
 
 
 def _replay_error(log: EventLog, register: int, value: bytes, mismatch: Mismatch) -> EvidenceError:
@@ -147,6 +115,8 @@ def _replay_error(log: EventLog, register: int, value: bytes, mismatch: Mismatch
         unstated = sum(not event.digest for event in events)
         reason = f"the event log leaves out digests of RTMR{register}, so it cannot be replayed"
         observed = f"{unstated} of {len(events)} events without a digest"
+    elif not any(value):
+        reason = f"RTMR{register} is untouched in the quote, but the event log has events for it"
     elif mismatch.cause is Cause.EARLIER:
         reason = (
             f"the quote shows RTMR{register} as it was after event {mismatch.at} of the "
@@ -272,7 +242,7 @@ def _listed(
     differences = [
         (difference.place, values.name, difference)
         for values in agreeing
-        if (difference := _difference(values.events, measured)) is not None
+        if (difference := compare_measured(values.events, measured)) is not None
     ]
     if len(differences) < len(agreeing):
         return True
@@ -285,13 +255,6 @@ def _listed(
         hint="list it in the tuple's events only if you can account for it",
     )
     return False
-
-
-def _difference(
-    wanted: Sequence[RequiredEvent], measured: Sequence[RuntimeEvent]
-) -> Difference[RuntimeEvent] | None:
-    expected = [RuntimeEvent(name=one.name, digest=one.digest, key=None) for one in wanted]
-    return first_difference(expected, measured, lambda event: (event.name, event.digest))
 
 
 def _few(keys: Sequence[KeyEvent], policy: Policy, page: Page) -> bool:
