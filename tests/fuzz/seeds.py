@@ -209,13 +209,26 @@ def _challenge(keyset: Keyset) -> ChallengeStatement:
 
 
 def ccel() -> bytes:
-    """Return a CC event log: the header record, two events, padding."""
+    """Return a CC event log: the header record, events of every kind that is read, padding."""
     spec = struct.pack("<16sIBBBBI", b"Spec ID Event03\x00", 0, 0, 2, 0, 2, 1)
     spec += struct.pack("<HH", 0x0C, 48) + b"\x00"
     log = struct.pack("<II20sI", 1, 3, bytes(20), len(spec)) + spec
-    for register, data in ((1, b"first"), (3, b"second")):
+    variable = (
+        struct.pack("<16sQQ", b"\x61\xdf\xe4\x8b" * 4, 2, 1) + "PK".encode("utf-16-le") + b"\x01"
+    )
+    table = b"EFI PART" + bytes(84) + struct.pack("<Q", 1) + bytes(128)
+    tagged = struct.pack("<II", 1, 4) + b"data"
+    records = (
+        (1, 0x0D, b"first"),
+        (3, 0x80000007, b"second"),
+        (1, 0x80000001, variable),
+        (2, 0x80000006, table),
+        (4, 0x06, tagged),
+        (1, 0x04, bytes(4)),
+    )
+    for register, kind, data in records:
         digest = hashlib.sha384(data).digest()
-        log += struct.pack("<IIIH", register, 0x0D, 1, 0x0C) + digest
+        log += struct.pack("<IIIH", register, kind, 1, 0x0C) + digest
         log += struct.pack("<I", len(data)) + data
     return log + b"\xff" * 64
 

@@ -6,7 +6,9 @@ finding: a foreign exception, or an `AssertionError` from an invariant of what w
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,10 +39,14 @@ from attestation.tdx.ccel import parse_ccel, parse_ccel_table
 from attestation.tdx.chain import split_pem
 from attestation.tdx.collateral import parse_collateral, parse_dcap_collateral
 from attestation.tdx.dcap import verify_quote
-from attestation.tdx.eventlog import parse_dstack, parse_gateway_events
+from attestation.tdx.divergence import find_mismatch
+from attestation.tdx.eventdata import read_content
+from attestation.tdx.eventlog import parse_dstack, parse_gateway_events, parse_runtime_events
 from attestation.tdx.events import EventLog, replay
+from attestation.tdx.logfile import parse_log_file
 from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
+from attestation.tdx.runtime import parse_runtime_content
 from attestation.verifier import parse_challenge, verify
 from tests.fuzz import logs, policies, seeds, wire
 from tests.fuzz.seeds import world
@@ -174,6 +180,21 @@ def run_event_log(parse: Callable[[bytes], EventLog], data: bytes) -> None:
     log = parse(data)
     assert {len(register) for register in replay(log)} <= {0, 48}
     assert all(event.content in (None, event.data) for event in log.events)
+    for event in log.events:
+        shown = read_content(event)
+        assert (shown is None) == (event.content is None)
+        assert json.dumps(shown)
+    for register, value in enumerate(replay(log)):
+        found = find_mismatch(log.of(register), value)
+        assert (found is None) == bool(value)
+
+
+def run_runtime_log(data: bytes) -> None:
+    value = parse_json(data)
+    events = parse_runtime_events(value)
+    assert [event.to_json() for event in events] == value
+    assert [parse_runtime_content(event.content) for event in events] == list(events)
+    run_event_log(lambda data: parse_gateway_events(parse_json(data)), data)
 
 
 def run_ccel_table(data: bytes) -> None:
@@ -306,9 +327,16 @@ def _quotes() -> list[bytes]:
     return [world().quote, world(5).quote, world().quote + bytes(64)]
 
 
-def _key_events() -> list[bytes]:
+def _runtime_log() -> list[bytes]:
     boot = json.loads(world().bundle)["boots"][0]
-    return _json(boot["event_log"]["data"])
+    keys = boot["event_log"]["data"]
+    return _json(keys) + _json([{"event": "model.lock", "sha256": "ab" * 32}, *keys])
+
+
+def _log_files() -> list[bytes]:
+    wrapped = {"event_log": seeds.dstack().decode(), "quote": "00"}
+    packed = [gzip.compress(seeds.ccel(), mtime=0), zlib.compress(seeds.dstack())]
+    return [seeds.ccel(), seeds.dstack(), *_runtime_log(), *_json(wrapped), *packed]
 
 
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -370,11 +398,8 @@ TARGETS: dict[str, Target] = {
         seeds=lambda: [seeds.dstack()],
         shape="json",
     ),
-    "key-events": Target(
-        run=partial(run_event_log, lambda data: parse_gateway_events(parse_json(data))),
-        seeds=_key_events,
-        shape="json",
-    ),
+    "runtime-log": Target(run=run_runtime_log, seeds=_runtime_log, shape="json"),
+    "log-file": Target(run=partial(run_event_log, parse_log_file), seeds=_log_files),
     "keyset": Target(
         run=partial(run_canonical, parse_keyset),
         seeds=lambda: [world().keyset.canonical],
