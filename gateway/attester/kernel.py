@@ -45,8 +45,16 @@ class Kernel:
         return path.is_mount()
 
     def may_write(self, path: Path) -> bool:
-        """Whether this process may open the file for writing."""
-        return os.access(path, os.W_OK)
+        """Whether this process may open the file for writing.
+
+        Opened and closed, which changes nothing: access(2) asks for the wrong user and forgets
+        capabilities.
+        """
+        try:
+            self.close(self.open(path, os.O_WRONLY))
+        except OSError:
+            return False
+        return True
 
     def open(self, path: Path, flags: int) -> int:
         """Open an existing file; `flags` is O_RDONLY, O_WRONLY or O_RDWR."""

@@ -143,6 +143,8 @@ def show_block(settings: Settings, gateway: Running) -> None:
         lines["notary socket"] = processes["socket"]
     if simulated:
         lines["simulated root"] = f"{facts['simulated_root']} (attested verify --root)"
+    if gateway.boot.evidence.event_log is None:
+        lines["keys"] = "not bound to RTMR3: a policy must say unbound_keys to accept them"
     if settings.tls.mode == "off":
         lines["channel"] = "plain HTTP: confidentiality of the channel is not proved"
     block = ["attested-gateway is ready", *(f"  {name:<14} {text}" for name, text in lines.items())]

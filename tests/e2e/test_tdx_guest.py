@@ -91,6 +91,7 @@ def test_receipts_from_a_guest_are_anchored_and_verify_under_its_root_alone(
     boot = json.loads(bundle.read_bytes())["boots"][0]
     assert [event["event"] for event in boot["event_log"]["data"]] == ["receipt.key"]
     assert served.lines["evidence"] == uri.partition(":")[0]
+    assert "keys" not in served.lines
 
     code, document = verified(served, bundle, "--root", "root.pem")
     assert code == SIMULATED, [check for check in document["checks"] if check["status"] == "fail"]
@@ -146,3 +147,8 @@ def test_start_without_the_device_ends_with_what_is_missing(tmp_path: Path) -> N
     assert b"this kernel has no configfs" in done.stderr
     assert b"modprobe configfs" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_start_whose_keys_are_not_in_rtmr3_says_so(guest: Guests) -> None:
+    served = guest("configfs-tsm:?rtmr3=off")
+    assert "unbound_keys" in served.lines["keys"]
