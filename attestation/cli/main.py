@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "quote": "attestation.cli.quote",
     "eventlog": "attestation.cli.eventlog",
     "policy": "attestation.cli.policy",
+    "model": "attestation.cli.model",
     "bundle": "attestation.cli.bundle",
     "endorsements": "attestation.cli.endorsements",
     "log": "attestation.cli.log",
