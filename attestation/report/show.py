@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attestation.errors import MalformedError
+from attestation.policy import SGX_TYPES
 from attestation.tdx.quote import parse_quote
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def show_quote(quote: Quote) -> dict[str, Any]:
         "fmspc": pck.fmspc.hex() if pck else None,
         "ppid": pck.ppid.hex() if pck else None,
         "piid": pck.piid.hex() if pck and pck.piid else None,
+        "sgx_type": SGX_TYPES[pck.sgx_type] if pck else None,
+        "dynamic_platform": pck.dynamic_platform if pck else None,
+        "cached_keys": pck.cached_keys if pck else None,
+        "smt": pck.smt_enabled if pck else None,
     }
 
 

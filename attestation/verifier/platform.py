@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _ID = "PLATFORM"
 _HINT = (
-    "change [platform] once you know who holds this machine; the JSON result shows its values in "
-    "full, under facts.quotes"
+    "change [platform] once you know who holds this machine; `attested inspect` shows its values "
+    "in full"
 )
 _SAID = {True: "yes", False: "no", None: "not said"}
 

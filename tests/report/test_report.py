@@ -295,16 +295,21 @@ def test_shown_quote_uses_the_names_of_policies() -> None:
     assert shown["fmspc"] == "fffefd000000"
     assert shown["mrservicetd"] is None
     assert shown["piid"] is not None
+    assert shown["sgx_type"] == "scalable"
+    assert shown["dynamic_platform"] is shown["cached_keys"] is shown["smt"] is True
     five = Gateway(version=5).evidence.quote
     assert show_quote(parse_quote(five))["mrservicetd"] == "00" * 48
 
 
 def test_shown_quote_without_platform_identity_says_none() -> None:
     single = Gateway(platform=GATEWAY.machine.but(machine=Machine(single_package=True)))
-    assert show_quote(parse_quote(single.evidence.quote))["piid"] is None
+    shown = show_quote(parse_quote(single.evidence.quote))
+    assert shown["piid"] is shown["dynamic_platform"] is shown["smt"] is None
+    assert shown["sgx_type"] == "scalable"
     bare = GATEWAY.evidence.quote.replace(b"CERTIFICATE", b"CERTIFICATX")
     shown = show_quote(parse_quote(bare))
-    assert shown["fmspc"] is shown["ppid"] is shown["piid"] is None
+    assert shown["fmspc"] is shown["ppid"] is shown["piid"] is shown["sgx_type"] is None
+    assert shown["dynamic_platform"] is shown["cached_keys"] is shown["smt"] is None
 
 
 def test_shown_openings_tell_lengths_not_keys() -> None:
