@@ -10,16 +10,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.endorsement_files import load_sets
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from gateway.cli.checkup.clock import Instant, KnownTime, clock_findings, kernel_state
 from gateway.cli.checkup.endorsed import (
+    ENDORSEMENTS,
     choose_endorsements,
+    load_configured,
     look_at_endorsements,
+    look_at_tcb,
     newest_issue,
 )
 from gateway.cli.checkup.evidence import Seen, Wanted, look_at_evidence
-from gateway.cli.checkup.finding import Finding, Level, Subject
+from gateway.cli.checkup.finding import Finding, Level
 from gateway.cli.checkup.machine import Machine
 from gateway.cli.checkup.service import newest_record, service_findings
 from gateway.cli.config import add_settings_arguments, load_from_arguments
@@ -97,6 +99,8 @@ def examine(settings: Settings | None, provider: str | None, root: Path) -> Iter
         chosen = choose_endorsements(configured, seen)
         if settings is not None or chosen is not None:
             yield refused or look_at_endorsements(chosen, seen, int(time.time()))
+        if (judgement := look_at_tcb(chosen, seen, int(time.time()))) is not None:
+            yield judgement
         if (at := newest_issue(chosen)) is not None:
             known.append(KnownTime(what="the endorsements' issue", at=at))
     if settings is not None:
@@ -177,11 +181,11 @@ def _machine(wanted: Wanted | None, root: Path) -> Machine:
 
 
 def _configured(settings: Settings | None, now: int) -> tuple[Sequence[Collateral], Finding | None]:
-    """Return the endorsements that the settings name, the best first, or why they cannot be had."""
-    evidence = settings.evidence if settings else None
-    names = [str(path) for path in (evidence and evidence.collateral_file,) if path]
+    """Return the endorsements that the settings name, or why they cannot be had."""
+    if settings is None:
+        return (), None
+    evidence = settings.evidence
     try:
-        return load_sets(names, now), None
+        return load_configured(evidence.collateral_file, evidence.endorsements, now), None
     except AttestationError as error:
-        subject = Subject(id="evidence.endorsements", area="evidence", title="endorsements")
-        return (), subject.refused(error)
+        return (), ENDORSEMENTS.refused(error)

@@ -15,12 +15,17 @@ from attestation.tdx.quote import parse_quote
 from gateway.access.keyfile import add_key
 from gateway.access.principal import Grant
 from gateway.attester.base import open_provider
-from gateway.attester.simulated.facts import Domain, Endorsements, Machine
+from gateway.attester.simulated.facts import Domain, Endorsements, Machine, TcbLevel
 from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.cli import main as program
 from gateway.cli.checkup import evidence as evidence_module
 from gateway.cli.checkup.clock import Instant, KnownTime, clock_findings, kernel_state
-from gateway.cli.checkup.endorsed import choose_endorsements, look_at_endorsements
+from gateway.cli.checkup.endorsed import (
+    choose_endorsements,
+    load_configured,
+    look_at_endorsements,
+    look_at_tcb,
+)
 from gateway.cli.checkup.evidence import Wanted, look_at_evidence
 from gateway.cli.checkup.finding import Finding, Level, Subject
 from gateway.cli.doctor import report
@@ -364,6 +369,51 @@ def test_set_for_this_platform_is_chosen_among_several() -> None:
     nothing = evidence_module.Seen()
     assert choose_endorsements(sets, nothing) == sets[0]
     assert choose_endorsements((), nothing) is None
+
+
+@pytest.mark.parametrize(("status", "level"), [("UpToDate", Level.OK), ("OutOfDate", Level.WARN)])
+def test_status_of_the_platform_is_told_with_its_advisories(status: str, level: Level) -> None:
+    levels = (TcbLevel(status=status, advisories=("INTEL-SA-00837",)),)
+    here = SimulatedPlatform(now=NOW, endorsements=Endorsements(levels=levels))
+    finding = look_at_tcb(here.collateral(), seen_on(here), NOW)
+    assert finding is not None
+    assert (finding.level, finding.data["status"]) == (level, status)
+    assert "INTEL-SA-00837" in finding.seen
+    assert look_at_tcb(here.collateral(), evidence_module.Seen(), NOW) is None
+    assert look_at_tcb(None, seen_on(here), NOW) is None
+
+
+def test_what_endorsements_have_against_the_platform_is_told() -> None:
+    here = SimulatedPlatform(now=NOW, domain=Domain(td_attributes=1))
+    finding = look_at_tcb(here.collateral(), seen_on(here), NOW)
+    assert finding is not None
+    assert (finding.level, finding.data["code"]) == (Level.WARN, "debug")
+
+
+def test_folder_of_endorsements_goes_before_the_file_while_it_has_a_set_in_date(
+    tmp_path: Path,
+) -> None:
+    new, old, older = (
+        SimulatedPlatform(now=NOW - days * 86_400).collateral() for days in (0, 40, 60)
+    )
+    file, folder = tmp_path / "file.json", tmp_path / "store"
+    file.write_bytes(encode_dcap_collateral(old))
+    folder.mkdir()
+    for one in (new, older):
+        (folder / f"{one.digest.hex}.json").write_bytes(encode_dcap_collateral(one))
+    assert load_configured(file, folder, NOW)[:2] == [new, old]
+    assert load_configured(file, folder, NOW + 90 * 86_400)[:2] == [old, new]
+    assert load_configured(None, folder, NOW + 90 * 86_400) == [new, older]
+    assert load_configured(file, None, NOW) == [old]
+    assert load_configured(None, None, NOW) == []
+
+
+def test_folder_of_endorsements_that_is_not_there_is_a_failure(
+    tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = config(tmp_path, engine, endorsements=str(tmp_path / "none"))
+    code, found = doctor(*arguments, capsys=capsys)
+    assert (code, found["evidence.endorsements"]["level"]) == (UNAVAILABLE, "fail")
 
 
 def test_model_lock_that_cannot_be_read_is_a_failure(

@@ -5,27 +5,45 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from attestation.cli.endorsement_files import load_sets, load_store
 from attestation.errors import AttestationError
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.collateral import issue_dates
+from attestation.tdx.dcap import verify_quote
 from attestation.tdx.endorsements import (
     State,
+    in_order,
     parse_endorsements,
     platform_of,
     verify_endorsements,
 )
-from gateway.cli.checkup.finding import Finding, Subject
+from gateway.cli.checkup.finding import Finding, Level, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.endorsements import Endorsements
     from gateway.cli.checkup.evidence import Seen
 
-_SUBJECT = Subject(id="evidence.endorsements", area="evidence", title="endorsements")
-_FETCH = "attested endorsements fetch, then name the file as evidence.collateral_file"
+ENDORSEMENTS = Subject(id="evidence.endorsements", area="evidence", title="endorsements")
+_TCB = Subject(id="evidence.tcb", area="evidence", title="TCB status")
+_UP_TO_DATE = "UpToDate"
+_FETCH = "attested endorsements fetch, into the folder that evidence.endorsements names"
 _DAY = 86_400
+
+
+def load_configured(file: Path | None, folder: Path | None, now: int) -> list[Collateral]:
+    """Return the endorsements that the settings name, the best first, as a notary takes them.
+
+    Of the folder what is in date at `now`, then the file, then the rest of the folder.  Raises
+    `UsageError` for what cannot be read, `MalformedError` for what does not parse.
+    """
+    stored = in_order(load_store(str(folder)), now) if folder else []
+    named = load_sets([str(file)], now) if file else []
+    good = [one.collateral for one in stored if one.whole.issued <= now <= one.whole.until]
+    return [*good, *named, *(one.collateral for one in stored)]
 
 
 def choose_endorsements(configured: Sequence[Collateral], seen: Seen) -> Collateral | None:
@@ -49,27 +67,54 @@ def look_at_endorsements(chosen: Collateral | None, seen: Seen, now: int) -> Fin
     be for.
     """
     if chosen is None:
-        return _SUBJECT.warn(
+        return ENDORSEMENTS.warn(
             "none: the gateway's bundles carry none, and auditors have to bring their own", _FETCH
         )
     try:
         one = verify_endorsements(chosen, seen.anchor or INTEL_ANCHOR, now)
         wanted = platform_of(seen.quote) if seen.quote else None
     except AttestationError as error:
-        return _SUBJECT.refused(error)
+        return ENDORSEMENTS.refused(error)
     if wanted is not None and not one.is_for(wanted):
-        return _SUBJECT.fail(
+        return ENDORSEMENTS.fail(
             f"for FMSPC {one.fmspc} ({one.ca} CA), and this platform is {wanted.fmspc} "
             f"({wanted.ca} CA)",
             _FETCH,
             fmspc=one.fmspc,
         )
     shown = f"for FMSPC {one.fmspc}, evaluation {one.number}; {_dates(one)}"
-    data = {"fmspc": one.fmspc, "number": one.number, "parts": _parts(one, now)}
+    data: dict[str, object] = {
+        "fmspc": one.fmspc,
+        "number": one.number,
+        "parts": _parts(one, now),
+    }
     if one.whole.state(now) is State.SOON:
         days = (one.whole.until - now) // _DAY
-        return _SUBJECT.warn(f"{shown}; the first ends in {days} days", _FETCH, **data)
-    return _SUBJECT.ok(shown, **data)
+        return ENDORSEMENTS.warn(f"{shown}; the first ends in {days} days", _FETCH, **data)
+    return ENDORSEMENTS.ok(shown, **data)
+
+
+def look_at_tcb(chosen: Collateral | None, seen: Seen, now: int) -> Finding | None:
+    """Say what the chosen endorsements make of this platform; None where there is no quote."""
+    if chosen is None or seen.quote is None:
+        return None
+    try:
+        genuine = verify_quote(seen.quote, chosen, now, seen.anchor or INTEL_ANCHOR)
+    except AttestationError as error:
+        return _TCB.refused(error, level=Level.WARN)
+    listed = ", ".join(genuine.advisory_ids)
+    data: dict[str, object] = {
+        "advisories": list(genuine.advisory_ids),
+        "status": genuine.tcb_status,
+    }
+    if genuine.tcb_status == _UP_TO_DATE:
+        return _TCB.ok(f"{genuine.tcb_status}{': ' if listed else ''}{listed}", **data)
+    return _TCB.warn(
+        f"{genuine.tcb_status}{': ' if listed else ''}{listed}",
+        "the host's operator updates firmware and microcode; until then policies have to list this "
+        "status and these advisories",
+        **data,
+    )
 
 
 def newest_issue(chosen: Collateral | None) -> int | None:
