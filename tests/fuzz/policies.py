@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from attestation.policy import parse_policy
 from attestation.policy.cases import parse_cases
 from attestation.policy.lint import lint_policy
 from attestation.policy.measurements_json import MAX_TUPLES, import_measurements
+from attestation.tdx.endorsed import Endorsed, SignedPart
+from attestation.verifier import HighWater, parse_high_water
 
 _NOON = 1_790_000_000
 _CASES = """schema = "policy-cases/1"
@@ -62,6 +65,19 @@ def run_measurements(data: bytes) -> None:
         registers = (one.mrtd, one.rtmr0, one.rtmr1, one.rtmr2, one.rtmr3 or one.mrtd)
         # What is accepted stands in the source; an escaped digit hides from this search.
         assert b"\\u" in data or all(each.hex().encode() in shown for each in registers)
+
+
+def run_high_water(data: bytes) -> None:
+    known = parse_high_water(data)
+    assert known.encode() == data
+    assert known.raised(known.seen.values()) == known
+
+
+def high_water() -> list[bytes]:
+    part = SignedPart(number=20, issued=_NOON)
+    one = Endorsed(root="intel", fmspc=bytes(6), tcb_info=part, qe_identity=part)
+    other = replace(one, root="simulated:" + "ab" * 32)
+    return [HighWater().raised([one, other]).encode()]
 
 
 def cases() -> list[bytes]:

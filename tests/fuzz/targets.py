@@ -380,6 +380,7 @@ TARGETS: dict[str, Target] = {
     "hash-tile": Target(run=logs.run_hash_tile, seeds=lambda: [bytes(64)]),
     "log-state": Target(run=logs.run_log_state, seeds=lambda: [logs.state()], shape="json"),
     "log-audit": Target(run=logs.run_log_audit, seeds=logs.resources),
+    "high-water": Target(run=policies.run_high_water, seeds=policies.high_water, shape="json"),
     "quote": Target(run=run_quote, seeds=_quotes),
     "verify-quote": Target(run=run_verify_quote, seeds=_quotes),
     "pck-extension": Target(run=run_pck_extension, seeds=_pck_extension),

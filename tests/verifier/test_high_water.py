@@ -171,8 +171,8 @@ GOOD = HighWater().raised([ONE, entry(fmspc=b"\x01" * 6)]).encode()
 def changed(**members: Any) -> bytes:
     value = jcs.parse_canonical(GOOD)
     assert isinstance(value, dict)
-    first, second = value["seen"]  # type: ignore[misc]
-    return jcs.canonicalize({**value, "seen": [{**first, **members}, second]})  # type: ignore[dict-item]
+    first, second = value["seen"]
+    return jcs.canonicalize({**value, "seen": [{**first, **members}, second]})
 
 
 def without(name: str) -> bytes:

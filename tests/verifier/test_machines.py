@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -129,12 +129,17 @@ PROPERTIES = [
 ]
 
 
+def but(fact: str, value: bool) -> Machine:
+    changes: dict[str, Any] = {fact: value}
+    return replace(MACHINE, **changes)
+
+
 @pytest.mark.parametrize(("key", "fact", "words"), PROPERTIES)
 def test_refused_property_must_be_denied_by_the_certificate(
     key: str, fact: str, words: str
 ) -> None:
-    has = gateway(replace(MACHINE, **{fact: True}))
-    has_not = gateway(replace(MACHINE, **{fact: False}))
+    has = gateway(but(fact, True))
+    has_not = gateway(but(fact, False))
     assert accepted(f'{key} = "refuse"', has_not) == "of a kind that the policy accepts"
     reason, expected = refused(f'{key} = "refuse"', has)
     assert reason == f"the machine's certificate says {words}, which the policy refuses"
@@ -150,7 +155,7 @@ def test_property_that_is_allowed_or_not_asked_about_is_shown(
     key: str, fact: str, words: str, rule: str
 ) -> None:
     for value, said in ((True, "yes"), (False, "no")):
-        made = gateway(replace(MACHINE, **{fact: value}))
+        made = gateway(but(fact, value))
         result = appraised(rule.format(key), made)
         assert result.verdict is Verdict.SIMULATED
         check = the_check(result, "PLATFORM")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,8 @@ def pinned(made: Gateway, name: str, value: bytes | None) -> Policy:
 
 @pytest.mark.parametrize(("name", "fact"), FIELDS)
 def test_register_must_be_the_tuples_and_zero_where_it_says_nothing(name: str, fact: str) -> None:
-    domain = replace(Domain(), **{fact: VALUE})
+    changes: dict[str, Any] = {fact: VALUE}
+    domain = replace(Domain(), **changes)
     made = Gateway(platform=SimulatedPlatform(now=NOW, seed=b"owner", domain=domain))
     made.plain()
     assert made.verify(policy=pinned(made, name, VALUE)).verdict is Verdict.SIMULATED
