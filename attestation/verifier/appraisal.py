@@ -140,7 +140,7 @@ def conclude(
             ],
             **facts,
         },
-        endorsed=tuple(one.genuine.endorsed for one in appraised if one.genuine),
+        endorsed=tuple(dict.fromkeys(one.genuine.endorsed for one in appraised if one.genuine)),
     )
 
 
