@@ -18,20 +18,19 @@ from attestation.cli.files import (
     load_bytes,
     load_policy,
     load_regular,
-    print_json,
-    print_text,
     require_one_stdin,
 )
 from attestation.cli.high_water import HighWaterFile
 from attestation.cli.moments import Moments
+from attestation.cli.several import Json, Text, expand, progress_for
 from attestation.errors import MalformedError, UsageError
 from attestation.receipt.seal import receipt_id_in
-from attestation.report import documents, render_text
 from attestation.result import worst
 from attestation.verifier import BODY_CHECKS, Contents, malformed_result, verify
+from attestation.verifier.memory import QuoteMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from attestation.bundle import Bundle
     from attestation.result import AttestationResult
@@ -54,6 +53,7 @@ examples:
   attested verify bundle.json --policy policy.toml --contents bodies/
   attested verify bundle.json --policy policy.toml --at 2026-09-30T12:00:00Z \\
       --receipt 8c1f... --request request.json --response answer.json --nonce 5d0a...
+  attested verify 2026-10/ --policy policy.toml         # a folder, one file at a time
   attested verify demo/bundle.json --policy demo/policy.toml --root demo/root.pem
   curl -s .../v1/receipts/ID?format=bundle -H "authorization: Bearer $KEY" | attested verify -
 
@@ -73,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG + " ".join(CHECKS)
     add = parser.add_argument
-    add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
+    add("files", metavar="FILE", nargs="+", help='bundle, receipt, answer, or folder; "-": stdin')
     add("--policy", metavar="P", help="appraisal policy (TOML)")
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
@@ -84,6 +84,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--contents", metavar="DIR", help="folder of ID.request and ID.response files")
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
+    add("--progress", action="store_true", help="say on stderr how far it is, terminal or not")
     add("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -96,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
     sets = _endorsement_sets(args.endorsements or (), moments)
     memory = HighWaterFile(args.high_water) if args.high_water else None
     high_water = memory.open() if memory else None
-    parsed = [(name, _parsed(name)) for name in args.files]
-    bundles = [item for _, item in parsed if not isinstance(item, MalformedError)]
-    asked = _asked_about(args, bundles)
-    somewhere = {item.jti for bundle in bundles for item in bundle.receipts}
+    names, quotes = expand(args.files), QuoteMemory()
+    asked, somewhere, parsed = _asked_about(args, names)
+    told: Text | Json = Json(len(names)) if args.json else Text()
+    progress = progress_for(names, wanted=args.progress)
 
     def judged(item: Bundle | MalformedError) -> AttestationResult:
         if isinstance(item, MalformedError):
@@ -109,20 +110,30 @@ def run(args: argparse.Namespace) -> int:
         own = {jti: known for jti, known in asked.items() if jti in here or jti not in somewhere}
         return moments.judge(
             lambda at: verify(
-                with_endorsements(item, sets[at]), policy, at, anchors, own, high_water=high_water
+                with_endorsements(item, sets[at]),
+                policy,
+                at,
+                anchors,
+                own,
+                high_water=high_water,
+                quotes=quotes,
             )
         )
 
-    results = [(name, judged(item)) for name, item in parsed]
+    seen = []
+    for name, item, size in parsed:
+        result = judged(item)
+        told.add(name, result)
+        # What is remembered of a file is small, so that the number of files does not matter.
+        seen.append(replace(result, checks=(), facts={}, now=None))
+        if progress:
+            progress.add(size)
+    if progress:
+        progress.close()
+    told.close()
     if memory:
-        memory.raise_by(result for _, result in results)
-    if args.json:
-        print_json(documents(results))
-    else:
-        for name, result in results:
-            print_text(render_text(result, name=name))
-        _say_worst(results)
-    return worst(result.verdict for _, result in results).exit_code
+        memory.raise_by(seen)
+    return worst(told.verdicts).exit_code
 
 
 def _endorsement_sets(names: Sequence[str], moments: Moments) -> dict[int, list[Collateral]]:
@@ -134,29 +145,33 @@ def _endorsement_sets(names: Sequence[str], moments: Moments) -> dict[int, list[
     return {moments.at: stated, moments.now: load_sets(names, moments.now)}
 
 
-def _say_worst(results: list[tuple[str, AttestationResult]]) -> None:
-    """Let the last line be the exit code's, not that of the file that happened to be last."""
-    if len(results) > 1:
-        verdict = worst(result.verdict for _, result in results)
-        print_text(f"\nthe worst of {len(results)} files: {verdict} (exit {verdict.exit_code})\n")
-
-
-def _parsed(name: str) -> Bundle | MalformedError:
+def _parsed(name: str) -> tuple[str, Bundle | MalformedError, int]:
     data = load_bytes(name)
     try:
-        return parse_evidence(data)
+        return name, parse_evidence(data), len(data)
     except MalformedError as error:
-        return error
+        return name, error, len(data)
 
 
-def _asked_about(args: argparse.Namespace, bundles: list[Bundle]) -> dict[str, Contents]:
-    asked = _from_folder(args.contents, bundles) if args.contents else {}
+def _asked_about(
+    args: argparse.Namespace, names: Sequence[str]
+) -> tuple[dict[str, Contents], set[str], Iterable[tuple[str, Bundle | MalformedError, int]]]:
+    """Return what is known beside the files, the receipts that are in them, and the files.
+
+    Only where something is known of receipts are all files read before the first is verified:
+    each receipt has to be found in one of them.
+    """
     given = (args.request, args.response, args.nonce)
-    if args.receipt is None and not any(value is not None for value in given):
-        return asked
-    jti = _named_receipt(args, bundles)
+    named = args.receipt is not None or any(value is not None for value in given)
+    if not named and not args.contents:
+        return {}, set(), map(_parsed, names)
+    parsed = [_parsed(name) for name in names]
+    bundles = [item for _, item, _ in parsed if not isinstance(item, MalformedError)]
+    somewhere = {item.jti for bundle in bundles for item in bundle.receipts}
+    asked = _from_folder(args.contents, bundles) if args.contents else {}
+    jti = _named_receipt(args, bundles) if named else None
     if jti is None:
-        return asked
+        return asked, somewhere, parsed
     known = asked.get(jti, Contents())
     if args.request is not None:
         known = replace(known, request=load_body(args.request))
@@ -164,7 +179,7 @@ def _asked_about(args: argparse.Namespace, bundles: list[Bundle]) -> dict[str, C
         known = replace(known, response=load_body(args.response))
     if args.nonce is not None:
         known = replace(known, nonce=args.nonce)
-    return asked | {jti: known}
+    return asked | {jti: known}, somewhere, parsed
 
 
 def _named_receipt(args: argparse.Namespace, bundles: list[Bundle]) -> str | None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attestation.policy import Policy
     from attestation.tdx.anchor import Anchor
     from attestation.verifier.high_water import HighWater
+    from attestation.verifier.memory import QuoteMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +19,14 @@ class Grounds:
     """Policy, instant (Unix seconds), trust anchors, and what was seen before.
 
     `high_water` None remembers nothing: endorsements are then compared with the policy alone.
+    `quotes` remembers genuine quotes, None does not.
     """
 
     policy: Policy
     at: int
     anchors: tuple[Anchor, ...]
     high_water: HighWater | None = None
+    quotes: QuoteMemory | None = None
 
     def __post_init__(self) -> None:
         if not self.anchors:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from attestation.tdx.collateral import Collateral
     from attestation.verifier.epochs import Epochs
     from attestation.verifier.high_water import HighWater
+    from attestation.verifier.memory import QuoteMemory
 
 _LATER = "this version does not make this check"
 
@@ -57,6 +58,7 @@ def verify(
     contents: Mapping[str, Contents],
     *,
     high_water: HighWater | None = None,
+    quotes: QuoteMemory | None = None,
 ) -> AttestationResult:
     """Return what `bundle` proves at the instant `at` (Unix seconds) under `anchors`.
 
@@ -74,11 +76,16 @@ def verify(
     `policy` None is the floor with its defaults: at best INCOMPLETE.  `contents` are the bodies,
     nonces and channel keys known beside the bundle, by receipt id; bodies of a receipt that is
     not in the bundle make the result INCOMPLETE.  `high_water` is what was seen of endorsements
-    before; what this verification saw of them is in the result.  Raises `UsageError` for no anchor
+    before; what this verification saw of them is in the result.  `quotes` carries genuine quotes
+    from one file to the next.  Raises `UsageError` for no anchor
     or an instant outside 1970-9999; everything about the evidence is in the result.
     """
     grounds = Grounds(
-        policy=policy or NO_POLICY, at=at, anchors=tuple(anchors), high_water=high_water
+        policy=policy or NO_POLICY,
+        at=at,
+        anchors=tuple(anchors),
+        high_water=high_water,
+        quotes=quotes,
     )
     ledger = Ledger(grounds.policy.required)
     appraised = appraise_boots(bundle, grounds, ledger)

@@ -147,8 +147,9 @@ def verify_genuine(
             hint="give them with --endorsements FILE (`attested quote`: --collateral FILE)",
         )
         return None
+    show = verify_quote if grounds.quotes is None else grounds.quotes.verify
     try:
-        genuine = verify_quote(quote, collateral, grounds.at, anchor)
+        genuine = show(quote, collateral, grounds.at, anchor)
     except EvidenceError as error:
         _file_refusal(error, anchor, page)
         return None

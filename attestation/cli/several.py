@@ -1,0 +1,121 @@
+"""Many files in one run: found in folders, verified one at a time, told as they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attestation.cli.files import STDIN, list_folder, print_json, print_text
+from attestation.cli.progress import Bytes
+from attestation.errors import UsageError
+from attestation.report import documents, render_text
+from attestation.report.document import RESULTS_SCHEMA, document
+from attestation.result import worst
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.result import AttestationResult, Verdict
+
+ALONE = (
+    "each file was verified by itself: whether receipts or checkpoints of one contradict those of "
+    "another, and whether a log is complete over several, was not compared; `attested bundle` "
+    "merges files into one, in which it is"
+)
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Return the names of files, with those of a folder in its place, in order.
+
+    Raises `UsageError` for a folder without files, and for a file that is not there: better
+    before the first verdict than in the middle of a long run.
+    """
+    found: list[str] = []
+    for name in names:
+        if name != STDIN and Path(name).is_dir():
+            inside = [str(path) for path in list_folder(name) if path.is_file()]
+            if not inside:
+                raise UsageError(f"{name!a} has no files in it", code="file")
+            found += inside
+        else:
+            found.append(name)
+    for name in found:
+        if name != STDIN:
+            _require_readable(name)
+    return found
+
+
+def _require_readable(name: str) -> None:
+    """Look without opening: a pipe can be opened once."""
+    try:
+        observed = "" if os.access(name, os.R_OK) else "no such file, or no right to read it"
+    except ValueError:
+        observed = "not a file name"
+    if observed:
+        raise UsageError(f"cannot read {name!a}", code="file", observed=observed)
+
+
+class Text:
+    """Tells every result when it is there; at last the worst, on which the exit code rests."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+
+    def add(self, name: str, result: AttestationResult) -> None:
+        """Print one result."""
+        self.verdicts.append(result.verdict)
+        print_text(render_text(result, name=name))
+
+    def close(self) -> None:
+        """Let the last line be the exit code's, not that of the file that happened to be last."""
+        if len(self.verdicts) > 1:
+            verdict = worst(self.verdicts)
+            count = len(self.verdicts)
+            print_text(f"\nnote: {ALONE}\n")
+            print_text(f"the worst of {count} files: {verdict} (exit {verdict.exit_code})\n")
+
+
+class Json:
+    """Writes one JSON document, of several results without holding more than one of them."""
+
+    def __init__(self, count: int) -> None:
+        self._several = count > 1
+        self.verdicts: list[Verdict] = []
+
+    def add(self, name: str, result: AttestationResult) -> None:
+        """Write one result: the whole document, or the next item of its list."""
+        if self._several:
+            sys.stdout.write(", " if self.verdicts else '{"results": [')
+            sys.stdout.write(_dumped(document(result, name=name)))
+        else:
+            print_json(documents([(name, result)]))
+        self.verdicts.append(result.verdict)
+
+    def close(self) -> None:
+        """Write what follows the list."""
+        if self._several:
+            verdict = worst(self.verdicts)
+            rest = {
+                "exit_code": verdict.exit_code,
+                "not_compared": ALONE,
+                "schema": RESULTS_SCHEMA,
+                "verdict": str(verdict),
+            }
+            sys.stdout.write("], " + _dumped(rest).removeprefix("{") + "\n")
+
+
+def progress_for(names: Sequence[str], *, wanted: bool) -> Bytes | None:
+    """Return what says on stderr how far a run is, None for nothing.
+
+    On a terminal where no report is being written, or wherever it was asked for.
+    """
+    if not wanted and (sys.stdout.isatty() or not sys.stderr.isatty()):
+        return None
+    return Bytes("verified", sum(Path(name).stat().st_size for name in names if name != STDIN))
+
+
+def _dumped(value: dict[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=True, sort_keys=True)
