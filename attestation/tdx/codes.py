@@ -94,9 +94,13 @@ def _as_date(found: re.Match[str]) -> str:
 _HINTS = {
     "expired": "verify at the time the evidence was held, or fetch current collateral",
     "not_yet_valid": "the time asked for is before the collateral was issued",
-    "no_tcb_level": "the platform's firmware is older than every level Intel lists",
+    "no_tcb_level": "update the platform's firmware, microcode and TDX module",
     "debug": "a debug domain's memory is open to the host: no policy should accept it",
     "sept_ve": "configure the guest with SEPT_VE_DISABLE",
+    "service_td": "start the domain without one: a service domain can move it to another platform",
+    "migratable": "start the domain without MIGRATABLE: no policy can accept it",
+    "reserved_bits": "start the domain with the attributes that were reviewed; a newer version of "
+    "this verifier may know the bits",
     "fmspc": "these endorsements are for another kind of platform: bring those of the quote's own",
     "root": "the evidence hangs under another root than the one asked for",
 }

@@ -90,6 +90,7 @@ def test_fault_fails_the_check_of_its_matter(facts: dict[str, Any], id_: str) ->
     assert check.reason
     if verdict is Verdict.NOT_ACCEPTED:
         assert check.expected
+        assert check.hint
         assert check.reason != "the quote does not verify"
 
 
