@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER = 4 * 1024 * 1024
 _CHUNK = 64 * 1024
+NO_HTTP = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 _SHOWN = 200
 _MAX_SOCKET_PATH = 107  # sun_path of unix(7), less its final zero
 
@@ -122,7 +123,7 @@ class Agent:
 
     def _exchange(self, method: str, request: bytes) -> Answer:
         deadline = time.monotonic() + self._timeout
-        reading = _Reading()
+        reading = Reading()
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(self._timeout)
@@ -140,7 +141,7 @@ class Agent:
             ) from error
         except OSError as error:
             raise _unreachable(self.path, method, error) from error
-        except (MalformedError, httptools.HttpParserError) as error:
+        except (MalformedError, *NO_HTTP) as error:
             raise UnavailableError(
                 f"the dstack agent's answer to {method} is not whole",
                 code="dstack_answer",
@@ -151,17 +152,18 @@ class Agent:
         return reading.answer
 
 
-class _Reading:
+class Reading:
     """An answer as it comes in, never more of it than `MAX_ANSWER`."""
 
     def __init__(self) -> None:
         self.complete = False
         self._body = bytearray()
-        self._seen = 0
+        self._seen = self._begun = 0
         self._parser = httptools.HttpResponseParser(self)
 
     @property
     def answer(self) -> Answer:
+        """What came in, once it is `complete`."""
         return Answer(status=self._parser.get_status_code(), body=bytes(self._body))
 
     def feed(self, data: bytes) -> None:
@@ -172,6 +174,12 @@ class _Reading:
         if self._seen > MAX_ANSWER:
             raise MalformedError(f"more than {MAX_ANSWER} bytes", code="dstack_answer")
         self._parser.feed_data(data)
+        if self._begun > 1:
+            raise MalformedError("more than one answer", code="dstack_answer")
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._begun += 1
 
     def on_body(self, data: bytes) -> None:
         """Called by the parser."""

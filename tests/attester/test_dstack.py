@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding.strict_json import parse_json
-from attestation.errors import UnavailableError, UsageError
+from attestation.errors import MalformedError, UnavailableError, UsageError
 from attestation.tdx.eventlog import replay
 from attestation.tdx.quote import parse_quote
 from gateway.attester.base import open_provider
 from gateway.attester.dstack import DstackProvider
-from gateway.attester.dstack_agent import MAX_ANSWER, Agent
+from gateway.attester.dstack_agent import MAX_ANSWER, NO_HTTP, Agent, Reading
 from gateway.attester.dstack_log import event_digest, read_agent_log
 from tests.support.dstack import DstackAgent, Guest, dstack_guest, runtime_digest
 from tests.vectors_path import need
@@ -265,6 +265,11 @@ def test_agent_that_drips_is_given_up_in_all(agent: DstackAgent, tmp_path: Path)
         (lambda whole: whole[: whole.index(b"\r\n\r\n")], "it ended after"),
         (lambda _whole: b"", "it ended after 0 bytes"),
         (lambda _whole: b"hello\r\n\r\n", "no HTTP"),
+        (lambda whole: whole + whole, "more than one answer"),
+        (
+            lambda _whole: b"HTTP/1.1 101 Hm\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+            "no HTTP",
+        ),
         (lambda _whole: b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", ""),
         (lambda _whole: b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnope", ""),
         (lambda _whole: b'HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{"a":1,"a":2}', ""),
@@ -423,6 +428,25 @@ def test_any_text_is_a_log_or_a_refusal(text: str, payload: bytes) -> None:
             continue
 
 
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_any_bytes_are_an_answer_or_a_refusal(data: bytes, lead: int) -> None:
+    heads = (
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    )
+    reading = Reading()
+    try:
+        for piece in (heads[lead], data, b""):
+            if piece or not reading.complete:
+                reading.feed(piece)
+    except (MalformedError, *NO_HTTP):
+        return
+    assert reading.complete
+    assert reading.answer.words
+
+
 REAL_LOGS = ("Dstack-TEE-dstack", "near-mpc")
 
 
@@ -444,6 +468,22 @@ def test_real_logs_replay_to_their_quotes_with_and_without_digests(folder: str) 
             assert list(replay(record.parse())) == list(quote.body.rtmrs)
         seen += 1
     assert seen
+
+
+@pytest.mark.parametrize("name", ["tdx-lite-getquote.json", "quote-report.json"])
+def test_real_answers_of_agents_are_read_and_their_logs_replay(
+    provider: DstackProvider, agent: DstackAgent, name: str
+) -> None:
+    answer: Any = json.loads((need("tdx") / "Dstack-TEE-dstack" / name).read_bytes())
+    agent.change = lambda _method, _answer: answer
+    raw = provider.quote(bytes.fromhex(answer["report_data"]))
+    log = provider.event_log().parse()
+    assert list(replay(log)) == list(parse_quote(raw).body.rtmrs)
+    assert [event.name for event in log.events if event.register == 3][:3] == [
+        "system-preparing",
+        "app-id",
+        "compose-hash",
+    ]
 
 
 def test_digest_rule_is_the_one_of_the_agent() -> None:
