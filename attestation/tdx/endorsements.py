@@ -295,7 +295,7 @@ def _certificate_parts(collateral: Collateral) -> list[Part]:
 def _issuers(collateral: Collateral) -> dict[str, x509.Certificate]:
     """Return who signed what; a set may leave out the issuer of the PCK revocation list."""
     found: dict[str, x509.Certificate] = {}
-    for name, chain in zip(_CERTIFICATES, _CHAINS, strict=False):
+    for name, chain in zip(_CERTIFICATES[:-1], _CHAINS, strict=True):
         if text := getattr(collateral, chain):
             first = split_pem(text.encode(), what=f"collateral.{chain}")[0]
             found[name] = parse_certificate(first, what=f"the {name}")
