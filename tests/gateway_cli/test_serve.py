@@ -209,7 +209,7 @@ def test_taken_port_is_one_message_and_no_boot(config: Path, key: str) -> None:
     ("assignment", "code", "text"),
     [
         ("evidence.provider=nothing:", 2, "no quote provider"),
-        ("evidence.provider=configfs-tsm:", 14, "simulated:"),
+        ("evidence.provider=configfs-tsm:/nonexistent/tsm/report", 14, "no configfs"),
         ("evidence.collateral_file=/nonexistent", 14, "collateral file"),
         ("access.keys_file=/nonexistent", 14, "attested keys add"),
         ("evidence.collateral_file=/dev/null", 13, "the collateral file /dev/null cannot be used"),
