@@ -16,6 +16,7 @@ from attestation.cli.files import (
     load_anchors,
     load_body,
     load_bytes,
+    load_parsed,
     load_policy,
     load_regular,
     require_one_stdin,
@@ -26,6 +27,7 @@ from attestation.cli.several import Json, Text, expand, progress_for
 from attestation.errors import MalformedError, UsageError
 from attestation.receipt.seal import receipt_id_in
 from attestation.result import worst
+from attestation.statement.model_lock import parse_model_lock
 from attestation.verifier import BODY_CHECKS, Contents, malformed_result, verify
 from attestation.verifier.memory import QuoteMemory
 
@@ -53,6 +55,7 @@ examples:
   attested verify bundle.json --policy policy.toml --contents bodies/
   attested verify bundle.json --policy policy.toml --at 2026-09-30T12:00:00Z \\
       --receipt 8c1f... --request request.json --response answer.json --nonce 5d0a...
+  attested verify bundle.json --policy policy.toml --model-lock model.lock
   attested verify 2026-10/ --policy policy.toml         # a folder, one file at a time
   attested verify demo/bundle.json --policy demo/policy.toml --root demo/root.pem
   curl -s .../v1/receipts/ID?format=bundle -H "authorization: Bearer $KEY" | attested verify -
@@ -83,6 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--nonce", metavar="N", help="the nonce that was sent with the request")
     add("--contents", metavar="DIR", help="folder of ID.request and ID.response files")
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
+    add("--model-lock", metavar="F", help="lock of the model that is to have answered")
     add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--progress", action="store_true", help="say on stderr how far it is, terminal or not")
     add("--json", action="store_true", help="one JSON document on stdout")
@@ -90,9 +94,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify every file, print the report, return the worst verdict's exit code."""
-    own_files = (args.policy, args.request, args.response)
+    own_files = (args.policy, args.request, args.response, args.model_lock)
     require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
+    lock = load_parsed(args.model_lock, parse_model_lock) if args.model_lock else None
     moments = Moments(args.at)
     sets = _endorsement_sets(args.endorsements or (), moments)
     memory = HighWaterFile(args.high_water) if args.high_water else None
@@ -108,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
         here = {one.jti for one in item.receipts}
         # A receipt is asked about where it is; one that is nowhere, everywhere.
         own = {jti: known for jti, known in asked.items() if jti in here or jti not in somewhere}
+        if lock is not None:
+            own |= {jti: replace(own.get(jti, Contents()), model_lock=lock) for jti in here}
         return moments.judge(
             lambda at: verify(
                 with_endorsements(item, sets[at]),

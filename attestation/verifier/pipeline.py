@@ -117,7 +117,10 @@ def verify(
         grounds,
         (*appraised.values(), *epochs.appraised),
         epochs=[epoch_facts(epoch) for epoch in epochs.quoted],
-        receipts=[receipts.receipt_facts(item.receipt) for item in bundle.receipts],
+        receipts=[
+            receipts.receipt_facts(item.receipt, contents.get(item.jti, NOTHING).model_lock)
+            for item in bundle.receipts
+        ],
     )
 
 

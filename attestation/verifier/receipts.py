@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from attestation.bundle import BootEvidence
     from attestation.receipt.claims import ReceiptClaims
     from attestation.receipt.signing import Receipt
+    from attestation.statement.model_lock import ModelLock
     from attestation.tdx.quote import Quote
     from attestation.verifier.contents import Contents
     from attestation.verifier.ledger import Page
@@ -130,8 +131,8 @@ def _named(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def receipt_facts(receipt: Receipt) -> dict[str, object]:
-    """Return the plain facts of a receipt that a result shows."""
+def receipt_facts(receipt: Receipt, lock: ModelLock | None) -> dict[str, object]:
+    """Return the plain facts of a receipt that a result shows, those of its model's lock too."""
     claims = receipt.claims
     return {
         "jti": claims.jti,
@@ -145,5 +146,6 @@ def receipt_facts(receipt: Receipt) -> dict[str, object]:
         "model_asked": claims.model.id,
         "model_served": claims.model.served,
         "model_digest": claims.model.digest.hex if claims.model.digest else None,
+        "model_lock": lock.facts() if lock and lock.digest == claims.model.digest else None,
         "subject": claims.subject.hex,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.cli import progress
 from attestation.cli.main import main
@@ -26,7 +27,8 @@ from attestation.cli.model_folder import (
 )
 from attestation.encoding.digest import Digest
 from attestation.errors import UnavailableError
-from attestation.statement.model_lock import ModelLock, Role, parse_model_lock
+from attestation.statement.model_lock import LockedFile, ModelLock, Role, parse_model_lock
+from tests.support.bundles import NOW, Gateway
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -497,3 +499,33 @@ def test_long_run_writes_few_lines_to_a_file(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_sizes_are_readable(count: float, text: str) -> None:
     assert progress.readable(count) == text
+
+
+# attested verify --model-lock
+
+
+def test_verify_compares_every_receipt_with_the_lock(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = LockedFile(path="w.bin", role=Role.WEIGHTS, sha256=Digest.of(b"w"), size=1)
+    lock = ModelLock(model="tiny", files=(file,))
+    gateway = Gateway(statement_changes={"model_digest": lock.digest})
+    gateway.plain()
+    gateway.plain()
+    pem = gateway.anchor.certificate.public_bytes(Encoding.PEM)
+    (tmp_path / "bundle.json").write_bytes(gateway.bundle().encode())
+    (tmp_path / "policy.toml").write_text(gateway.policy_toml())
+    (tmp_path / "root.pem").write_bytes(pem)
+    (tmp_path / "model.lock").write_bytes(lock.canonical)
+    (tmp_path / "other.lock").write_bytes(replace(lock, model="other").canonical)
+    (tmp_path / "none.lock").write_text("{}")
+    grounds = ["--policy", str(tmp_path / "policy.toml"), "--root", str(tmp_path / "root.pem")]
+    told = ["verify", str(tmp_path / "bundle.json"), *grounds, "--at", str(NOW + 60), "--json"]
+    codes = {}
+    for name in ("model.lock", "other.lock", "none.lock"):
+        capsys.readouterr()
+        codes[name] = main([*told, "--model-lock", str(tmp_path / name)])
+        if name == "model.lock":
+            facts = json.loads(capsys.readouterr().out)["facts"]["receipts"]
+            assert [one["model_lock"]["model"] for one in facts] == ["tiny", "tiny"]
+    assert codes == {"model.lock": 15, "other.lock": 10, "none.lock": 13}

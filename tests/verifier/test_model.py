@@ -335,6 +335,8 @@ def test_lock_that_was_measured_is_named_by_the_result() -> None:
     reason = receipt_check(result, "MODEL").reason
     assert "tiny, org/tiny@0000" in reason
     assert "demo-engine/1" in reason
+    facts: Any = result.facts["receipts"]
+    assert facts[0]["model_lock"] == LOCK.facts()
 
 
 def test_lock_without_source_is_named_by_what_it_has() -> None:
@@ -350,6 +352,8 @@ def test_another_lock_than_the_measured_one_is_rejected() -> None:
     result = holding(made, replace(LOCK, model="tiny-quantised"))
     refused(result, Verdict.REJECTED, "MODEL")
     assert "tiny-quantised" in receipt_check(result, "MODEL").expected
+    facts: Any = result.facts["receipts"]
+    assert facts[0]["model_lock"] is None
 
 
 def test_lock_beside_a_receipt_that_binds_no_model_leaves_the_result_open() -> None:
