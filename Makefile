@@ -27,7 +27,7 @@ SHOTS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench \
+.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify \
 	crash crash-power crash-strace \
 	conformance \
 	test-vllm check lock clean
@@ -78,6 +78,9 @@ bench: setup ## measure the notary on this machine: receipts a second, a long bo
 	@$(PY) -m benchmarks.sealing
 	@$(PY) -m benchmarks.receipts $(ARGS)
 	@$(PY) -m benchmarks.million --receipts $(RECEIPTS)
+
+bench-verify: setup ## measure the verifier: receipts and quotes a second, memory of a long run
+	@$(PY) -m benchmarks.verifying --long $(RECEIPTS) $(ARGS)
 
 crash: setup ## kill the gateway under load CYCLES times and audit what is left (SEED, else fresh)
 	@$(PY) tools/crash.py --cycles $(CYCLES) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) $(ARGS)

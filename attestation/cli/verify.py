@@ -135,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
         seen.append(replace(result, checks=(), facts={}, now=None))
         if progress:
             progress.add(size)
+        # Or they would stay until the next file is read and judged: twice the memory.
+        del item, result
     if progress:
         progress.close()
     told.close()

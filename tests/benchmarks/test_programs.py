@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import million, receipts, sealing
+from benchmarks import million, receipts, sealing, verifying
 from benchmarks.disk import PacedLayer, measure_disk
 from benchmarks.figures import latencies, publish, table
 from benchmarks.load import requests
@@ -83,3 +83,17 @@ async def test_long_boot_is_measured_restarted_and_found_again(tmp_path: Path) -
     publish(document, rows, out)
     assert json.loads(out.read_text(encoding="utf-8")) == document
     assert str(tmp_path) not in out.read_text(encoding="utf-8")
+
+
+def test_verifier_is_measured_with_its_memory(tmp_path: Path) -> None:
+    document = verifying.run(receipts=3, quotes=1, rounds=1, long=5, folder=tmp_path)
+    assert [row["times_bare"] for row in (document["receipts"][0], document["quotes"][0])] == [1, 1]
+    assert len(document["receipts"]) == 5
+    assert all(row["per_second"] > 0 for row in [*document["receipts"], *document["quotes"]])
+    assert document["long_run"]["receipts"] == 5
+
+
+def test_long_run_takes_one_file_after_the_other() -> None:
+    long = verifying.long_run(5, 2)
+    assert [one["receipts"] for one in long["memory"]] == [2, 4]
+    assert all(one["rss_mib"] > 0 for one in long["memory"])
