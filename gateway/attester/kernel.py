@@ -6,16 +6,20 @@ import errno
 import fcntl
 import os
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from attestation.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _CHUNK = 64 * 1024
+_INTERRUPTIONS = 100
+
+T = TypeVar("T")
 
 
 class Kernel:
@@ -109,6 +113,17 @@ def opened(kernel: Kernel, path: Path, flags: int) -> Iterator[int]:
         kernel.close(descriptor)
 
 
+def uninterrupted(call: Callable[[], T]) -> T:
+    """Make a call again while signals interrupt it; a hundred times in a row is an error.
+
+    Python does so inside most calls (PEP 475), but not inside ioctl(2).
+    """
+    for _ in range(_INTERRUPTIONS - 1):
+        with suppress(InterruptedError):
+            return call()
+    return call()
+
+
 def read_all(kernel: Kernel, path: Path, limit: int) -> bytes:
     """Read a file to its end; the size that the file system states is not believed.
 
@@ -118,10 +133,8 @@ def read_all(kernel: Kernel, path: Path, limit: int) -> bytes:
     data = bytearray()
     with opened(kernel, path, os.O_RDONLY) as descriptor:
         while len(data) <= limit:
-            try:
-                part = kernel.read(descriptor, min(_CHUNK, limit + 1 - len(data)))
-            except InterruptedError:
-                continue
+            room = min(_CHUNK, limit + 1 - len(data))
+            part = uninterrupted(partial(kernel.read, descriptor, room))
             if not part:
                 return bytes(data)
             data += part
@@ -139,10 +152,7 @@ def write_all(kernel: Kernel, path: Path, data: bytes) -> None:
     with opened(kernel, path, os.O_WRONLY) as descriptor:
         rest = data
         while rest:
-            try:
-                rest = rest[kernel.write(descriptor, rest) :]
-            except InterruptedError:
-                continue
+            rest = rest[uninterrupted(partial(kernel.write, descriptor, rest)) :]
 
 
 def named(error: OSError) -> str:

@@ -11,11 +11,12 @@ import errno
 import os
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attestation.errors import UnavailableError
 from gateway.attester.base import REPORT_DATA_BYTES, require_report_data
-from gateway.attester.kernel import named, opened
+from gateway.attester.kernel import named, opened, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,7 @@ def take_report(kernel: Kernel, device: Path, report_data: bytes) -> LocalReport
     argument = pack_request(report_data)
     try:
         with opened(kernel, device, os.O_RDWR) as descriptor:
-            _request(kernel, descriptor, argument)
+            uninterrupted(partial(kernel.ioctl, descriptor, GET_REPORT0, argument))
     except OSError as error:
         raise _failed(device, error, kernel.release()) from error
     report = unpack_answer(argument)
@@ -139,15 +140,6 @@ def take_report(kernel: Kernel, device: Path, report_data: bytes) -> LocalReport
             observed="other bytes",
         )
     return report
-
-
-def _request(kernel: Kernel, descriptor: int, argument: bytearray) -> None:
-    while True:
-        try:
-            kernel.ioctl(descriptor, GET_REPORT0, argument)
-        except InterruptedError:
-            continue
-        return
 
 
 def _failed(device: Path, error: OSError, release: str) -> UnavailableError:

@@ -92,6 +92,13 @@ def test_interrupted_calls_are_made_again(kernel: TdxKernel, call: str) -> None:
     assert parse_quote(one.quote(DATA)).body.report_data == DATA
 
 
+def test_driver_that_says_interrupted_for_ever_is_given_up(kernel: TdxKernel) -> None:
+    kernel.faults.making = deque([errno.EINTR] * 100_000)
+    error = quote_fails(kernel, patience="5")
+    assert error.code == "tsm_busy"
+    assert "EINTR" in error.observed
+
+
 def test_busy_driver_is_asked_again_with_growing_pauses(kernel: TdxKernel) -> None:
     kernel.faults.making = deque([errno.EBUSY] * 7)
     assert parse_quote(provider(kernel).quote(DATA)).body.report_data == DATA
