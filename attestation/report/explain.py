@@ -95,11 +95,17 @@ EXPLANATIONS = {
     "ENGINE-BODY": "What the engine sent is what the receipt commits to.",
     "RESPONSE-BODY": "The receipt commits to the answer that you hold, byte for byte.",
     "ENGINE-LOCAL": (
-        "The engine ran inside the trust domain. Skipped while nothing measured stands behind it."
+        "The measured gateway says that every attempt went to the engine behind a Unix socket of "
+        "its own trust domain, and the boot measured model lock and engine arguments. An answer "
+        "of an engine across a network cannot pass. Skipped where the receipt calls no attempt "
+        "local; one that it calls local with nothing measured behind it is rejected."
     ),
     "MODEL": (
-        "The model's digest is the one that the boot statement names. Skipped where the receipt "
-        "has none: then the model's name is the engine's word."
+        "Model digest and engine arguments of the receipt are those that the boot measured into "
+        "RTMR3 before its keys, and its statement names the same model. With --model-lock they are "
+        "those of that file. By hand: sha256sum model.lock is the digest, and the events are in "
+        "`attested eventlog`. Skipped where the receipt has none: then the model's name is the "
+        "engine's word."
     ),
     "LOG-INCLUSION": (
         "A proof leads from the receipt, at its own index, to the root of a checkpoint: the "

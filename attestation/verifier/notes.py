@@ -51,6 +51,9 @@ _NO_MACHINE = "which machine: the policy's platform list was not met, or could n
 _UNBOUND = "key binding: the policy accepts keys that RTMR3 does not bind"
 _NO_CHANNEL = "confidentiality of the channel: only a live client can check whom it talks to"
 _NO_MODEL = "which model: names are the engine's word, no measured digest stands behind them"
+_FILES_UNREAD = (
+    "that the engine loaded the files of the measured lock: the measured image has to see to that"
+)
 
 
 def not_proved(
@@ -66,7 +69,8 @@ def not_proved(
         notes += _content(checks, receipts)
         notes += _freshness(checks, receipts)
         notes += _anchoring(checks, receipts, policy)
-        notes += [] if receipts <= _subjects(checks, "MODEL", Status.PASS) else [_NO_MODEL]
+        named = receipts <= _subjects(checks, "MODEL", Status.PASS)
+        notes += [_FILES_UNREAD if named else _NO_MODEL]
         notes += [] if receipts <= _subjects(checks, "CHANNEL", Status.PASS) else [_NO_CHANNEL]
         notes += [_NO_CLOCK]
     notes += [_UNBOUND] if policy.tdx.unbound_keys else []

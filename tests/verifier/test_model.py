@@ -75,6 +75,7 @@ def test_measured_model_and_local_engine_pass_where_a_policy_asks_for_them() -> 
     assert result.verdict is Verdict.SIMULATED
     assert {c.status for c in result.checks if c.id in ("MODEL", "ENGINE-LOCAL")} == {Status.PASS}
     assert not any("which model" in note for note in result.not_proved)
+    assert any("loaded the files" in note for note in result.not_proved)
     facts: Any = result.facts["receipts"]
     assert [one["model_digest"] for one in facts] == [MODEL.hex]
 
