@@ -104,12 +104,13 @@ def test_files_of_one_command_are_judged_by_what_was_known_before_it(files: File
 
 def test_forged_and_unreadable_evidence_raises_nothing(files: Files) -> None:
     assert files.verify(files.bundle(20)) == 15
-    before = files.mark.read_bytes()
+    before, place = files.mark.read_bytes(), files.mark.stat().st_ino
     assert files.verify(files.bundle(99, forged=True)) == 10
     (files.path / "broken").write_bytes(b"{")
     assert files.verify(str(files.path / "broken")) == 13
     assert main(["verify", files.bundle(99), "--high-water", str(files.mark), *AT]) == 10
     assert files.mark.read_bytes() == before
+    assert files.mark.stat().st_ino == place
 
 
 def test_evidence_that_the_policy_refuses_raises_it_all_the_same(files: Files) -> None:
