@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
 _SILENCE_SECONDS = 15.0
+_LEAST_SECONDS = 0.1
 _TOO_MANY = 429
 _LAST_PORT = 65_535
 _OFFLINE = (
@@ -70,7 +73,7 @@ class Transfer:
         with self._client(url) as client:
             while True:
                 try:
-                    return self._once(client, url)
+                    return self._in_time(lambda: self._once(client, url))
                 except _Passing as fault:
                     wait = max(pause, fault.retry_after)
                     if self._left() <= wait:
@@ -89,9 +92,28 @@ class Transfer:
                 expected="usable HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR",
             ) from error
 
+    def _in_time(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` does, by the deadline: a timeout for each byte is no bound for all."""
+        done: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                done.put(call())
+            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+                done.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            result = done.get(timeout=max(self._left(), _LEAST_SECONDS))
+        except queue.Empty:
+            raise _Passing("it is still being sent", code="unreachable") from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
     def _once(self, client: httpx2.Client, url: str) -> Answer:
         # Every try takes its share of what is left, so that the last one ends in time as well.
-        silence = max(min(_SILENCE_SECONDS, self._left()), 0.1)
+        silence = max(min(_SILENCE_SECONDS, self._left()), _LEAST_SECONDS)
         try:
             with client.stream("GET", url, headers=_HEADERS, timeout=silence) as answer:
                 _require_ok(answer, url)

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -192,7 +193,7 @@ def test_answer_that_trickles_is_given_up_at_the_deadline() -> None:
     steps = Steps()
 
     def trickle(listener: socket.socket) -> None:
-        with listener.accept()[0] as peer:
+        with suppress(OSError), listener.accept()[0] as peer:
             peer.recv(4096)
             peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
             steps.now += 61.0
@@ -203,6 +204,25 @@ def test_answer_that_trickles_is_given_up_at_the_deadline() -> None:
         threading.Thread(target=trickle, args=(listener,), daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         assert refusal(Transfer(steps.patience()).get, url, error=UnavailableError) == "unreachable"
+
+
+def test_head_that_never_ends_is_given_up_at_the_deadline() -> None:
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with suppress(OSError), listener.accept()[0] as peer:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while not over.wait(0.02):
+                peer.sendall(b"a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        source = Transfer(Patience(seconds=0.3))
+        assert refusal(source.get, url, error=UnavailableError) == "unreachable"
+        over.set()
+        thread.join(10)
 
 
 def test_nobody_at_the_address_is_said_with_the_way_without_a_network() -> None:
