@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from attestation.bundle import EventLogRecord, make_bundle
+from attestation.cli.eventlog_check import Findings
 from attestation.cli.main import main
 from attestation.tdx.divergence import MAX_GUESSED
 from attestation.tdx.eventlog import parse_runtime_events
-from attestation.tdx.events import replay
+from attestation.tdx.events import EventLog, replay
 from attestation.tdx.logfile import parse_log_file
+from attestation.tdx.quote import parse_quote
 from tests import vectors_path
 from tests.cli.support import Folder, Stdin, printed
 from tests.support.bundles import Gateway
@@ -152,6 +154,18 @@ def test_quote_without_a_chain_has_no_root_to_tell(
     quote = write(tmp_path, "quote", raw)
     assert main(["eventlog", write(tmp_path, "log", data), "--quote", quote]) == 0
     assert "no chain" in capsys.readouterr().out
+
+
+def test_chain_that_ends_in_no_root_is_not_intels() -> None:
+    quote = parse_quote(bench.raw_quote())
+    leaf = quote.cert_chain_pem[: quote.cert_chain_pem.index(b"-----END") + 26]
+    found = Findings(
+        name="log",
+        log=EventLog(format="ccel", events=()),
+        quote=replace(quote, cert_chain_pem=leaf),
+    )
+    assert found.intel_root is False
+    assert found.exit_codes == [0, 15]
 
 
 CASES = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Callable
@@ -50,6 +51,12 @@ FILES = {
     "set/log.json": json.dumps([dstack(imr=2)]).encode(),
     "set/info.json": json.dumps({"event_log": [dstack(imr=2)], "mrtd": ""}).encode(),
     "set/note.txt": b"text",
+    "set/packed.gz": gzip.compress(json.dumps([dstack(imr=2)]).encode()),
+    "set/bomb.gz": gzip.compress(bytes(1 << 24)),
+    "set/zeroes.bin": header() + record(1, b"a") + record(0) + record(4, b"b") + bytes(70_000),
+    "set/mixed.bin": header() + record(1, b"a") + record(0) + record(4, b"b") + b"\xff" * 4 + b"\0",
+    "set/answer.json": json.dumps({"event_log": json.dumps([dstack(imr=2)]), "quote": ""}).encode(),
+    "other/quote.bin": bench.raw_quote(),
     "_collateral/good.json": collateral_json(bench.collateral()),
     "_collateral/old.json": collateral_json(bench.endorsed(tcb_expires=9)),
     "_collateral/late.json": collateral_json(
@@ -244,6 +251,45 @@ def test_log_is_replayed_against_its_quote(write: Write) -> None:
         ).ok
         unknown = dict.fromkeys(expected)
         assert judge(named(write(log | {"replays_to": unknown}), "#replay")).ok
+
+
+@pytest.mark.parametrize("file", ["packed.gz", "answer.json"])
+def test_log_that_is_packed_or_wrapped_is_replayed(write: Write, file: str) -> None:
+    expected = {"rtmr0": False, "rtmr1": False, "rtmr2": False, "rtmr3": True}
+    log = entry(file, "eventlog", matches_quote="quote.bin", replays_to=expected, events=1)
+    assert judge(named(write(log), "#replay")).ok
+    for name, value in expected.items():
+        wrong = log | {"replays_to": expected | {name: not value}}
+        assert not judge(named(write(wrong), "#replay")).ok
+    assert not judge(named(write(log | {"events": 2}), "#replay")).ok
+
+
+@pytest.mark.parametrize("file", ["ccel.bin", "zeroes.bin", "mixed.bin"])
+def test_padding_of_a_log_is_no_event(write: Write, file: str) -> None:
+    registers = {
+        "rtmr0": hashlib.sha384(bytes(48) + hashlib.sha384(b"a").digest()).hexdigest(),
+        "rtmr1": "00" * 48,
+        "rtmr2": "00" * 48,
+        "rtmr3": hashlib.sha384(bytes(48) + hashlib.sha384(b"b").digest()).hexdigest(),
+    }
+    log = entry(file, "eventlog", replayed_rtmrs=registers, events=3)
+    assert judge(named(write(log), "#replay")).ok
+    for name in registers:
+        wrong = log | {"replayed_rtmrs": registers | {name: "11" * 48}}
+        assert not judge(named(write(wrong), "#replay")).ok
+    assert not judge(named(write(log | {"events": 4}), "#replay")).ok
+
+
+def test_log_that_unpacks_to_too_much_does_not_agree(write: Write) -> None:
+    log = entry("bomb.gz", "eventlog", replayed_rtmrs={"rtmr3": "00" * 48})
+    judgement = judge(named(write(log), "#replay"))
+    assert (judgement.got, judgement.ok) == ("refused", False)
+
+
+def test_quote_of_a_log_may_lie_in_another_folder(write: Write) -> None:
+    expected = {"rtmr2": False, "rtmr3": True}
+    log = entry("log.json", "eventlog", matches_quote="other/quote.bin", replays_to=expected)
+    assert judge(named(write(log), "#replay")).ok
 
 
 def test_quote_may_name_its_own_log(write: Write) -> None:
