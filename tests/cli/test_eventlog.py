@@ -162,7 +162,7 @@ def test_chain_that_ends_in_no_root_is_not_intels() -> None:
     found = Findings(
         name="log",
         log=EventLog(format="ccel", events=()),
-        quote=replace(quote, cert_chain_pem=leaf),
+        quote=replace(quote, certification_data=leaf),
     )
     assert found.intel_root is False
     assert found.exit_codes == [0, 15]
