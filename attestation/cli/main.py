@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "quote": "attestation.cli.quote",
     "eventlog": "attestation.cli.eventlog",
     "policy": "attestation.cli.policy",
+    "pin": "attestation.cli.pin",
     "model": "attestation.cli.model",
     "bundle": "attestation.cli.bundle",
     "endorsements": "attestation.cli.endorsements",

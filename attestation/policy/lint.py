@@ -27,6 +27,9 @@ NEVER_MADE = frozenset(
 )  # fmt: skip
 """Checks that this version of the verifier cannot pass: demanding one accepts nothing."""
 
+FIRST_USE = "trust on first use"
+"""How the version of a policy begins that was made out of the evidence it is to judge."""
+
 _YEAR = 366 * 86_400
 # TDATTRIBUTES that the verifier refuses whatever a policy says: DEBUG and MIGRATABLE.
 _REFUSED_BITS = 1 | 1 << 29
@@ -36,6 +39,7 @@ _LIVE_ONLY = "CHANNEL"
 def lint_policy(policy: Policy, at: int) -> tuple[Finding, ...]:
     """Return every finding about `policy` at the instant `at` (Unix seconds), in file order."""
     return (
+        *_lint_version(policy.version),
         *_lint_status(policy.tdx, at),
         *_lint_advisories(policy.tdx, at),
         *_lint_versions(policy.tdx),
@@ -46,6 +50,17 @@ def lint_policy(policy: Policy, at: int) -> tuple[Finding, ...]:
         *_lint_demands(policy),
         *lint_references(policy),
     )
+
+
+def _lint_version(version: str | None) -> Iterator[Finding]:
+    if version is not None and version.startswith(FIRST_USE):
+        yield note(
+            "first_use",
+            "version",
+            "the values were taken from evidence of the gateway itself: nobody compared them with "
+            "published or computed measurements",
+            "compare them, then write a version of your own",
+        )
 
 
 def _lint_status(tdx: TdxRules, at: int) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 from attestation.encoding.printable import printable
@@ -12,10 +13,11 @@ _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]')
 
 
 def toml_value(value: object) -> str:
-    """Return a boolean, an integer, a text, or arrays and tables of them, on one line.
+    """Return a boolean, an integer, a text, an instant, or arrays and tables of them, on one line.
 
-    Tables are inline ones.  Raises `UsageError` for what TOML has no form for here: another
-    type, or a text with half a surrogate pair.
+    An instant is a `datetime` with its offset, written in UTC to the second; tables are inline
+    ones.  Raises `UsageError` for what TOML has no form for here: another type, or a text with
+    half a surrogate pair.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -23,6 +25,8 @@ def toml_value(value: object) -> str:
         return str(value)
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, dict):
         return "{" + ", ".join(toml_pair(key, item) for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -30,7 +34,7 @@ def toml_value(value: object) -> str:
     raise UsageError(
         "this value has no form in a policy",
         code="toml",
-        expected="a boolean, an integer, a text, an array or a table",
+        expected="a boolean, an integer, a text, an instant, an array or a table",
         observed=type(value).__name__,
     )
 

@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "call": "gateway.cli.call",
     "conformance": "gateway.cli.conformance",
     "log": "gateway.cli.log",
+    "pin": "gateway.cli.pin",
     "endorsements": "gateway.cli.endorsements",
     "demo-engine": "gateway.cli.demo_engine",
 }
