@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.encoding.strict_json import parse_json
 from attestation.errors import MalformedError
 from attestation.statement.model_lock import ENGINE_ARGS_EVENT, MODEL_LOCK_EVENT
-from attestation.tdx.eventlog import RECEIPT_KEY, MeasuredEvent, parse_runtime_events
 from attestation.tdx.events import replay
+from attestation.tdx.runtime import RECEIPT_KEY, MeasuredEvent, parse_runtime_content
 from attestation.verifier.ledger import Complaint, unequal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from attestation.bundle import BootEvidence
     from attestation.encoding.digest import Digest
     from attestation.receipt.claims import ReceiptClaims
@@ -54,8 +51,9 @@ def measured_digests(boot: BootEvidence, quote: Quote | None) -> MeasuredDigests
             continue
         if event.name == RECEIPT_KEY:
             break
-        for measured in _named_by(event):
-            found.get(measured.name, []).append(measured.sha256)
+        measured = _named_by(event)
+        if measured is not None and measured.name in found:
+            found[measured.name].append(measured.sha256)
     once = {name: one[0] if len(one) == 1 else None for name, one in found.items()}
     return MeasuredDigests(model=once[MODEL_LOCK_EVENT], arguments=once[ENGINE_ARGS_EVENT])
 
@@ -103,18 +101,16 @@ def check_receipt_model(
         page.passed("MODEL", _description(model.digest, lock))
 
 
-def _named_by(event: Event) -> Iterator[MeasuredEvent]:
-    """Yield the measured event that this is, if it is one under its own name."""
+def _named_by(event: Event) -> MeasuredEvent | None:
+    """Return the measured event that this is, if it is one under its own name."""
     if event.content is None:
-        return
+        return None
     try:
-        events = parse_runtime_events([parse_json(event.content)])
+        one = parse_runtime_content(event.content)
     except MalformedError:
         # Other software measures other things; what is not in this form names no model.
-        return
-    for one in events:
-        if isinstance(one, MeasuredEvent) and one.name == event.name:
-            yield one
+        return None
+    return one if isinstance(one, MeasuredEvent) and one.name == event.name else None
 
 
 def _no_model(known: Appraised, lock: ModelLock | None, page: Page) -> None:

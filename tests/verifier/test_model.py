@@ -21,7 +21,7 @@ from attestation.statement.model_lock import (
     ModelSource,
     Role,
 )
-from attestation.tdx.eventlog import DSTACK_RUNTIME_EVENT, MeasuredEvent
+from attestation.tdx.eventlog import DSTACK_RUNTIME_EVENT, KeyEvent, MeasuredEvent
 from tests.support.bundles import (
     ENGINE_ARGUMENTS,
     Gateway,
@@ -267,6 +267,7 @@ def entry_of(event: MeasuredEvent) -> dict[str, Any]:
 
 
 MODEL_EVENT, ARGUMENTS_EVENT = model_events(MODEL)
+KEY_EVENT = KeyEvent(bootseed=bytes(32), keyset_digest=OTHER, n=1)
 APP = dstack_event("app-id", b"\x01\x02")
 JSON_APP = dstack_event("compose-hash", b'{"event":"receipt.key"}')
 
@@ -298,6 +299,8 @@ def test_thing_measured_twice_or_not_at_all_is_not_known(entries: list[MeasuredE
     [
         pytest.param(dstack_event("app", MODEL_EVENT.content), id="under-another-name"),
         pytest.param(dstack_event("model.lock", b"{}"), id="another-form"),
+        pytest.param(dstack_event("model.lock", MODEL_EVENT.content + b" "), id="not-canonical"),
+        pytest.param(dstack_event("model.lock", KEY_EVENT.content), id="content-of-a-key-event"),
         pytest.param(
             entry_of(MODEL_EVENT) | {"event_payload": model_events(OTHER)[0].content.hex()},
             id="content-not-proven",
