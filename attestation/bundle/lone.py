@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attestation.bundle.model import Bundle, BundledReceipt
-from attestation.bundle.parse import MAX_BUNDLE_BYTES, MAX_PROOF_CHARS, parse_bundle, parse_proof
+from attestation.bundle.parse import MAX_PROOF_CHARS, parse_bundle, parse_proof
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits, parse_json_object
 from attestation.errors import MalformedError
@@ -34,7 +34,7 @@ def parse_evidence(data: bytes) -> Bundle:
             )
         is_bundle = any(mark in data for mark in _BUNDLE_MARKS)
         return parse_bundle(data) if is_bundle else _answer(data)
-    if len(data) > MAX_BUNDLE_BYTES or not head.isascii() or head.count(b".") != 2:
+    if not head.isascii() or head.count(b".") != 2:
         raise _unknown(hint="for a quote use `attested quote FILE`")
     return Bundle(receipts=(BundledReceipt(receipt=parse_receipt(data.strip(b" \t\r\n"))),))
 

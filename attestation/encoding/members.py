@@ -86,7 +86,7 @@ class Members:
         if choices is not None and value not in choices:
             raise self._refusal(name, "one of " + ", ".join(sorted(choices)), "another string")
         if pattern is not None and not _compiled(pattern).fullmatch(value):
-            shape = pattern if isinstance(pattern, str) else pattern.pattern
+            shape = _compiled(pattern).pattern
             raise self._refusal(name, f"a string of the form {shape}", "another string")
         return value
 

@@ -85,8 +85,8 @@ class _Levels:
 
     def finish(self) -> bytes:
         """Compare the partial tiles above the entries' own and return the root."""
-        for level, hashes in enumerate(self._edge):
-            if level and hashes:
+        for level, hashes in enumerate(self._edge[1:], 1):
+            if hashes:
                 self._compare(level, self._size >> _HEIGHT * (level + 1), hashes)
         return root_from_tiles(self._size, lambda level, _index, _width: self._edge[level])
 

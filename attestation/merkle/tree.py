@@ -96,14 +96,14 @@ def verify_inclusion(
     """
     if not 0 <= index < size <= MAX_SIZE:
         raise _not_included("an index below the size of the tree", f"{index} of {size}")
-    _require_hashes([leaf_hash, root, *path], "inclusion")
+    _require_hashes([leaf_hash, *path], "inclusion")
     node, last, computed = index, size - 1, leaf_hash
     for sibling in path:
         if last == 0:
             raise _not_included("a shorter path", f"{len(path)} hashes")
         if node & 1 or node == last:
             computed = node_hash(sibling, computed)
-            while node and not node & 1:
+            while not node & 1:
                 node, last = node >> 1, last >> 1
         else:
             computed = node_hash(computed, sibling)
@@ -125,7 +125,7 @@ def verify_consistency(
     """
     if not 1 <= size1 <= size2 <= MAX_SIZE:
         raise _inconsistent("sizes of at least 1 in ascending order", f"{size1} and {size2}")
-    _require_hashes([root1, root2, *path], "consistency")
+    _require_hashes([root1, *path], "consistency")
     if size1 == size2:
         if path or root1 != root2:
             raise _inconsistent("equal roots and no path at equal sizes", "something else")
@@ -183,7 +183,7 @@ def _walk(size1: int, size2: int, root1: bytes, path: Sequence[bytes]) -> tuple[
             raise _inconsistent("a shorter path", f"{len(path)} hashes")
         if node & 1 or node == last:
             first, second = node_hash(sibling, first), node_hash(sibling, second)
-            while node and not node & 1:
+            while not node & 1:
                 node, last = node >> 1, last >> 1
         else:
             second = node_hash(second, sibling)

@@ -62,7 +62,8 @@ def find_block(body: bytes) -> FoundBlock | None:
     Nothing is verified: the token inside may be anybody's.
     """
     offset = body.rfind(b": receipt ")
-    match = _BLOCK.match(body, offset) if offset >= 0 else None
+    # Where there is none, offset -1 means the beginning, where there is none either.
+    match = _BLOCK.match(body, offset)
     if match is None or not _starts_frame(body, offset) or not _is_one_frame(body[match.end() :]):
         return None
     return FoundBlock(

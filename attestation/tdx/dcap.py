@@ -331,7 +331,5 @@ def _as_claims(body: TdReport) -> dict[str, str]:
         **{f"rt_mr{index}": value.hex() for index, value in enumerate(body.rtmrs)},
         "report_data": body.report_data.hex(),
     }
-    if body.tee_tcb_svn2 is not None and body.mr_service_td is not None:
-        report["tee_tcb_svn2"] = body.tee_tcb_svn2.hex()
-        report["mr_service_td"] = body.mr_service_td.hex()
-    return report
+    later = {"tee_tcb_svn2": body.tee_tcb_svn2, "mr_service_td": body.mr_service_td}
+    return report | {name: value.hex() for name, value in later.items() if value is not None}

@@ -224,14 +224,13 @@ def _body_size(cursor: Cursor, version: int) -> int:
     if version == 4:
         return SIZE_10
     kind, stated = cursor.unpack(_BODY_DESCRIPTOR)
-    size = _BODY_SIZES.get(kind)
-    if size is None or size != stated:
+    if stated != _BODY_SIZES.get(kind):
         raise _malformed(
             "has an unknown body",
             "type 2 with 584 bytes or type 3 with 648 bytes",
             f"type {kind} with {stated} bytes",
         )
-    return size
+    return int(stated)
 
 
 def _qe_report(cursor: Cursor) -> QeReport:
