@@ -28,13 +28,20 @@ SCOPE = (
     "attestation/receipt/claims_parser.py",
     "attestation/receipt/text.py",
     "attestation/receipt/block.py",
-    "attestation/bundle/",
-    "attestation/policy/",
+    "attestation/bundle/parse.py",
+    "attestation/bundle/model.py",
+    "attestation/bundle/lone.py",
+    "attestation/policy/model.py",
+    "attestation/policy/parse",
+    "attestation/policy/table.py",
+    "attestation/policy/machines.py",
     "attestation/model/",
     "attestation/checks.py",
     "attestation/result.py",
 )
-"""What stands between a file and its verdict; the command line and the sealing side do not."""
+"""What stands between a file and its verdict; the command line, the sealing side, and what makes
+bundles and policies do not.
+"""
 
 _REFUSING = {"rejected", "not_accepted", "refused", "lacking", "skipped", "contradicted"}
 _SAYING = {"passed", "info"}
@@ -209,11 +216,11 @@ def _entered(node: ast.FunctionDef, around: _Around) -> _Around:
 
 
 def _is_writing(node: ast.FunctionDef) -> bool:
-    """Whether a function only writes, or only makes words."""
-    if _WRITING.match(node.name):
+    """Whether a function only writes, or only makes words or errors."""
+    kind = node.returns.id if isinstance(node.returns, ast.Name) else ""
+    if _WRITING.match(node.name) or kind.endswith("Error"):
         return True
-    words = isinstance(node.returns, ast.Name) and node.returns.id == "str"
-    return words and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+    return kind == "str" and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
 
 
 def _lines(node: ast.stmt) -> frozenset[int]:
@@ -285,9 +292,16 @@ def _branch(node: ast.If, around: _Around) -> Iterator[Site]:
     place = _Slot(node=node.test, parent=node, name="test", index=None)
     text = ast.unparse(node.test)
     yield _site(place, around, f"never: if {text}", ast.Constant(value=False), triggers=inside)
-    if not any(_refuses(one) for one in node.body):
-        # A branch that refuses nothing may pass by what comes after it.
+    if _passes_by(node):
         yield _site(place, around, f"always: if {text}", ast.Constant(value=True))
+
+
+def _passes_by(node: ast.If) -> bool:
+    """Whether a branch that is always taken may keep a later check from being made."""
+    if any(_refuses(one) for one in node.body):
+        return False
+    leaves = isinstance(node.body[-1], ast.Return | ast.Continue | ast.Break)
+    return leaves or any(_refuses(one) for one in node.orelse)
 
 
 def _refuses(node: ast.AST) -> bool:
