@@ -78,7 +78,7 @@ def check_module(body: TdReport, policy: Policy, page: Page) -> None:
 def check_measurements(
     body: TdReport, statement: BootStatement | None, policy: Policy, page: Page
 ) -> tuple[ReferenceValues, ...]:
-    """MEASUREMENTS: all of one named tuple agrees; returns every tuple that does.
+    """MEASUREMENTS: all of one named tuple is seen to agree; returns every tuple that does.
 
     `statement` None means a quote by itself: what tuples pin about the statement stays open.
     """
@@ -96,8 +96,9 @@ def check_measurements(
     if not agreeing:
         _no_tuple(compared, page)
         return ()
-    unseen = [values for values in agreeing if statement is None and _pins_statement(values)]
-    if len(unseen) == len(agreeing):
+    # A tuple that is not met in full must not lend its other values to one that is.
+    met = tuple(v for v in agreeing if statement is not None or not _pins_statement(v))
+    if not met:
         page.skipped(
             "MEASUREMENTS",
             f'the registers match "{agreeing[0].name}", which also pins facts that a quote by '
@@ -105,8 +106,8 @@ def check_measurements(
             hint="verify a bundle, or use a tuple without config_digest, origin, image and model",
         )
         return ()
-    page.passed("MEASUREMENTS", "matches " + ", ".join(f'"{v.name}"' for v in agreeing))
-    return agreeing
+    page.passed("MEASUREMENTS", "matches " + ", ".join(f'"{v.name}"' for v in met))
+    return met
 
 
 def _no_tuple(compared: list[tuple[ReferenceValues, dict[str, str]]], page: Page) -> None:

@@ -340,6 +340,16 @@ def test_register_without_keys_is_accepted_where_unbound_keys_are() -> None:
     rejected(judged(own(LOCK, STRANGER), **allowed), "another boot's")
 
 
+@pytest.mark.parametrize("shown", [own(), None])
+def test_untouched_register_is_not_accepted_where_the_tuple_lists_events(
+    shown: EventLogRecord | None,
+) -> None:
+    allowed: dict[str, Any] = {"tdx": 'unbound_keys = "allow"'}
+    result = judged(shown, own(), events=listing(LOCK), **allowed)
+    not_accepted(result, "was not measured into RTMR3")
+    assert check(judged(shown, own(), **allowed)).status is Status.PASS
+
+
 # What a digest does not prove
 
 

@@ -257,6 +257,18 @@ def test_raw_quote_meets_the_tuple_that_pins_no_statement() -> None:
     assert result.verdict is Verdict.SIMULATED
 
 
+def test_raw_quote_does_not_borrow_from_a_tuple_that_it_cannot_show_to_be_met() -> None:
+    pinned = HEALTHY.policy_toml(**PINNED, origin='"x"')
+    plain = HEALTHY.policy_toml(name='"plain"')
+    text = pinned + plain[plain.index("[[reference_values]]") :]
+    result = verify_raw_quote(
+        raw_quote(), COLLATERAL, parse_policy(text.encode()), NOW, [HEALTHY.anchor]
+    )
+    assert result.verdict is Verdict.INCOMPLETE
+    assert open_checks(result) == {"EVENT-LOG"}
+    assert the_check(result, "MEASUREMENTS").reason == 'matches "plain"'
+
+
 @pytest.mark.parametrize("key", ["mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid"])
 def test_raw_quote_with_another_measurement_is_not_accepted(key: str) -> None:
     policy = HEALTHY.policy(**PINNED | {key: f'"{"01" * 48}"'})
