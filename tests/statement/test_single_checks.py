@@ -39,7 +39,7 @@ def test_named_predecessor_has_closed_members() -> None:
 def test_named_checkpoint_is_bounded() -> None:
     value = continuing()
     value["prev"]["checkpoint"] += value["prev"]["checkpoint"].splitlines()[-1] + "\n"
-    assert parse_boot_statement(value)
+    assert parse_boot_statement(value).prev is not None
     line = value["prev"]["checkpoint"].splitlines()[-1] + "\n"
     value["prev"]["checkpoint"] += line * (4096 // len(line))
     assert refusal(parse_boot_statement, value) == "member_value"
