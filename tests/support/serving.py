@@ -19,6 +19,7 @@ import httpx2
 from attestation.policy import parse_policy
 from attestation.result import AttestationResult
 from attestation.tdx.anchor import parse_anchor
+from attestation.tdx.eventlog import parse_runtime_events
 from gateway.client.judge import Trust
 from gateway.client.session import Session
 
@@ -189,6 +190,11 @@ class Served:
             "config_digest": boot["statement"]["config_digest"],
         }
         values = "".join(f'{name} = "{value}"\n' for name, value in pins.items())
+        log = boot["event_log"]
+        if log is not None and log["format"] == "attested-gateway":
+            measured = parse_runtime_events(log["data"])[:-1]
+            listed = (f'{{name = "{e.name}", digest = "{e.digest.hex()}"}}' for e in measured)
+            values += f"events = [{', '.join(listed)}]\n" if measured else ""
         return (
             'schema = "appraisal-policy/1"\n[log]\nrequire_anchored = false\n'
             f"[[reference_values]]\n{values}"

@@ -11,8 +11,10 @@ from typing import Any
 import openai
 import pytest
 
+from attestation.encoding.digest import Digest
 from attestation.receipt.claims import End, ReceiptClaims
 from attestation.receipt.signing import parse_receipt
+from attestation.statement.model_lock import LockedEngine, LockedFile, ModelLock, Role
 from gateway.client.call import Ended
 from gateway.client.session import Session
 from tests.support.logs import tokens_of
@@ -116,11 +118,17 @@ def test_plain_request_that_is_left_ends_in_the_engine_and_in_its_receipt(
 def local_gateway(
     vllm_server: Engine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    """A gateway that reaches the engine over a Unix socket."""
+    """A gateway that reaches the engine over a Unix socket and measured a lock for it."""
     folder: Path = tmp_path_factory.mktemp("local")
+    weights = LockedFile(path="w", role=Role.WEIGHTS, sha256=Digest.of(b"w"), size=1)
+    lock = ModelLock(
+        model="tiny", files=(weights,), engine=LockedEngine(name="vllm", version="cpu")
+    )
+    (folder / "model.lock").write_bytes(lock.canonical)
+    model = {"lock": str(folder / "model.lock")}
     with (
         unix_relay(folder / "engine.sock", vllm_server.host, vllm_server.port) as address,
-        serving(folder, address) as served,
+        serving(folder, address, model=model) as served,
     ):
         yield served
 
