@@ -34,6 +34,8 @@ _YEAR = 366 * 86_400
 # TDATTRIBUTES that the verifier refuses whatever a policy says: DEBUG and MIGRATABLE.
 _REFUSED_BITS = 1 | 1 << 29
 _LIVE_ONLY = "CHANNEL"
+# Days from issue to expiry of Intel's TCB info, QE identity and PCK revocation lists.
+_MONTHLY = 30
 
 
 def lint_policy(policy: Policy, at: int) -> tuple[Finding, ...]:
@@ -123,7 +125,8 @@ def _lint_versions(tdx: TdxRules) -> Iterator[Finding]:
             "whoever supplies them can leave out what Intel found since",
             "set it to the number of current endorsements; `attested quote --json` shows it",
         )
-    if tdx.min_tcb_date is None and tdx.min_tee_tcb_svn is None:
+    # Zero is reached by every platform, so it is no floor.
+    if not tdx.min_tcb_date and not any(tdx.min_tee_tcb_svn or b""):
         yield note(
             "no_version_floor",
             "tdx.min_tcb_date",
@@ -204,6 +207,14 @@ def _lint_endorsements(policy: Policy) -> Iterator[Finding]:
             "endorsements are accepted to the last day they are in date, whatever was published "
             "since",
             "set it, for example to 30",
+        )
+    elif policy.max_age_days > _MONTHLY:
+        yield warning(
+            "long_max_age",
+            "endorsements.max_age_days",
+            f"a bound of {policy.max_age_days} days bounds nothing: what Intel signs anew every "
+            f"month runs out {_MONTHLY} days after its issue",
+            f"write {_MONTHLY} or less",
         )
     if not policy.require_anchored:
         yield warning(

@@ -157,11 +157,18 @@ def read_instant(value: object, path: str) -> int:
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
             raise refuse(path, "a date-time with its offset, like 2027-01-01T00:00:00Z")
-        return int(value.timestamp())
+        return _in_range(int(value.timestamp()), path)
     if isinstance(value, dt.date):
         midnight = dt.datetime.combine(value, dt.time(), dt.UTC)
-        return int(midnight.timestamp())
+        return _in_range(int(midnight.timestamp()), path)
     raise refuse(path, "a date, a date-time with offset, or Unix seconds", value)
+
+
+def _in_range(seconds: int, path: str) -> int:
+    """Refuse what lies outside 1970-9999 in UTC: an offset can lead there."""
+    if not 0 <= seconds <= _LAST_INSTANT:
+        raise refuse(path, "an instant in the years 1970 to 9999, UTC")
+    return seconds
 
 
 def refuse(path: str, expected: str, value: object = None) -> MalformedError:

@@ -120,8 +120,16 @@ def test_weak_tdx_rule_is_one_warning_at_its_key(
 def test_absent_version_floor_is_a_note_and_either_key_is_one() -> None:
     finding = only(policy_text(tdx={"min_tcb_date": None}))
     assert (finding.severity, finding.code) == (Severity.NOTE, "no_version_floor")
-    other: dict[str, str | None] = {"min_tcb_date": None, "min_tee_tcb_svn": f'"{"00" * 16}"'}
+    other: dict[str, str | None] = {"min_tcb_date": None, "min_tee_tcb_svn": f'"01{"00" * 15}"'}
     assert linted(policy_text(tdx=other)) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("min_tcb_date", "1970-01-01"), ("min_tee_tcb_svn", f'"{"00" * 16}"')]
+)
+def test_version_floor_of_zero_is_none(key: str, value: str) -> None:
+    finding = only(policy_text(tdx={"min_tcb_date": None, key: value}))
+    assert finding.code == "no_version_floor"
 
 
 @pytest.mark.parametrize(
@@ -164,6 +172,12 @@ def test_status_list_that_has_wholly_ended_is_an_error() -> None:
     ("more", "severity", "code", "path"),
     [
         ("", "warning", "no_max_age", "endorsements.max_age_days"),
+        (
+            "[endorsements]\nmax_age_days = 31\n",
+            "warning",
+            "long_max_age",
+            "endorsements.max_age_days",
+        ),
         (MORE + "[log]\nrequire_anchored = false", "warning", "not_anchored", "log."),
         (MORE + "[gpu]\nrequired = true", "error", "never_made", "gpu.required"),
         (
