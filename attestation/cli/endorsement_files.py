@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence
-from attestation.cli.files import list_folder, load_collateral, load_parsed, parse_endorsement_file
+from attestation.cli.files import (
+    list_folder,
+    load_collateral,
+    load_parsed,
+    parse_endorsement_file,
+    require_regular,
+)
 from attestation.encoding.strict_json import JsonLimits, parse_json_object
 from attestation.errors import MalformedError, UsageError
 from attestation.tdx.endorsements import in_order, parse_endorsements
@@ -47,6 +53,7 @@ def load_store(name: str) -> list[Endorsements]:
     sets = []
     for path in list_folder(name):
         if match := STORED.fullmatch(path.name):
+            require_regular(path)
             one = load_set(str(path))
             _require_digest(one, match[1], path)
             sets.append(one)

@@ -56,15 +56,17 @@ def load_body(name: str) -> bytes:
 
 
 def load_regular(path: Path) -> bytes:
-    """Return a body out of a folder that somebody else may have filled.
+    """Return a body out of a folder that somebody else may have filled; see `require_regular`."""
+    require_regular(path)
+    return load_body(str(path))
 
-    Raises `UsageError` for anything but a regular file: reading a pipe or a device need not end.
-    """
+
+def require_regular(path: Path) -> None:
+    """Raise `UsageError` for anything but a regular file: reading another one need not end."""
     if not path.is_file():
         raise UsageError(
             f"{str(path)!a} is not a regular file", code="file", hint="take it out of the folder"
         )
-    return load_body(str(path))
 
 
 def list_folder(name: str) -> list[Path]:

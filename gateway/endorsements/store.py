@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,15 @@ class EndorsementStore:
     def load(self, name: str) -> Endorsements:
         """Return the set with this digest.
 
-        Raises `MalformedError` if the file holds something else, `UnavailableError` if it
-        cannot be read.
+        Raises `MalformedError` if the file holds something else or is no regular one,
+        `UnavailableError` if it cannot be read.
         """
+        path = self.folder / f"{name}.json"
         try:
-            with (self.folder / f"{name}.json").open("rb") as file:
+            # Opening a pipe would wait for whoever never writes to it.
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise self._broken(name, "collateral_file", "no regular file")
+            with path.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise self._unusable("read", error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -191,6 +192,15 @@ def test_set_under_another_name_than_its_digest_is_malformed(store: Path) -> Non
     (store / f"{'0' * 64}.json").write_bytes(encode_dcap_collateral(GOOD))
     assert status("--store", str(store)) == 13
     assert export(store) == 13
+
+
+def test_pipe_under_the_name_of_a_set_is_not_waited_for(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(store, GOOD)
+    os.mkfifo(store / f"{'0' * 64}.json")
+    assert status("--store", str(store), *AT) == 2
+    assert "not a regular file" in capsys.readouterr().err
 
 
 def test_other_files_in_a_store_are_left_alone(store: Path) -> None:

@@ -73,6 +73,12 @@ def test_file_that_is_not_what_its_name_says_is_malformed(store: EndorsementStor
     assert str(path) in str(caught.value)
 
 
+def test_pipe_under_the_name_of_a_set_is_not_waited_for(store: EndorsementStore) -> None:
+    store.add(facts())
+    os.mkfifo(store.folder / f"{'0' * 64}.json")
+    assert refusal(store.load, "0" * 64, error=MalformedError) == "collateral_file"
+
+
 def test_partial_files_and_strangers_are_no_sets(store: EndorsementStore) -> None:
     store.add(facts())
     for name in (f".{GOOD.digest.hex}.json.ab.partial", "README", f"{GOOD.digest.hex}.json~"):
