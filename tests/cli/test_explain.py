@@ -8,12 +8,24 @@ import pytest
 
 from attestation.checks import CHECKS, FLOOR
 from attestation.cli.main import main
-from attestation.report.explain import EXPLANATIONS
+from attestation.policy.lint import NEVER_MADE
+from attestation.report.explanations import EXPLANATIONS
 
 
 def test_every_check_is_explained() -> None:
-    assert EXPLANATIONS.keys() == CHECKS.keys()
-    assert all(text.endswith(".") for text in EXPLANATIONS.values())
+    assert list(EXPLANATIONS) == list(CHECKS)
+    for told in EXPLANATIONS.values():
+        assert told.proves.endswith((".", "…"))
+        assert told.stops.endswith(".")
+        assert told.by_hand.strip() == told.by_hand
+        assert not told.aside or told.aside.endswith(".")
+
+
+@pytest.mark.parametrize("id_", sorted(NEVER_MADE))
+def test_check_that_is_not_made_says_so(id_: str) -> None:
+    told = EXPLANATIONS[id_]
+    words = f"{told.proves} {told.aside}"
+    assert "Not made by this version" in words or "not checked by this version" in words
 
 
 @pytest.mark.parametrize(
@@ -24,14 +36,37 @@ def test_every_check_is_explained() -> None:
         ("EPOCH-CHAIN", "only if the policy asks for it"),
     ],
 )
-def test_explanation_says_when_the_check_is_required(
+def test_explanation_says_what_it_proves_stops_and_needs(
     name: str, required: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", name]) == 0
-    output = capsys.readouterr().out
-    assert output.startswith(f"{name.upper()}: {CHECKS[name.upper()].title}\n\n")
+    output, id_ = capsys.readouterr().out, name.upper()
+    assert output.startswith(f"{id_}: {CHECKS[id_].title}\n\nproves    ")
+    assert "\nstops     " in output
     assert f"\nrequired  {required}\n" in output
-    assert output.endswith(f"rule      docs/spec/{CHECKS[name.upper()].spec}\n")
+    assert f"\nspec      docs/spec/{CHECKS[id_].spec}\n" in output
+    assert "\nBy hand, in a folder as `attested demo` leaves it:\n" in output
+    for line in EXPLANATIONS[id_].by_hand.splitlines():
+        assert f"  {line}".rstrip() + "\n" in output
+
+
+def test_explanation_without_an_aside_ends_with_the_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", "KEYSET"]) == 0
+    last = EXPLANATIONS["KEYSET"].by_hand.splitlines()[-1]
+    assert capsys.readouterr().out.endswith(f"  {last}\n")
+
+
+def test_script_is_printed_alone_for_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "KEYSET", "--script"]) == 0
+    assert capsys.readouterr().out == EXPLANATIONS["KEYSET"].by_hand + "\n"
+
+
+@pytest.mark.parametrize("extra", [[], ["KEYSET", "--json"]])
+def test_script_takes_one_check(extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--script", *extra]) == 2
+    assert "--script takes one CHECK-ID" in capsys.readouterr().err
 
 
 def test_all_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +75,8 @@ def test_all_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["checks"]
     assert {one["id"] for one in shown if one["required"].startswith("always")} == FLOOR
+    members = {"id", "title", "proves", "stops", "required", "spec", "by_hand", "aside"}
+    assert all(one.keys() == members for one in shown)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_extension_of_rtmr3_without_a_log_is_incomplete(
     assert "no event log says what is in it" in text
 
 
-def bare(registers: tuple[bytes, ...]) -> Gateway:
+def bare(registers: tuple[bytes, bytes, bytes, bytes]) -> Gateway:
     return Gateway(event_log=False, platform=PLATFORM.but(domain=Domain(rtmrs=registers)))
 
 
