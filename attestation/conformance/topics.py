@@ -7,6 +7,7 @@ TOPICS = {
     "jcs": "attestation.conformance.jcs",
     "json": "attestation.conformance.strict_json",
     "merkle": "attestation.conformance.merkle",
+    "signatures": "attestation.conformance.signatures",
     "tdx": "attestation.conformance.tdx",
     "tlog-proof": "attestation.conformance.tlog_proof",
     "tlog-tiles": "attestation.conformance.tlog_tiles",
