@@ -127,14 +127,14 @@ def _source(args: argparse.Namespace, folder: ModelFolder) -> ModelSource | None
 
 
 def _name(args: argparse.Namespace, source: ModelSource | None) -> str:
-    name = args.name or (source and source.repository)
+    name: str | None = args.name or (source.repository if source else None)
     if name is None or not NAME.fullmatch(name):
         raise UsageError(
             "the model has no name that a lock can carry",
             code="model_name",
             expected="--name with 1 to 128 characters of A-Z a-z 0-9 . _ : / @ + -",
         )
-    return str(name)
+    return name
 
 
 def _engine(args: argparse.Namespace) -> LockedEngine | None:
