@@ -79,7 +79,7 @@ def check_receipt_model(
 
     1. `dig` and `cfg` are what statement and measured events of the boot name
     2. every attempt that is listed went to this trust domain's own engine
-    3. `dig` is the digest of the given lock
+    3. `dig` is the digest of the given lock, and `cfg` that of the arguments which it states
     4. no attempt is called local without 1
     """
     model = claims.model
@@ -89,12 +89,8 @@ def check_receipt_model(
         return
     complaint = _other_model(claims, known) or _other_place(claims)
     _check_local(claims, page, backed=complaint is None)
-    if complaint is None and lock is not None and lock.digest != model.digest:
-        complaint = Complaint(
-            reason="the receipt names another model than the lock that was given",
-            expected=f"{lock.digest} of {lock.model}",
-            observed=f"{model.digest}",
-        )
+    if complaint is None and lock is not None:
+        complaint = _other_lock(claims, lock)
     if complaint is not None:
         page.contradicted("MODEL", complaint)
     else:
@@ -157,6 +153,23 @@ def _other_place(claims: ReceiptClaims) -> Complaint | None:
         expected="local attempts only",
         observed=", ".join(elsewhere),
     )
+
+
+def _other_lock(claims: ReceiptClaims, lock: ModelLock) -> Complaint | None:
+    if lock.digest != claims.model.digest:
+        return Complaint(
+            reason="the receipt names another model than the lock that was given",
+            expected=f"{lock.digest} of {lock.model}",
+            observed=f"{claims.model.digest}",
+        )
+    stated = lock.engine.arguments_digest if lock.engine is not None else None
+    if stated != claims.model.configuration:
+        return Complaint(
+            reason="the engine was measured with other arguments than the given lock states",
+            expected=_named(stated, "no engine"),
+            observed=f"{claims.model.configuration}",
+        )
+    return None
 
 
 def _check_local(claims: ReceiptClaims, page: Page, *, backed: bool) -> None:

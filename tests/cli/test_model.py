@@ -27,7 +27,13 @@ from attestation.cli.model_folder import (
 )
 from attestation.encoding.digest import Digest
 from attestation.errors import UnavailableError
-from attestation.statement.model_lock import LockedFile, ModelLock, Role, parse_model_lock
+from attestation.statement.model_lock import (
+    LockedEngine,
+    LockedFile,
+    ModelLock,
+    Role,
+    parse_model_lock,
+)
 from tests.support.bundles import NOW, Gateway
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -508,7 +514,8 @@ def test_verify_compares_every_receipt_with_the_lock(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = LockedFile(path="w.bin", role=Role.WEIGHTS, sha256=Digest.of(b"w"), size=1)
-    lock = ModelLock(model="tiny", files=(file,))
+    engine = LockedEngine(name="demo-engine", version="1", arguments=("--max-model-len=4096",))
+    lock = ModelLock(model="tiny", files=(file,), engine=engine)
     gateway = Gateway(statement_changes={"model_digest": lock.digest})
     gateway.plain()
     gateway.plain()

@@ -36,7 +36,7 @@ LOCK = ModelLock(
     model="tiny",
     files=(LockedFile(path="w.safetensors", role=Role.WEIGHTS, sha256=Digest.of(b"w"), size=1),),
     source=ModelSource(repository="org/tiny", revision="0" * 40),
-    engine=LockedEngine(name="demo-engine", version="1"),
+    engine=LockedEngine(name="demo-engine", version="1", arguments=("--max-model-len=4096",)),
 )
 MODEL = LOCK.digest
 OTHER = Digest.of(b"other")
@@ -358,6 +358,28 @@ def test_another_lock_than_the_measured_one_is_rejected() -> None:
     assert "tiny-quantised" in receipt_check(result, "MODEL").expected
     facts: Any = result.facts["receipts"]
     assert facts[0]["model_lock"] is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (
+            LockedEngine(name="demo-engine", version="1", arguments=("--quantization=fp8",)),
+            "sha256:",
+        ),
+        (None, "no engine"),
+    ],
+)
+def test_lock_with_other_arguments_than_the_measured_ones_is_rejected(
+    engine: LockedEngine | None, expected: str
+) -> None:
+    lock = replace(LOCK, engine=engine)
+    made = Gateway(statement_changes={"model_digest": lock.digest})
+    made.plain()
+    result = holding(made, lock)
+    refused(result, Verdict.REJECTED, "MODEL")
+    assert "other arguments" in receipt_check(result, "MODEL").reason
+    assert expected in receipt_check(result, "MODEL").expected
 
 
 def test_lock_beside_a_receipt_that_binds_no_model_leaves_the_result_open() -> None:
