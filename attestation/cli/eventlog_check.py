@@ -121,7 +121,7 @@ def compare_with_policy(
 ) -> tuple[TupleFinding, ...]:
     """Return how `log` differs from each tuple, as far as a log can.
 
-    Registers that the log has no events for are not compared.
+    Registers that the log does not account for are not compared.
     """
     return tuple(
         TupleFinding(
@@ -148,7 +148,7 @@ def _compare(log: EventLog, register: int, value: bytes) -> Comparison:
     standing = Standing.MISMATCH
     if mismatch is None:
         standing = Standing.MATCH
-    elif not events and register not in ALWAYS_COVERED.get(log.format, ()):
+    elif not _covers(log, register):
         standing, mismatch = Standing.NOT_COVERED, None
     return Comparison(
         standing=standing,
@@ -160,6 +160,11 @@ def _compare(log: EventLog, register: int, value: bytes) -> Comparison:
             and find_mismatch(_recomputed(events), value) is None
         ),
     )
+
+
+def _covers(log: EventLog, register: int) -> bool:
+    """Say whether the log accounts for the register, by its events or by having none of them."""
+    return bool(log.of(register)) or register in ALWAYS_COVERED.get(log.format, ())
 
 
 def _recomputed(events: Sequence[Event]) -> list[Event]:
@@ -184,13 +189,13 @@ def _register_differences(log: EventLog, values: ReferenceValues) -> list[str]:
     return [
         f"RTMR{at} does not replay to the tuple's value"
         for at, (replayed, value) in enumerate(zip(replay(log), pinned, strict=True))
-        if value is not None and log.of(at) and replayed != value
+        if value is not None and _covers(log, at) and replayed != value
     ]
 
 
 def _runtime_differences(log: EventLog, values: ReferenceValues, policy: Policy) -> list[str]:
     events = list(runtime_events(log))
-    if values.rtmr3 is not None or not events:
+    if values.rtmr3 is not None or not _covers(log, RUNTIME_REGISTER):
         return []
     keys = [event for event in events if event.key is not None]
     first = events.index(keys[0]) if keys else len(events)

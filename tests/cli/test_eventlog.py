@@ -399,6 +399,19 @@ def test_registers_are_compared_with_the_tuple_as_far_as_the_log_goes(
     assert "RTMR3 does not replay" in capsys.readouterr().out
 
 
+def test_log_without_events_is_not_taken_for_agreement_on_what_it_accounts_for(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = folder.write("log", b"[]")
+    assert main(["eventlog", log, "--policy", policy(folder)]) == 11
+    assert "RTMR3 binds no keys" in capsys.readouterr().out
+    assert main(["eventlog", log, "--policy", policy(folder, events=listed(*LOG[:1]))]) == 11
+    assert "is missing" in capsys.readouterr().out
+    other = folder.write("log", json.dumps([dstack()]).encode())
+    assert main(["eventlog", other, "--policy", policy(folder)]) == 11
+    assert "RTMR1 does not replay to the tuple's value" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
