@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attestation.cli.files import print_text
+from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from gateway.cli.checkup.clock import Instant, KnownTime, clock_findings, kernel_state
 from gateway.cli.checkup.endorsed import (
@@ -82,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_document(findings, code), indent=2))
     else:
-        print("\n".join(report(findings)))
+        # What platform, agent and engine say of themselves is anybody's text.
+        print_text("".join(f"{printable(line)}\n" for line in report(findings)))
     return code
 
 

@@ -521,6 +521,15 @@ def test_clock_that_nobody_keeps_right_is_a_warning() -> None:
     assert kernel_state() in (None, 0, 1, 2, 3, 4, 5)
 
 
+def test_words_of_others_do_not_reach_the_terminal_as_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program.main(["doctor", "--provider", "dstack:/\x1b[2Jnone.sock"])
+    out = capsys.readouterr().out
+    assert "\\x1b[2Jnone.sock" in out
+    assert "\x1b" not in out
+
+
 def test_long_words_and_long_titles_stay_readable() -> None:
     subject = Subject(id="a.b", area="a", title="t" * 60)
     lines = list(report([subject.fail("x" * 200, "do this")]))
