@@ -84,11 +84,10 @@ def _check(one: Appraised, chain: _Chain, circles: set[bytes], page: Page) -> Si
         page.info(_ID, "the statement names no boot before it")
         return None
     # The log key of a refuted boot is anybody's: it neither confirms nor contradicts the name.
-    before = named.boot if named and named.standing is not Standing.REFUTED else None
-    checkpoint = None
-    if before is not None:
+    confirmed = None
+    if named and named.standing is not Standing.REFUTED:
         try:
-            checkpoint = _verify_last_checkpoint(previous, before)
+            confirmed = named.boot, _verify_last_checkpoint(previous, named.boot)
         except EvidenceError as error:
             page.refused(_ID, error)
             return None
@@ -101,7 +100,7 @@ def _check(one: Appraised, chain: _Chain, circles: set[bytes], page: Page) -> Si
             expected="one successor for each boot",
             observed=f"predecessor {previous.quote_digest}",
         )
-    elif before is None or checkpoint is None:
+    elif confirmed is None:
         page.skipped(
             _ID,
             f"the predecessor {previous.quote_digest} is not in the file"
@@ -109,9 +108,10 @@ def _check(one: Appraised, chain: _Chain, circles: set[bytes], page: Page) -> Si
             hint="`attested bundle` merges bundles of several boots",
         )
     else:
-        _check_size(before, checkpoint, chain.largest.get(before.statement.bootseed), page)
-    if before is None or checkpoint is None:
+        _check_size(*confirmed, chain, page)
+    if confirmed is None:
         return None
+    before, checkpoint = confirmed
     return SignedState(
         bootseed=before.statement.bootseed,
         size=checkpoint.size,
@@ -120,9 +120,8 @@ def _check(one: Appraised, chain: _Chain, circles: set[bytes], page: Page) -> Si
     )
 
 
-def _check_size(
-    before: BootEvidence, checkpoint: Checkpoint, newest: QuotedEpoch | None, page: Page
-) -> None:
+def _check_size(before: BootEvidence, checkpoint: Checkpoint, chain: _Chain, page: Page) -> None:
+    newest = chain.largest.get(before.statement.bootseed)
     if newest is not None and newest.statement.size > checkpoint.size:
         page.rejected(
             _ID,

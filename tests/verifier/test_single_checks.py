@@ -12,16 +12,29 @@ from attestation.encoding import base64std
 from attestation.encoding.digest import Digest
 from attestation.merkle.checkpoint import Checkpoint
 from attestation.merkle.tlog_proof import parse_tlog_proof, render
+from attestation.receipt.claims import Splice
+from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body
 from attestation.result import AttestationResult, Check, Status, Verdict
 from attestation.statement import ChallengeStatement, nonce_root
 from attestation.tdx.quote import parse_quote
-from attestation.verifier import ChallengeEvidence, verify_challenge
+from attestation.verifier import ChallengeEvidence, Contents, verify_challenge
 from attestation.verifier.appraisal import Appraised, Standing
+from attestation.verifier.epochs import QuotedEpoch
 from attestation.verifier.grounds import Grounds
+from attestation.verifier.missing import missing_leaves
 from attestation.verifier.running import grounds_of
-from tests.support.bundles import ANSWER, NOW, REQUEST, Exchanged, Gateway, failed, open_checks
-from tests.support.epochs import COMPLETE, EpochLog, quoted_by
+from tests.support.bundles import (
+    ANSWER,
+    FRAMES,
+    NOW,
+    REQUEST,
+    Exchanged,
+    Gateway,
+    failed,
+    open_checks,
+)
+from tests.support.epochs import COMPLETE, EpochLog, proof_of, quoted_by
 from tests.verifier.support import gateway
 
 LOOSE = "require_anchored = false"
@@ -92,7 +105,147 @@ def test_body_that_was_not_given_binds_nothing_else() -> None:
     assert [check.status for check in checks(result, "ENGINE-BODY")] == [Status.SKIP]
 
 
+def with_forwarded(made: Gateway) -> Exchanged:
+    """A stream with a rewritten request and an engine's own answer beside it."""
+    at = len(REQUEST) - 1
+    inserted = b',"n":1'
+    forwarded, engine = REQUEST[:at] + inserted + REQUEST[at:], b"".join(FRAMES) + b"\n"
+    return made.stream(
+        forwarded=Body(digest=Digest.of(forwarded), length=len(forwarded)),
+        splices=(Splice(code="n", offset=at, deleted=0, inserted=len(inserted)),),
+        inserted=(inserted,),
+        engine=Body(digest=Digest.of(engine), length=len(engine)),
+    )
+
+
+@pytest.mark.parametrize("withheld", ["req", "fwd", "eng", "ins"])
+def test_block_is_not_rebuilt_without_every_opening(withheld: str) -> None:
+    made = Gateway()
+    exchanged = with_forwarded(made)
+    openings = exchanged.item.openings
+    assert openings is not None
+    keys = {label: key for label, key in openings.keys.items() if label != withheld}
+    shown = () if withheld == "ins" else openings.inserted
+    item = replace(exchanged.item, openings=Openings(keys=keys, inserted=shown))
+    bundle = made.bundle(receipts=[item])
+    for response, status in ((b"".join(FRAMES), Status.PASS), (exchanged.response, Status.FAIL)):
+        result = made.verify(bundle=bundle, contents={item.jti: Contents(response=response)})
+        assert [check.status for check in checks(result, "RESPONSE-BODY")] == [status]
+
+
+def test_rewrites_of_a_request_that_is_not_bound_are_not_looked_at() -> None:
+    made = Gateway()
+    exchanged = with_forwarded(made)
+    known = {exchanged.jti: Contents(request=REQUEST.swapcase())}
+    result = made.verify(contents=known)
+    assert failed(result) == {"REQUEST-BODY"}
+    assert [check.status for check in checks(result, "FORWARDED-BODY")] == [Status.SKIP]
+
+
+def test_stream_whose_block_is_wrong_binds_no_engines_word() -> None:
+    made = Gateway()
+    exchanged = made.stream()
+    result = made.verify(contents={exchanged.jti: Contents(response=b"".join(FRAMES))})
+    assert failed(result) == {"RESPONSE-BODY"}
+    assert [check.status for check in checks(result, "ENGINE-BODY")] == [Status.SKIP]
+
+
 # The log
+
+
+def test_proof_that_does_not_hold_says_what_else_was_not_made() -> None:
+    made = gateway()
+    made.anchored()
+    (exchanged,) = made.exchanged
+    assert exchanged.item.proof is not None
+    proof = parse_tlog_proof(exchanged.item.proof)
+    for changed, wrong in (
+        (replace(proof, path=(bytes(32),)), "LOG-INCLUSION"),
+        (replace(proof, note=_resigned(proof.note)), "LOG-CHECKPOINT"),
+    ):
+        item = replace(exchanged.item, proof=render(changed))
+        result = made.verify(bundle=made.bundle(receipts=[item]))
+        assert failed(result) == {wrong}
+        assert [check.status for check in checks(result, "EPOCH-QUOTE")] == [Status.SKIP]
+        assert len(checks(result, "LOG-INCLUSION")) == 1
+
+
+def _resigned(note: str) -> str:
+    """The note with another signature under the log's own name and key id."""
+    head, _, last = note.rpartition(" ")
+    raw = base64std.decode(last.strip(), what="a signature")
+    return f"{head} {base64std.encode(raw[:4] + bytes(64))}\n"
+
+
+def test_proof_of_another_place_says_what_else_was_not_made() -> None:
+    log = EpochLog(Gateway())
+    log.serve(2)
+    log.quote_epoch()
+    first, second = log.items
+    swapped = log.made.seal(log.made.outcome(), index=3, admission=5)
+    log.entries[2] = b"\x01" + swapped.receipt.digest.value
+    other = EpochLog(log.made, entries=list(log.entries[:3]), admitted=2)
+    other.quote_epoch()
+    proof = proof_of(2, other.leaves(3), other.epochs[0].checkpoint)
+    item = replace(swapped, proof=proof)
+    result = other.verify(receipts=[first, item], log=LOOSE, contents={})
+    wrong = [check for check in checks(result, "LOG-INCLUSION") if check.status is Status.FAIL]
+    assert len(wrong) == 1
+    own = [check for check in checks(result, "EPOCH-QUOTE") if check.subject == wrong[0].subject]
+    assert [check.status for check in own] == [Status.SKIP]
+    assert second != item
+
+
+def test_file_without_a_receipt_compares_nothing_and_says_so() -> None:
+    made = Gateway()
+    (check,) = checks(made.verify(), "EQUIVOCATION")
+    assert (check.status, "to compare" in check.reason) == (Status.SKIP, True)
+
+
+def test_epoch_whose_checkpoint_is_not_signed_is_not_quoted() -> None:
+    log = history(1)
+    log.epochs[0] = replace(log.epochs[0], checkpoint=_resigned(log.epochs[0].checkpoint))
+    result = log.verify(log=LOOSE, contents={})
+    own = [check for check in checks(result, "EPOCH-QUOTE") if check.subject.startswith("epoch ")]
+    assert [(check.status, check.verdict) for check in own] == [(Status.SKIP, Verdict.INCOMPLETE)]
+    assert result.facts["epochs"] == []
+
+
+def test_epoch_whose_quote_is_not_genuine_is_not_quoted() -> None:
+    log = history(1)
+    quote = bytearray(log.epochs[0].quote)
+    quote[640] ^= 1
+    log.epochs[0] = replace(log.epochs[0], quote=bytes(quote))
+    result = log.verify(log=LOOSE, contents={})
+    own = [check for check in checks(result, "EPOCH-QUOTE") if check.subject.startswith("epoch ")]
+    assert [(check.status, check.verdict) for check in own] == [(Status.SKIP, Verdict.INCOMPLETE)]
+    assert result.facts["epochs"] == []
+
+
+# What is missing of a log
+
+
+def epoch_at(number: int, size: int) -> QuotedEpoch:
+    """An epoch of which only number and size count here."""
+    said = replace(history(1).epochs[0].statement, epoch=number, size=size)
+    return QuotedEpoch(statement=said, quote_digest=Digest.of(b""), text="")
+
+
+def test_leaf_between_two_epochs_in_order_is_the_first_ones_statement() -> None:
+    first, second = epoch_at(0, 3), epoch_at(1, 5)
+    assert missing_leaves([1, 2, 4], [first, second], 5) == []
+    assert missing_leaves([1, 2, 4], [first, epoch_at(2, 5)], 5) == [(3, 3)]
+
+
+def test_missing_leaves_end_where_the_question_does() -> None:
+    later = [epoch_at(0, 2), epoch_at(1, 9)]
+    assert missing_leaves([], later, 5) == [(1, 4)]
+
+
+def test_missing_spans_are_joined_across_the_size_of_an_epoch_only_if_they_touch() -> None:
+    epochs = [epoch_at(0, 3), epoch_at(1, 6)]
+    assert missing_leaves([], epochs, 6) == [(1, 5)]
+    assert missing_leaves([2], epochs, 6) == [(1, 1), (3, 5)]
 
 
 def test_line_by_another_signer_with_the_same_key_id_is_another_signature() -> None:
@@ -146,6 +299,7 @@ def test_log_whose_leaves_make_another_tree_is_not_complete() -> None:
 def challenged(log: EpochLog, quote: bytes | None = None, **changes: Any) -> AttestationResult:
     """The answer of a boot whose epochs are known; `changes` are of its statement."""
     made, checkpoint = log.made, log.checkpoint()
+    policy = changes.pop("policy", None) or made.policy()
     stated = ChallengeStatement(
         bootseed=made.bootseed,
         boot_quote_digest=made.quote_digest,
@@ -161,7 +315,7 @@ def challenged(log: EpochLog, quote: bytes | None = None, **changes: Any) -> Att
         boots=[made.evidence], collateral=[made.machine.collateral()], epochs=log.epochs
     )
     anchors = [made.anchor]
-    return verify_challenge(bundle, challenge, NONCE, made.policy(), NOW + 60, anchors)
+    return verify_challenge(bundle, challenge, NONCE, policy, NOW + 60, anchors)
 
 
 def forked_root(log: EpochLog) -> dict[str, Any]:
@@ -201,6 +355,28 @@ def test_later_quotes_of_a_boot_are_judged_under_its_own_root_alone() -> None:
     assert grounds_of(known, grounds) == grounds
     read = replace(known, quote=parse_quote(made.evidence.quote))
     assert grounds_of(read, grounds).anchors == (made.anchor,)
+
+
+def test_answer_carries_the_checks_of_its_boot_and_requires_its_nonce() -> None:
+    log = history(1)
+    result = challenged(log)
+    assert [check.subject.split()[0] for check in checks(result, "BOOT-CHAIN")] == ["boot"]
+    (nonce,) = checks(result, "NONCE")
+    assert nonce.required
+
+
+def test_answer_lacks_what_the_policy_requires_and_nobody_checks() -> None:
+    log = history(1)
+    policy = log.made.policy(more="[gpu]\nrequired = true")
+    result = challenged(log, policy=policy)
+    assert result.verdict is Verdict.INCOMPLETE
+    assert open_checks(result) == {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"}
+
+
+def test_answer_whose_quote_cannot_be_read_says_that_its_statement_is_open() -> None:
+    result = challenged(history(1), b"\x04\x00")
+    own = [one for one in checks(result, "BOOT-STATEMENT") if one.subject == "challenge"]
+    assert [(check.status, check.required) for check in own] == [(Status.SKIP, True)]
 
 
 # Evidence that this version does not check
