@@ -151,6 +151,8 @@ def _head(seen: Seen, at: int, first: AttestationResult) -> list[str]:
     """Return what the policy says about itself at its top."""
     root = "Intel's root" if first.trust_domains == {"intel"} else "a SIMULATED root"
     boots = [boot.statement.bootseed.hex()[:16] for boot in seen.bundle.boots]
+    logged = all(boot.event_log is not None for boot in seen.bundle.boots)
+    replayed = "the event log replays" if logged else "and there was no event log to replay"
     return [
         "TRUST ON FIRST USE: made by `attested pin` out of the evidence that it is to judge.",
         f"When:     {instant(at)}",
@@ -159,7 +161,7 @@ def _head(seen: Seen, at: int, first: AttestationResult) -> list[str]:
         f"          boot {', '.join(boots)}; quotes under {root}",
         "",
         "Checked: the quotes are genuine and their endorsements in date, the statement is what",
-        "the quote covers, the keyset is the statement's, the event log replays.",
+        f"the quote covers, the keyset is the statement's, {replayed}.",
         *seen.shown,
         "",
         "NOT checked: nobody compared the registers below with measurements that anybody",

@@ -212,7 +212,8 @@ def _rtmr3(one: ShownBoot, events: Sequence[MeasuredBefore]) -> Iterable[PinnedV
     if one.evidence.event_log is None and any(value):
         yield _plain("rtmr3", value.hex(), f"{_QUOTE}; no event log says what is in it")
         return
-    yield _plain("rtmr3", "replay", f"{_QUOTE}; the event log replays to it")
+    told = "the event log replays to it" if any(value) else "all zero: nothing was measured into it"
+    yield _plain("rtmr3", "replay", f"{_QUOTE}; {told}")
     if events:
         listed = [{"name": event.name, "digest": event.digest.hex()} for event in events]
         why = _PROVED if all(event.proved for event in events) else _DIGEST_ONLY

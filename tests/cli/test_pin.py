@@ -196,6 +196,7 @@ def test_extension_of_rtmr3_without_a_log_is_incomplete(
     text = pinned(capsys, [*arguments, "--accept-unbound-keys"])
     assert parse_policy(text.encode()).reference_values[0].rtmr3 == b"\x07" * 48
     assert "no event log says what is in it" in text
+    assert "there was no event log to replay" in text
 
 
 def bare(registers: tuple[bytes, bytes, bytes, bytes]) -> Gateway:
@@ -209,6 +210,8 @@ def test_unbound_keys_are_pinned_only_in_so_many_words(
     text = pinned(capsys, [*arguments, "--accept-unbound-keys"])
     assert 'unbound_keys = "allow"' in text
     assert parse_policy(text.encode()).reference_values[0].rtmr3 is None
+    assert "nothing was measured into it" in text
+    assert "event log replays" not in text
 
 
 def test_status_and_advisories_are_pinned_until_a_date(
