@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -248,9 +248,14 @@ def opened(commitment: bytes | None, openings: Openings, label: str, body: bytes
     verify_commitment(commitment, openings.keys[label], Digest.of(body), what=label)
 
 
-QUICK = UpstreamLimits(
-    connect_timeout=0.5, first_byte_timeout=0.5, idle_timeout=0.5, total_timeout=10.0
+# A machine that is busy elsewhere is no engine that is late: tests of lateness bring limits of
+# their own, each with one that is short.
+PATIENT = UpstreamLimits(
+    connect_timeout=60.0, first_byte_timeout=60.0, idle_timeout=60.0, total_timeout=120.0
 )
+LATE_TO_CONNECT = replace(PATIENT, connect_timeout=0.5)
+LATE_TO_BEGIN = replace(PATIENT, first_byte_timeout=0.5)
+LATE_TO_GO_ON = replace(PATIENT, idle_timeout=0.5)
 
 
 @asynccontextmanager
@@ -259,7 +264,7 @@ async def running(
     play: Play = PLAIN,
     *,
     limits: EdgeLimits | None = None,
-    upstream_limits: UpstreamLimits = QUICK,
+    upstream_limits: UpstreamLimits = PATIENT,
     connection_limits: ConnectionLimits | None = None,
     refusals: RefusalBudget | None = None,
     engine_address: str | None = None,

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.edge.limits import EdgeLimits
 from gateway.engine.scripted import JSON, Close, Script
-from tests.outcomes.bench import DONE, Bench
+from tests.outcomes.bench import DONE, LATE_TO_BEGIN, LATE_TO_GO_ON, PATIENT, Bench
 from tests.outcomes.conftest import Start
 
 CANARY = "canary-4b1f9e7c"
@@ -41,6 +41,7 @@ SCRIPTS = {
     "odd type": Script(writes=(ANSWER,), content_type=f"x/y; {CANARY} \\"),
     "odd coding": Script(writes=(ANSWER,), headers=(("content-encoding", CANARY),)),
 }
+LATE = {"hang": LATE_TO_GO_ON, "mute": LATE_TO_BEGIN}
 BODIES = (
     QUESTION,
     TOKEN,
@@ -96,7 +97,8 @@ async def test_content_is_found_in_no_output_file_metric_or_report(
     start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str
 ) -> None:
     limits = EdgeLimits(body_bytes=2000, frame_bytes=4096, response_bytes=4096)
-    bench = await start(SCRIPTS[case], limits=limits)
+    late = LATE.get(case, PATIENT)
+    bench = await start(SCRIPTS[case], limits=limits, upstream_limits=late)
     for inline in (True, False):
         with contextlib.suppress(asyncio.IncompleteReadError):
             await bench.ask(QUESTION, inline=inline)

@@ -13,11 +13,8 @@ from gateway.access.principal import subject_of
 from gateway.edge.limits import ConnectionLimits
 from gateway.engine.scripted import JSON, Close, Script
 from gateway.notary.interface import Announcement, ReceiptState
-from gateway.upstream import UpstreamLimits
-from tests.outcomes.bench import EVENTS, PLAIN, QUESTION, Bench, Client
+from tests.outcomes.bench import EVENTS, PATIENT, PLAIN, QUESTION, Bench, Client
 from tests.outcomes.conftest import Start
-
-PATIENT = UpstreamLimits(first_byte_timeout=60, idle_timeout=60)
 
 
 async def engine_asked(bench: Bench) -> None:

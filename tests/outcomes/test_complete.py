@@ -13,7 +13,16 @@ from attestation.errors import UnavailableError
 from attestation.receipt.claims import End
 from gateway.edge.routes import PATHS
 from gateway.engine.scripted import EVENT_STREAM, JSON, Close, Script
-from tests.outcomes.bench import ANSWER, CHAT, DONE, EVENTS, PLAIN, QUESTION, STREAM
+from tests.outcomes.bench import (
+    ANSWER,
+    CHAT,
+    DONE,
+    EVENTS,
+    LATE_TO_GO_ON,
+    PLAIN,
+    QUESTION,
+    STREAM,
+)
 from tests.outcomes.conftest import Start
 
 if TYPE_CHECKING:
@@ -165,7 +174,8 @@ async def test_stream_without_inline_is_exactly_the_engines(start: Start) -> Non
 async def test_terminal_frame_waits_until_the_engine_said_that_it_is_the_last(
     start: Start,
 ) -> None:
-    bench = await start(Script(writes=(*EVENTS, DONE), close=Close.HANG))
+    stream = Script(writes=(*EVENTS, DONE), close=Close.HANG)
+    bench = await start(stream, upstream_limits=LATE_TO_GO_ON)
     client = await bench.connect()
     client.send(bench.request())
     await client.head()

@@ -10,12 +10,22 @@ from attestation.receipt.claims import End
 from gateway.edge.limits import EdgeLimits
 from gateway.engine.scripted import EVENT_STREAM, JSON, Close, Script
 from gateway.upstream import UpstreamLimits
-from tests.outcomes.bench import ANSWER, DONE, EVENTS, QUESTION, Bench, Reply
+from tests.outcomes.bench import (
+    ANSWER,
+    DONE,
+    EVENTS,
+    LATE_TO_BEGIN,
+    LATE_TO_CONNECT,
+    LATE_TO_GO_ON,
+    PATIENT,
+    QUESTION,
+    Bench,
+    Reply,
+)
 from tests.outcomes.conftest import Start
 
 RAW_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 STREAMED = b"".join(EVENTS)
-PATIENT = UpstreamLimits(first_byte_timeout=60, idle_timeout=60)
 
 
 async def refused_address() -> str:
@@ -179,7 +189,8 @@ async def test_engine_that_accepts_nothing(start: Start) -> None:
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        bench = await start(engine_address=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        bench = await start(engine_address=address, upstream_limits=LATE_TO_CONNECT)
         reply = await bench.ask()
         claims = await bench.checked(reply, QUESTION)
         for filler in fillers:
@@ -190,7 +201,7 @@ async def test_engine_that_accepts_nothing(start: Start) -> None:
 
 
 async def test_engine_that_never_begins(start: Start) -> None:
-    bench = await start(Script(close=Close.MUTE))
+    bench = await start(Script(close=Close.MUTE), upstream_limits=LATE_TO_BEGIN)
     reply = await bench.ask()
     claims = await bench.checked(reply, QUESTION)
     assert (reply.status, reply.error()["code"]) == (504, "upstream_timeout_first_byte")
@@ -199,7 +210,8 @@ async def test_engine_that_never_begins(start: Start) -> None:
 
 
 async def test_engine_that_stops_inside_a_plain_answer(start: Start) -> None:
-    bench = await start(Script(writes=(ANSWER,), close=Close.HANG, content_type=JSON))
+    plain = Script(writes=(ANSWER,), close=Close.HANG, content_type=JSON)
+    bench = await start(plain, upstream_limits=LATE_TO_GO_ON)
     reply = await bench.ask()
     claims = await bench.checked(reply, QUESTION)
     assert (reply.status, reply.error()["code"]) == (504, "upstream_timeout_idle")
@@ -207,7 +219,8 @@ async def test_engine_that_stops_inside_a_plain_answer(start: Start) -> None:
 
 
 async def test_engine_that_stops_inside_a_stream(start: Start) -> None:
-    bench = await start(Script(writes=EVENTS, close=Close.HANG))
+    stream = Script(writes=EVENTS, close=Close.HANG)
+    bench = await start(stream, upstream_limits=LATE_TO_GO_ON)
     reply = await bench.ask()
     claims = await bench.checked(reply, QUESTION)
     assert reply.status == 200
@@ -218,7 +231,7 @@ async def test_engine_that_stops_inside_a_stream(start: Start) -> None:
 
 
 async def test_engine_that_sends_a_streams_head_and_no_event(start: Start) -> None:
-    bench = await start(Script(close=Close.HANG))
+    bench = await start(Script(close=Close.HANG), upstream_limits=LATE_TO_BEGIN)
     reply = await bench.ask()
     claims = await bench.checked(reply, QUESTION)
     assert reply.headers["content-type"] == EVENT_STREAM

@@ -17,8 +17,10 @@ from gateway.upstream import EngineAddress, EngineCall, Upstream, UpstreamLimits
 
 ID = "0123456789abcdef0123456789abcdef"
 BODY = b'{"model":"m", "x":"\xc3\xa9"}'
-QUICK = UpstreamLimits(
-    connect_timeout=0.5, first_byte_timeout=0.3, idle_timeout=0.3, total_timeout=5.0
+# A machine that is busy elsewhere is no engine that is late: tests of lateness bring limits of
+# their own, each with one that is short.
+PATIENT = UpstreamLimits(
+    connect_timeout=60.0, first_byte_timeout=60.0, idle_timeout=60.0, total_timeout=120.0
 )
 
 Connect = Callable[..., Awaitable[tuple[ScriptedEngine, Upstream]]]
@@ -29,7 +31,7 @@ async def connect() -> AsyncIterator[Connect]:
     opened: list[tuple[ScriptedEngine, Upstream]] = []
 
     async def make(
-        play: object, limits: UpstreamLimits = QUICK, **where: object
+        play: object, limits: UpstreamLimits = PATIENT, **where: object
     ) -> tuple[ScriptedEngine, Upstream]:
         engine = ScriptedEngine(play)  # type: ignore[arg-type]
         address = await engine.start(**where)  # type: ignore[arg-type]
@@ -263,7 +265,7 @@ async def test_unasked_bytes_on_an_idle_connection_never_answer_a_request() -> N
         await reader.read()
 
     async with serving(serve) as address:
-        upstream = Upstream(address, QUICK)
+        upstream = Upstream(address, PATIENT)
         assert (await fetch(upstream, b""))[2] == b"ok"
         kept = upstream._pool.take_idle()
         assert kept is not None
@@ -292,7 +294,7 @@ async def test_refused_connection_is_a_connect_failure() -> None:
     with socket.socket() as placeholder:
         placeholder.bind(("127.0.0.1", 0))
         port = placeholder.getsockname()[1]
-        upstream = Upstream(EngineAddress(host="127.0.0.1", port=port), QUICK)
+        upstream = Upstream(EngineAddress(host="127.0.0.1", port=port), PATIENT)
         call = upstream.start(path="/v1/x", body=BODY, request_id=ID)
         with pytest.raises(UpstreamError) as caught:
             await call.head()
@@ -301,7 +303,7 @@ async def test_refused_connection_is_a_connect_failure() -> None:
 
 
 async def test_absent_unix_socket_is_a_connect_failure(tmp_path: Path) -> None:
-    upstream = Upstream(EngineAddress(path=str(tmp_path / "none")), QUICK)
+    upstream = Upstream(EngineAddress(path=str(tmp_path / "none")), PATIENT)
     assert (await failing(upstream)).kind is UpstreamFailure.CONNECT
 
 
@@ -321,7 +323,8 @@ async def test_engine_that_accepts_nothing_is_a_connect_timeout() -> None:
 
 
 async def test_engine_that_never_answers_is_a_first_byte_timeout(connect: Connect) -> None:
-    engine, upstream = await connect(Script(close=Close.MUTE))
+    limits = UpstreamLimits(first_byte_timeout=0.3, idle_timeout=60)
+    engine, upstream = await connect(Script(close=Close.MUTE), limits)
     error = await failing(upstream)
     assert error.kind is UpstreamFailure.TIMEOUT_FIRST_BYTE
     await asyncio.wait_for(engine.left.wait(), 5)
