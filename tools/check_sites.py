@@ -48,7 +48,7 @@ _SAYING = {"passed", "info"}
 _BOUNDS = {
     "pattern", "choices", "length", "minimum", "maximum", "max_items", "max_chars", "max_bytes",
 }  # fmt: skip
-_WRITING = re.compile(r"_?(to_json|encode|render|sign_|canonicalize)|\w*_facts$|__(str|repr)__")
+_WRITING = re.compile(r"_?(to_json|encode|render|sign_|canonicalize)|(\w*_)?facts$|__(str|repr)__")
 _BITS = re.compile(r"BITS|MASK")
 
 
