@@ -2,140 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from attestation.bundle import EventLogRecord
-from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
-from attestation.errors import AttestationError
 from attestation.policy import NO_POLICY, Policy, parse_policy
-from attestation.result import AttestationResult, Check, Status, Verdict
-from attestation.tdx.eventlog import KeyEvent, MeasuredEvent, parse_runtime_events
-from attestation.tdx.events import EventLog, replay
+from attestation.result import Status, Verdict
+from attestation.tdx.events import replay
 from attestation.tdx.logfile import parse_recorded
-from attestation.tdx.quote import canonical_quote
-from attestation.verifier.extensions import runtime_events
-from tests.support.bundles import Gateway, failed, open_checks, the_check
-from tests.tdx.test_ccel import header, record
-
-RUNTIME = 0x08000001
-MADE = Gateway()
-DOMAIN = MADE.machine.domain
-LOCK = MeasuredEvent(name="image.lock", sha256=Digest.of(b"model"))
-ARGS = MeasuredEvent(name="boot.args", sha256=Digest.of(b"arguments"))
-KEY = KeyEvent(bootseed=MADE.bootseed, keyset_digest=MADE.keyset.digest, n=1)
-STRANGER = KeyEvent(bootseed=b"\x07" * 32, keyset_digest=Digest.of(b"other"), n=1)
-OTHER = b"\x5a" * 48
-
-Event = MeasuredEvent | KeyEvent
-
-
-def own(*events: Event) -> EventLogRecord:
-    return EventLogRecord(format="attested-gateway", data=[event.to_json() for event in events])
-
-
-def dstack(*events: Event, **changes: Any) -> EventLogRecord:
-    """The same events the way dstack logs them; RTMR0 to 2 untouched."""
-    return EventLogRecord(format="dstack", data=[dstack_item(one) | changes for one in events])
-
-
-def dstack_item(event: Event, register: int = 3) -> dict[str, Any]:
-    return dstack_event(event.name, event.content) | {"imr": register}
-
-
-def dstack_event(name: str, payload: bytes) -> dict[str, Any]:
-    measured = RUNTIME.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
-    return {
-        "imr": 3,
-        "event_type": RUNTIME,
-        "digest": hashlib.sha384(measured).hexdigest(),
-        "event": name,
-        "event_payload": payload.hex(),
-    }
-
-
-def ccel(*events: Event, platform: bytes = b"") -> EventLogRecord:
-    """The same events as records of a CC event log, whose register index 4 is RTMR3."""
-    records = b"".join(record(4, event.content, kind=6) for event in events)
-    data = header() + platform + records
-    return EventLogRecord(format="ccel", data=base64url.encode(data))
-
-
-def listing(*events: Event, log_format: str = "attested-gateway") -> str:
-    """The tuple's `events` for these."""
-    items = [
-        dstack_item(event)["digest"] if log_format == "dstack" else event.digest.hex()
-        for event in events
-    ]
-    rows = [
-        f'{{ name = "{event.name}", digest = "{digest}" }}'
-        for event, digest in zip(events, items, strict=True)
-    ]
-    return f"[{', '.join(rows)}]"
-
-
-def pins(registers: tuple[bytes, ...]) -> dict[str, str]:
-    return {f"rtmr{at}": f'"{value.hex()}"' for at, value in enumerate(registers[:3])}
-
-
-def judged(
-    shown: EventLogRecord | None,
-    true: EventLogRecord | None = None,
-    *,
-    policy: Policy | None = None,
-    rtmr3: bytes | None = None,
-    **keys: str,
-) -> AttestationResult:
-    """A boot that shows one log while its quote holds what `true` (or the same) replays to."""
-    measured = true or shown
-    assert measured is not None
-    log = parse_recorded(measured.format, measured.data)
-    registers = replay(log)
-    if log.format == "attested-gateway":
-        registers = (*DOMAIN.rtmrs[:3], registers[3])
-    if rtmr3 is not None:
-        registers = (*registers[:3], rtmr3)
-    domain = replace(DOMAIN, rtmrs=registers)
-    quote = replace_domain(domain)
-    boot = replace(MADE.evidence, event_log=shown, quote=quote)
-    wanted = policy or MADE.policy(**{**pins(registers), **keys})
-    bundle = MADE.bundle(boots=[boot], receipts=[])
-    return MADE.verify(bundle=bundle, policy=wanted, contents={})
-
-
-def replace_domain(domain: Any) -> bytes:
-    report_data = MADE.evidence.statement.report_data
-    return canonical_quote(MADE.machine.quote(report_data, domain=domain))
-
-
-def check(result: AttestationResult) -> Check:
-    return the_check(result, "EVENT-LOG")
-
-
-def refused(result: AttestationResult, verdict: Verdict, reason: str) -> Check:
-    found = check(result)
-    assert result.verdict is verdict
-    assert failed(result) == {"EVENT-LOG"}
-    assert reason in found.reason
-    assert found.expected
-    assert found.observed
-    return found
-
-
-def rejected(result: AttestationResult, reason: str) -> Check:
-    return refused(result, Verdict.REJECTED, reason)
-
-
-def not_accepted(result: AttestationResult, reason: str) -> Check:
-    return refused(result, Verdict.NOT_ACCEPTED, reason)
-
+from tests.support.bundles import Gateway, failed, open_checks
+from tests.tdx.test_ccel import record
+from tests.verifier.events import (
+    ARGS,
+    KEY,
+    LOCK,
+    MADE,
+    OTHER,
+    RUNTIME,
+    STRANGER,
+    Event,
+    ccel,
+    check,
+    dstack,
+    dstack_event,
+    dstack_item,
+    judged,
+    listing,
+    not_accepted,
+    own,
+    pins,
+    rejected,
+)
 
 # What is accepted
 
@@ -477,124 +377,3 @@ def test_measured_events_without_a_matching_tuple_leave_the_check_open(policy: P
 def test_long_names_are_cut_in_reasons() -> None:
     log = EventLogRecord(format="dstack", data=[dstack_event("n" * 256, b""), dstack_item(KEY)])
     assert len(not_accepted(judged(log), "does not list").observed) < 100
-
-
-# Any change at all
-
-
-def claims_no_more(log: EventLog, true: EventLog) -> bool:
-    """Say whether `log` proves nothing that `true` does not prove.
-
-    A content may lose its proof, and RTMR0 to RTMR2 of a CCEL their events: their values are
-    pinned.  No digest, no content and no run-time event may be another one.
-    """
-    for register in range(4):
-        seen, wanted = log.of(register), true.of(register)
-        dropped = not seen and log.format == "ccel" and register < 3
-        if not dropped and [one.digest for one in seen] != [one.digest for one in wanted]:
-            return False
-        pairs = [] if dropped else zip(seen, wanted, strict=True)
-        if any(one.content not in (None, other.content) for one, other in pairs):
-            return False
-    return list(runtime_events(log)) == list(runtime_events(true))
-
-
-def changed_own(events: list[dict[str, Any]], data: st.DataObject) -> list[dict[str, Any]]:
-    """One change of a log: an event less, twice, moved, or one member of one event."""
-    items = [dict(item) for item in events]
-    at = data.draw(st.integers(0, len(items) - 1))
-    how = data.draw(st.sampled_from(["drop", "twice", "move", "edit"]))
-    if how == "drop":
-        del items[at]
-    elif how == "twice":
-        items.insert(at, items[at])
-    elif how == "move":
-        items.insert(data.draw(st.integers(0, len(items) - 1)), items.pop(at))
-    else:
-        name = data.draw(st.sampled_from(sorted(items[at])))
-        value = items[at][name]
-        other = value + 1 if isinstance(value, int) else edited(value, data)
-        items[at][name] = other
-    return items
-
-
-def edited(text: str, data: st.DataObject) -> str:
-    place = data.draw(st.integers(0, len(text)))
-    letter = data.draw(st.sampled_from("0123456789abcdef"))
-    return text[:place] + letter + text[place + data.draw(st.integers(0, 1)) :]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_any_single_change_of_the_gateways_log_is_refused(data: st.DataObject) -> None:
-    true = own(LOCK, ARGS, KEY)
-    events: Any = true.data
-    shown = changed_own(events, data)
-    if shown == events:
-        return
-    try:
-        parse_runtime_events(shown)
-    except AttestationError:
-        return
-    result = judged(replace(true, data=shown), true, events=listing(LOCK, ARGS))
-    assert failed(result) == {"EVENT-LOG"}
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_any_single_change_of_a_dstack_log_is_refused_or_changes_no_evidence(
-    data: st.DataObject,
-) -> None:
-    stage = dstack_event("stage", b"\x01") | {"imr": 0, "event_type": 4, "digest": OTHER.hex()}
-    true = EventLogRecord(format="dstack", data=[stage, dstack_item(LOCK), dstack_item(KEY)])
-    events: Any = true.data
-    shown = changed_own(events, data)
-    try:
-        log = parse_recorded("dstack", shown)
-    except AttestationError:
-        return
-    before = parse_recorded("dstack", events)
-    listed = listing(LOCK, log_format="dstack")
-    result = judged(replace(true, data=shown), true, events=listed)
-    if failed(result):
-        assert failed(result) == {"EVENT-LOG"}
-    else:
-        # Only what the first event says about itself, which its digest does not prove, and how
-        # the log mixes events of different registers.
-        assert claims_no_more(log, before)
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.integers(0, 10_000), st.integers(0, 7))
-def test_any_flipped_bit_of_a_ccel_is_refused_or_changes_no_evidence(place: int, bit: int) -> None:
-    firmware = record(1, b"claim", digests=((0x0C, OTHER),)) + record(2, b"note", kind=3)
-    true = ccel(LOCK, KEY, platform=firmware)
-    raw = bytearray(base64url.decode(str(true.data)))
-    raw[place % len(raw)] ^= 1 << bit
-    shown = EventLogRecord(format="ccel", data=base64url.encode(bytes(raw)))
-    try:
-        log = shown.parse()
-    except AttestationError:
-        return
-    result = judged(shown, true, events=listing(LOCK))
-    if failed(result):
-        assert failed(result) == {"EVENT-LOG"}
-    else:
-        assert claims_no_more(log, true.parse())
-
-
-@pytest.mark.parametrize("size", [1, 20, 60, 100])
-def test_truncated_ccel_does_not_parse(size: int) -> None:
-    raw = base64url.decode(str(ccel(LOCK, KEY).data))
-    shown = EventLogRecord(format="ccel", data=base64url.encode(raw[:-size]))
-    with pytest.raises(AttestationError):
-        shown.parse()
-
-
-def test_ccel_with_two_headers_does_not_parse() -> None:
-    data = header() + header() + record(4, KEY.content)
-    with pytest.raises(AttestationError):
-        EventLogRecord(format="ccel", data=base64url.encode(data)).parse()
-    again = header() + record(4, struct.pack("<16s", b"Spec ID Event03"), kind=3)
-    with pytest.raises(AttestationError):
-        EventLogRecord(format="ccel", data=base64url.encode(again)).parse()
