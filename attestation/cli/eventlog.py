@@ -40,12 +40,12 @@ _EPILOG = """\
 FILE is a CC event log (CCEL, bytes), a dstack log or a gateway's runtime log (JSON), a file that
 holds one as `event_log`, or a bundle, whose boots bring their own quotes.  A log proves what it
 says only as far as it replays to a quote that `attested quote` or `attested verify` accepts: this
-command reads quotes and does not verify them.
+command looks at the signatures inside a quote and verifies nothing else of it.
 
 exit codes: 0 everything that was compared agrees, or nothing was; 10 a register is not the
-quote's, or the log is not the reference; 11 no tuple of the policy agrees; 12 the quote shows a
-register extended that the log has no events for; 13 malformed; 15 all agree, but the quote's root
-is not Intel's.
+quote's, the log is not the reference, or the quote's signatures do not hold; 11 no tuple of the
+policy agrees; 12 the quote shows a register extended that the log has no events for; 13 malformed;
+15 all agree, but the quote's root is not Intel's.
 
 examples:
   attested eventlog /sys/firmware/acpi/tables/data/CCEL

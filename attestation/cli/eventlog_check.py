@@ -20,6 +20,7 @@ from attestation.tdx.divergence import (
 from attestation.tdx.eventlog import dstack_digest
 from attestation.tdx.events import REGISTERS, replay
 from attestation.tdx.runtime import RUNTIME_REGISTER
+from attestation.tdx.signatures import own_checks
 from attestation.verifier.events import ALWAYS_COVERED
 from attestation.verifier.extensions import compare_measured, runtime_events
 
@@ -90,12 +91,28 @@ class Findings:
         return None if root is None else _is_intel(root)
 
     @property
+    def signed(self) -> bool | None:
+        """Whether the signatures inside the quote hold; None without a quote.
+
+        Without them anybody may have written the registers.  That is not yet a genuine quote:
+        revocation, dates and TCB take endorsements, which are not looked at here.
+        """
+        if self.quote is None:
+            return None
+        own = own_checks(self.quote)
+        # A chain to a root that is not Intel's is said to be that, whatever is wrong with it.
+        chain = own.chain if self.intel_root else None
+        return False not in (own.body_sig, own.ak_binding, own.qe_sig, chain)
+
+    @property
     def exit_codes(self) -> list[int]:
         """The exit codes of what was compared, 0 for what agrees."""
         codes = [_code_of(one, at, self.log) for at, one in enumerate(self.compared or ())]
         codes += [_REJECTED for one in self.reference or () if one is not None]
         if self.tuples is not None and all(one.differences for one in self.tuples):
             codes.append(_NOT_ACCEPTED)
+        if self.signed is False:
+            codes.append(_REJECTED)
         if self.intel_root is False:
             codes.append(_SIMULATED)
         return [0, *codes]

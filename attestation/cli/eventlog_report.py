@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 SCHEMA = "attested-gateway/eventlog-report/v1"
 _NAME_CHARS = 32
 _TEXT_CHARS = 120
-_NOT_VERIFIED = "its registers are read, not verified: `attested quote` and `verify` judge"
+_NOT_VERIFIED = "signed, and not verified beyond that: `attested quote` and `verify` judge"
+_UNSIGNED = "its signatures do not hold, so that anybody may have written its registers"
 _ROOTS = {True: "Intel's root", False: "another root than Intel's (SIMULATED)", None: "no chain"}
 
 
@@ -115,6 +116,8 @@ def _quote_lines(findings: Findings) -> list[str]:
     if findings.quote is None:
         return []
     root = _ROOTS[findings.intel_root]
+    if not findings.signed:
+        return [f"✗ quote {findings.quote.digest}: {_UNSIGNED}"]
     return [f"quote {findings.quote.digest}, {root}; {_NOT_VERIFIED}"]
 
 
@@ -257,6 +260,7 @@ def _document(findings: Findings) -> dict[str, Any]:
         if findings.quote is None
         else {
             "digest": findings.quote.digest.hex,
+            "signed": findings.signed,
             "verified": False,
             "intel_root": findings.intel_root,
         },

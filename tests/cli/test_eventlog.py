@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from attestation.bundle import EventLogRecord, make_bundle
 from attestation.cli.eventlog_check import Findings
 from attestation.cli.main import main
+from attestation.tdx.anchor import INTEL_ANCHOR
+from attestation.tdx.chain import split_pem
 from attestation.tdx.divergence import MAX_GUESSED
 from attestation.tdx.eventlog import parse_runtime_events
 from attestation.tdx.events import EventLog, replay
@@ -141,6 +144,33 @@ def test_matching_log_under_a_root_that_is_not_intels_gives_15(
     assert "SIMULATED" in out
     assert "not verified" in out
     assert out.count("✓") == 4
+
+
+def test_registers_that_nobody_signed_are_not_agreed_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ccel(b"a")
+    raw = quoting(ccel(b"b"))
+    shown, wanted = (replay(parse_log_file(one))[0] for one in (ccel(b"b"), data))
+    quote = write(tmp_path, "quote", raw.replace(shown, wanted))
+    arguments = ["eventlog", write(tmp_path, "log", data), "--quote", quote]
+    assert main(arguments) == 10
+    out = capsys.readouterr().out
+    assert "its signatures do not hold" in out
+    assert out.count("the quote's value") == 4
+    assert main([*arguments, "--json"]) == 10
+    assert printed(capsys)["logs"][0]["quote"]["signed"] is False
+
+
+def test_chain_that_only_ends_with_intels_root_does_not_count_as_signed() -> None:
+    quote = parse_quote(bench.raw_quote())
+    (*own, _) = split_pem(quote.cert_chain_pem, what="the chain")
+    pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in (*own, INTEL_ANCHOR.root_der))
+    borrowed = replace(quote, certification_data=pem.encode())
+    found = Findings(name="log", log=EventLog(format="ccel", events=()), quote=borrowed)
+    assert found.intel_root is True
+    assert found.signed is False
+    assert found.exit_codes == [0, 10]
 
 
 def test_quote_without_a_chain_has_no_root_to_tell(
