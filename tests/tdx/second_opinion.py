@@ -43,8 +43,15 @@ def appraise(quote: bytes, collateral: Collateral, at: int) -> Opinion:
     platform = _extension(chain[0])
     if tcb["fmspc"].lower() != platform["fmspc"] or tcb["pceId"].lower() != platform["pceid"]:
         opinion.refusals.add("fmspc")
-    _tcb(opinion, platform, body, tcb)
-    _quoting_enclave(opinion, quote, qe)
+    if (tcb["id"], tcb["version"], qe["id"], qe["version"]) != ("TDX", 3, "TD_QE", 2):
+        opinion.refusals.add("malformed")
+    enclave = _quoting_enclave(opinion, quote, qe)
+    _module(opinion, body, tcb)
+    _evaluate(opinion, (platform, body[:16], enclave), tcb)
+    if quote[0] == 5 and quote[48] == 3:
+        now = Opinion()
+        _evaluate(now, (platform, body[584:600], enclave), tcb)
+        _relaunch(opinion, now)
     if opinion.status == "Revoked":
         opinion.refusals.add("revoked")
     return opinion
@@ -97,65 +104,87 @@ def _revocation(opinion: Opinion, chain: list[x509.Certificate], collateral: Col
         opinion.refusals.add("revoked")
 
 
-def _tcb(opinion: Opinion, platform: dict[str, Any], body: bytes, tcb: dict[str, Any]) -> None:
-    svn = body[:16]
-    first = 2 if svn[1] else 0
-    for level in tcb["tcbLevels"]:
-        wanted = level["tcb"]
-        sgx = [component["svn"] for component in wanted["sgxtcbcomponents"]]
-        tdx = [component["svn"] for component in wanted["tdxtcbcomponents"]]
-        if (
-            all(have >= want for have, want in zip(platform["svns"], sgx, strict=True))
-            and platform["pcesvn"] >= wanted["pcesvn"]
-            and all(svn[i] >= tdx[i] for i in range(first, 16))
+def _module(opinion: Opinion, body: bytes, tcb: dict[str, Any]) -> None:
+    """A module of version 0 is the one TCB info describes; others have an entry of their own."""
+    modules = _identities(tcb, body[1]) if body[1] else [tcb["tdxModule"]]
+    for module in modules[:1]:
+        signer, attributes = body[64:112], _masked(body[112:120], module["attributesMask"])
+        if (signer.hex(), attributes.hex()) != (
+            module["mrsigner"].lower(),
+            module["attributes"].lower(),
         ):
-            _take(opinion, level)
-            break
-    else:
+            opinion.refusals.add("module")
+
+
+def _evaluate(
+    opinion: Opinion,
+    parts: tuple[dict[str, Any], bytes, dict[str, Any]],
+    tcb: dict[str, Any],
+) -> None:
+    """Section 4.1.2.5.2 of Intel's algorithm: the levels of platform, module and enclave."""
+    platform, svn, enclave = parts
+    first = 2 if svn[1] else 0
+    reached = [
+        level
+        for level in tcb["tcbLevels"]
+        if platform["pcesvn"] >= level["tcb"]["pcesvn"]
+        and _reaches(platform["svns"], level["tcb"]["sgxtcbcomponents"], 0)
+        and _reaches(svn, level["tcb"]["tdxtcbcomponents"], first)
+    ]
+    modules = [level for one in _identities(tcb, svn[1])[:1] for level in one["tcbLevels"]]
+    loaded = [level for level in modules if level["tcb"]["isvsvn"] <= svn[0]]
+    if not reached or (svn[1] and not loaded):
         opinion.refusals.add("no_tcb_level")
         return
-    module = tcb["tdxModule"]
-    if svn[1]:
-        identities = [
-            one for one in tcb["tdxModuleIdentities"] if one["id"].upper() == f"TDX_{svn[1]:02X}"
-        ]
-        levels = [
-            level
-            for one in identities
-            for level in one["tcbLevels"]
-            if level["tcb"]["isvsvn"] <= svn[0]
-        ]
-        if not levels:
-            opinion.refusals.add("no_tcb_level")
-            return
-        module = identities[0]
-        _take(opinion, levels[0])
-    mask = bytes.fromhex(module["attributesMask"])
-    seam = bytes(have & m for have, m in zip(body[112:120], mask, strict=True))
-    if body[64:112].hex() != module["mrsigner"].lower() or seam != bytes.fromhex(
-        module["attributes"]
+    for level in (reached[0], loaded[0] if svn[1] else {}, enclave):
+        if level:
+            _take(opinion, level)
+
+
+def _reaches(have: bytes | list[int], wanted: list[dict[str, int]], first: int) -> bool:
+    return all(have[i] >= wanted[i]["svn"] for i in range(first, 16))
+
+
+def _identities(tcb: dict[str, Any], version: int) -> list[dict[str, Any]]:
+    listed = tcb.get("tdxModuleIdentities", ())
+    return [one for one in listed if one["id"].upper() == f"TDX_{version:02X}"]
+
+
+def _relaunch(launch: Opinion, now: Opinion) -> None:
+    """Section 4.1.2.5.1.20: out of date at launch, in order since (TEE_TCB_SVN2)."""
+    launch.refusals |= now.refusals
+    fine = ("UpToDate", "SWHardeningNeeded")
+    needed = ("ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded")
+    if launch.status in ("OutOfDate", "OutOfDateConfigurationNeeded") and (
+        now.status in fine + needed
     ):
-        opinion.refusals.add("module")
+        configure = now.status in needed or "Configuration" in launch.status
+        launch.status = "TDRelaunchAdvised" + "ConfigurationNeeded" * configure
 
 
-def _quoting_enclave(opinion: Opinion, quote: bytes, qe: dict[str, Any]) -> None:
+def _quoting_enclave(opinion: Opinion, quote: bytes, qe: dict[str, Any]) -> dict[str, Any]:
+    """The level of the quoting enclave; empty if it is none that Intel names."""
     end = 632 if quote[0] == 4 else 54 + int.from_bytes(quote[50:54], "little")
     report = quote[end + 138 : end + 522]
-    attributes, mask = report[48:64], bytes.fromhex(qe["attributesMask"])
-    masked = bytes(have & m for have, m in zip(attributes, mask, strict=True))
+    masked = _masked(report[48:64], qe["attributesMask"])
     same = (
         report[128:160].hex() == qe["mrsigner"].lower()
         and int.from_bytes(report[256:258], "little") == qe["isvprodid"]
-        and report[16:20].hex() == qe["miscselect"]
-        and masked.hex() == qe["attributes"].lower()
+        and _masked(report[16:20], qe["miscselectMask"]) == bytes.fromhex(qe["miscselect"])
+        and masked == bytes.fromhex(qe["attributes"])
     )
     svn = int.from_bytes(report[258:260], "little")
     levels = [level for level in qe["tcbLevels"] if level["tcb"]["isvsvn"] <= svn]
     auth_size = int.from_bytes(quote[end + 586 : end + 588], "little")
     if not same or not levels or auth_size != 32:
         opinion.refusals.add("qe")
-        return
-    _take(opinion, levels[0])
+        return {}
+    level: dict[str, Any] = levels[0]
+    return level
+
+
+def _masked(data: bytes, mask: str) -> bytes:
+    return bytes(have & m for have, m in zip(data, bytes.fromhex(mask), strict=True))
 
 
 def _take(opinion: Opinion, level: dict[str, Any]) -> None:

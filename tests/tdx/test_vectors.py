@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,26 @@ def test_real_signed_region_cannot_be_changed() -> None:
         if outcome == "accepted":
             outcome = bench.code_of(data, collateral, at=case["now_secs"], anchor=INTEL_ANCHOR)
         assert outcome in ("quote", "signature")
+
+
+def test_real_quote_is_appraised_alike_with_the_endorsements_of_any_other() -> None:
+    """Other platforms' endorsements, and those of other times: refused for a reason both see."""
+    folder = vectors_path.need("tdx")
+    quotes = [read(folder, file) for file, entry in ENTRIES if entry.get("cases")]
+    seen: set[str] = set()
+    for file in sorted(folder.glob("_collateral/*eval*.json")):
+        collateral = parse_dcap_collateral(file.read_bytes())
+        issued = json.loads(collateral.tcb_info)["issueDate"]
+        at = int(dt.datetime.fromisoformat(issued).timestamp()) + 86_400
+        for quote in quotes:
+            opinion = appraise(quote.raw, collateral, at)
+            found = find_refusals(quote, collateral, at, INTEL_ANCHOR)
+            assert found <= opinion.refusals
+            assert bool(found) is bool(opinion.refusals)
+            if not found:
+                genuine = verify_quote(quote, collateral, at, INTEL_ANCHOR)
+                assert genuine.tcb_status == opinion.status
+                assert set(genuine.advisory_ids) == opinion.advisories
+                seen.add(genuine.tcb_status)
+            seen |= found
+    assert seen >= {"UpToDate", "fmspc", "no_tcb_level", "debug", "sept_ve", "service_td"}
