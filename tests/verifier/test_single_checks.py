@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from attestation.bundle import make_bundle
 from attestation.encoding import base64std
 from attestation.encoding.digest import Digest
 from attestation.merkle.checkpoint import Checkpoint
@@ -15,42 +13,24 @@ from attestation.merkle.tlog_proof import parse_tlog_proof, render
 from attestation.receipt.claims import Splice
 from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body
-from attestation.result import AttestationResult, Check, Status, Verdict
-from attestation.statement import ChallengeStatement, nonce_root
-from attestation.tdx.quote import parse_quote
-from attestation.verifier import ChallengeEvidence, Contents, verify_challenge
-from attestation.verifier.appraisal import Appraised, Standing
+from attestation.result import Status, Verdict
+from attestation.verifier import Contents
 from attestation.verifier.epochs import QuotedEpoch
-from attestation.verifier.grounds import Grounds
 from attestation.verifier.missing import missing_leaves
-from attestation.verifier.running import grounds_of
 from tests.support.bundles import (
     ANSWER,
     FRAMES,
-    NOW,
     REQUEST,
     Exchanged,
     Gateway,
     failed,
     open_checks,
 )
-from tests.support.epochs import COMPLETE, EpochLog, proof_of, quoted_by
-from tests.verifier.support import gateway
+from tests.support.epochs import COMPLETE, EpochLog, proof_of
+from tests.verifier.support import checks, epoch_log, gateway
 
 LOOSE = "require_anchored = false"
 NONCE = b"\x5a" * 32
-
-
-def history(rounds: int = 3) -> EpochLog:
-    log = EpochLog(Gateway())
-    for _ in range(rounds):
-        log.serve(2)
-        log.quote_epoch()
-    return log
-
-
-def checks(result: AttestationResult, id_: str) -> list[Check]:
-    return [check for check in result.checks if check.id == id_]
 
 
 # Bodies
@@ -203,7 +183,7 @@ def test_file_without_a_receipt_compares_nothing_and_says_so() -> None:
 
 
 def test_epoch_whose_checkpoint_is_not_signed_is_not_quoted() -> None:
-    log = history(1)
+    log = epoch_log(1)
     log.epochs[0] = replace(log.epochs[0], checkpoint=_resigned(log.epochs[0].checkpoint))
     result = log.verify(log=LOOSE, contents={})
     own = [check for check in checks(result, "EPOCH-QUOTE") if check.subject.startswith("epoch ")]
@@ -212,7 +192,7 @@ def test_epoch_whose_checkpoint_is_not_signed_is_not_quoted() -> None:
 
 
 def test_epoch_whose_quote_is_not_genuine_is_not_quoted() -> None:
-    log = history(1)
+    log = epoch_log(1)
     quote = bytearray(log.epochs[0].quote)
     quote[640] ^= 1
     log.epochs[0] = replace(log.epochs[0], quote=bytes(quote))
@@ -227,7 +207,7 @@ def test_epoch_whose_quote_is_not_genuine_is_not_quoted() -> None:
 
 def epoch_at(number: int, size: int) -> QuotedEpoch:
     """An epoch of which only number and size count here."""
-    said = replace(history(1).epochs[0].statement, epoch=number, size=size)
+    said = replace(epoch_log(1).epochs[0].statement, epoch=number, size=size)
     return QuotedEpoch(statement=said, quote_digest=Digest.of(b""), text="")
 
 
@@ -274,7 +254,7 @@ def test_completed_receipts_never_become_fewer() -> None:
 
 
 def test_log_without_its_first_epoch_is_open_and_accuses_nobody() -> None:
-    log = history()
+    log = epoch_log()
     result = log.verify(epochs=log.epochs[1:], log=COMPLETE, contents={})
     assert failed(result) == set()
     assert result.verdict is Verdict.INCOMPLETE
@@ -291,103 +271,3 @@ def test_log_whose_leaves_make_another_tree_is_not_complete() -> None:
     assert failed(result) == {"EQUIVOCATION"}
     (check,) = [c for c in checks(result, "EPOCH-CHAIN") if c.subject.startswith("log of ")]
     assert check.status is Status.SKIP
-
-
-# Challenges and roots
-
-
-def challenged(log: EpochLog, quote: bytes | None = None, **changes: Any) -> AttestationResult:
-    """The answer of a boot whose epochs are known; `changes` are of its statement."""
-    made, checkpoint = log.made, log.checkpoint()
-    policy = changes.pop("policy", None) or made.policy()
-    stated = ChallengeStatement(
-        bootseed=made.bootseed,
-        boot_quote_digest=made.quote_digest,
-        keyset_digest=made.keyset.digest,
-        nonce_root=nonce_root([NONCE]),
-        size=checkpoint.size,
-        root=Digest(checkpoint.root),
-    )
-    statement = replace(stated, **changes)
-    given = quote or quoted_by(made, statement.report_data)
-    challenge = ChallengeEvidence(statement=statement, quote=given, index=0, count=1, path=())
-    bundle = make_bundle(
-        boots=[made.evidence], collateral=[made.machine.collateral()], epochs=log.epochs
-    )
-    anchors = [made.anchor]
-    return verify_challenge(bundle, challenge, NONCE, policy, NOW + 60, anchors)
-
-
-def forked_root(log: EpochLog) -> dict[str, Any]:
-    said = log.epochs[-1].statement
-    return {"size": said.size, "root": Digest.of(b"another tree")}
-
-
-def test_genuine_answer_over_another_tree_is_equivocation() -> None:
-    log = history(1)
-    assert failed(challenged(log)) == set()
-    assert failed(challenged(log, **forked_root(log))) == {"EQUIVOCATION"}
-
-
-def test_answer_that_is_not_genuine_accuses_nobody() -> None:
-    log = history(1)
-    plain = challenged(log, **forked_root(log))
-    assert failed(plain) == {"EQUIVOCATION"}
-    statement = ChallengeStatement(
-        bootseed=log.made.bootseed,
-        boot_quote_digest=log.made.quote_digest,
-        keyset_digest=log.made.keyset.digest,
-        nonce_root=nonce_root([NONCE]),
-        size=log.epochs[-1].statement.size,
-        root=Digest.of(b"another tree"),
-    )
-    quote = bytearray(quoted_by(log.made, statement.report_data))
-    # One bit of the attestation key's signature over the report.
-    quote[640] ^= 1
-    result = challenged(log, bytes(quote), **forked_root(log))
-    assert failed(result) == {"QUOTE-GENUINE"}
-
-
-def test_later_quotes_of_a_boot_are_judged_under_its_own_root_alone() -> None:
-    made, other = Gateway(), Gateway(seed="b")
-    grounds = Grounds(policy=made.policy(), at=NOW, anchors=(other.anchor, made.anchor))
-    known = Appraised(boot=made.evidence, quote=None, genuine=None, standing=Standing.REFUTED)
-    assert grounds_of(known, grounds) == grounds
-    read = replace(known, quote=parse_quote(made.evidence.quote))
-    assert grounds_of(read, grounds).anchors == (made.anchor,)
-
-
-def test_answer_carries_the_checks_of_its_boot_and_requires_its_nonce() -> None:
-    log = history(1)
-    result = challenged(log)
-    assert [check.subject.split()[0] for check in checks(result, "BOOT-CHAIN")] == ["boot"]
-    (nonce,) = checks(result, "NONCE")
-    assert nonce.required
-
-
-def test_answer_lacks_what_the_policy_requires_and_nobody_checks() -> None:
-    log = history(1)
-    policy = log.made.policy(more="[gpu]\nrequired = true")
-    result = challenged(log, policy=policy)
-    assert result.verdict is Verdict.INCOMPLETE
-    assert open_checks(result) == {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"}
-
-
-def test_answer_whose_quote_cannot_be_read_says_that_its_statement_is_open() -> None:
-    result = challenged(history(1), b"\x04\x00")
-    own = [one for one in checks(result, "BOOT-STATEMENT") if one.subject == "challenge"]
-    assert [(check.status, check.required) for check in own] == [(Status.SKIP, True)]
-
-
-# Evidence that this version does not check
-
-
-def test_gpu_evidence_leaves_three_checks_open_by_their_names() -> None:
-    made = gateway()
-    made.evidence = replace(made.evidence, gpu=({"kind": "any"},))
-    result = made.verify()
-    left = {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"}
-    assert open_checks(result) == left
-    titles = {check.id: check.title for check in result.checks if check.id in left}
-    assert titles.keys() == left
-    assert all(titles.values())
