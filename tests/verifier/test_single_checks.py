@@ -271,3 +271,14 @@ def test_log_whose_leaves_make_another_tree_is_not_complete() -> None:
     assert failed(result) == {"EQUIVOCATION"}
     (check,) = [c for c in checks(result, "EPOCH-CHAIN") if c.subject.startswith("log of ")]
     assert check.status is Status.SKIP
+
+
+def test_log_whose_epochs_leave_out_a_number_is_not_complete() -> None:
+    log = EpochLog(Gateway())
+    for number in (0, 2, 3):
+        log.serve(2)
+        log.quote_epoch(epoch=number)
+    result = log.verify(log=COMPLETE, contents={})
+    assert failed(result) == set()
+    (check,) = [c for c in checks(result, "EPOCH-CHAIN") if c.subject.startswith("log of ")]
+    assert check.status is Status.SKIP
