@@ -65,6 +65,21 @@ _PREFIX = "Verification failed: "
 _MAX_TEXT = 400
 # Up to ten digits: any such number is within the years that dates can write.
 _UNIX_TIME = re.compile(r"UnixTime\((\d{1,10})\)")
+# What the library writes in its debug form about dates, in words.
+_DATED = (
+    (
+        re.compile(r"CrlExpired \{ time: (\S+), next_update: (\S+) \}"),
+        r"a revocation list that held until \2, asked for at \1",
+    ),
+    (
+        re.compile(r"CertExpired \{ time: (\S+), not_after: (\S+) \}"),
+        r"a certificate that held until \2, asked for at \1",
+    ),
+    (
+        re.compile(r"CertNotValidYet \{ time: (\S+), not_before: (\S+) \}"),
+        r"a certificate that holds from \2, asked for at \1",
+    ),
+)
 
 
 def classify(text: str) -> str:
@@ -79,6 +94,8 @@ def refusal(text: str) -> EvidenceError:
     """Turn a refusal text of dcap-qvl into an error with its stable code."""
     plain = " ".join(text.removeprefix(_PREFIX).split())[:_MAX_TEXT]
     plain = _UNIX_TIME.sub(_as_date, plain)
+    for pattern, words in _DATED:
+        plain = pattern.sub(words, plain)
     code = classify(text)
     return EvidenceError(
         "the quote does not verify", code=code, observed=plain, hint=_HINTS.get(code, "")

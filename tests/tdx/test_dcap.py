@@ -366,10 +366,27 @@ def test_refusal_is_one_line_of_bounded_length() -> None:
     assert len(error.observed) == 400
 
 
-def test_times_of_the_library_are_written_as_dates() -> None:
-    error = as_refusal("CrlExpired { time: UnixTime(1795295528), next_update: UnixTime(0) }")
-    dates = "time: 2026-11-21T21:12:08Z, next_update: 1970-01-01T00:00:00Z"
-    assert error.observed == f"CrlExpired {{ {dates} }}"
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "CrlExpired { time: UnixTime(1795295528), next_update: UnixTime(0) }",
+            "a revocation list that held until {0}, asked for at {1}",
+        ),
+        (
+            "CertExpired { time: UnixTime(1795295528), not_after: UnixTime(0) }",
+            "a certificate that held until {0}, asked for at {1}",
+        ),
+        (
+            "CertNotValidYet { time: UnixTime(1795295528), not_before: UnixTime(0) }",
+            "a certificate that holds from {0}, asked for at {1}",
+        ),
+        ("Other { time: UnixTime(0) }", "Other {{ time: {0} }}"),
+    ],
+)
+def test_times_of_the_library_are_written_as_dates(text: str, words: str) -> None:
+    dates = ("1970-01-01T00:00:00Z", "2026-11-21T21:12:08Z")
+    assert as_refusal(text).observed == words.format(*dates)
     assert "UnixTime(12345678901)" in as_refusal("UnixTime(12345678901)").observed
 
 
