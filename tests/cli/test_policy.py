@@ -14,7 +14,7 @@ from attestation.cli.main import main
 from attestation.encoding.digest import Digest
 from attestation.policy import parse_policy
 from attestation.policy.toml import toml_pair
-from attestation.statement.model_lock import LockedFile, ModelLock, Role
+from attestation.statement.model_lock import LockedEngine, LockedFile, ModelLock, Role
 from tests.cli.support import Folder, Stdin, printed
 from tests.support.bundles import NOW, Gateway
 
@@ -323,9 +323,11 @@ def test_import_that_would_leave_something_open_writes_nothing(
 
 
 def test_lock_of_the_model_is_compared_in_a_case(folder: Folder) -> None:
+    engine = LockedEngine(name="demo-engine", version="1", arguments=("--max-model-len=4096",))
     locks = {
         name: ModelLock(
             model="tiny",
+            engine=engine,
             files=(
                 LockedFile(
                     path="weights", role=Role.WEIGHTS, size=1, sha256=Digest.of(name.encode())
