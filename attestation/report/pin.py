@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, PolicyError, UsageError
 from attestation.policy import AdvisoryRule, Policy, StatusRule, TdxRules, parse_policy
 from attestation.policy.lint import FIRST_USE
 from attestation.report.pinned import UP_TO_DATE, ShownBoot, draft
@@ -70,7 +70,8 @@ def pin(
     4. the boots are accepted by that policy, and nothing in the file fails under it
 
     What is refused comes back as the result that says why.  Raises `UsageError` for a file without
-    a boot, a choice that nothing asks for, and for what `verify` raises it.
+    a boot, a choice that nothing asks for, and for what `verify` raises it; `PolicyError` for
+    evidence with a value that has no form in a policy.
     """
     bundle = seen.bundle
     if not bundle.boots:
@@ -89,7 +90,7 @@ def pin(
     _require_needed(boots, choices)
     found = draft(boots, [p.number for one in first.endorsed for _, p in one.parts], choices)
     text = found.policy_text(_head(seen, at, first), _version(seen, at))
-    policy = parse_policy(text.encode())
+    policy = _read_back(text)
     accepted = verify_boots(bundle, policy, at, anchors)
     whole = verify(bundle, policy, at, anchors, {})
     if accepted.verdict not in _ACCEPTED:
@@ -97,6 +98,19 @@ def pin(
     if whole.verdict in _REFUSED:
         return whole
     return Pinned(text=text, policy=policy, draft=found, result=accepted)
+
+
+def _read_back(text: str) -> Policy:
+    try:
+        return parse_policy(text.encode())
+    except MalformedError as error:
+        raise PolicyError(
+            "the evidence shows a value that has no form in a policy",
+            code="no_form",
+            expected=error.expected,
+            observed=error.message,
+            hint="an event's name in another maker's log can be such a value; it cannot be pinned",
+        ) from error
 
 
 def _plain_policy(choices: Choices) -> Policy:
@@ -155,7 +169,7 @@ def _head(seen: Seen, at: int, first: AttestationResult) -> list[str]:
     replayed = "the event log replays" if logged else "and there was no event log to replay"
     return [
         "TRUST ON FIRST USE: made by `attested pin` out of the evidence that it is to judge.",
-        f"When:     {instant(at)}",
+        f"As of:    {instant(at)}",
         f"From:     {seen.source}",
         f"Evidence: SHA-256 {seen.digest.hex}",
         f"          boot {', '.join(boots)}; quotes under {root}",

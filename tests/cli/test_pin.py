@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from attestation.bundle import EventLogRecord
 from attestation.cli import pin as command
 from attestation.cli.main import main
 from attestation.encoding.digest import Digest
@@ -18,11 +19,18 @@ from attestation.policy import parse_policy
 from attestation.policy.finding import Severity
 from attestation.policy.lint import lint_policy
 from attestation.report.pin import pin
+from attestation.tdx.dcap import GenuineQuote, verify_quote
+from attestation.tdx.events import replay
+from attestation.tdx.logfile import parse_recorded
+from attestation.tdx.quote import canonical_quote
+from attestation.verifier import quotes
 from gateway.attester.simulated.facts import Domain, Endorsements, Machine, TcbLevel
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.cli.support import AT, Folder, printed
 from tests.support.bundles import NOW, Gateway
 from tests.support.epochs import EpochLog
+from tests.tdx.test_ccel import record
+from tests.verifier.events import KEY, LOCK, MADE, OTHER, ccel, dstack_event, dstack_item
 
 PLATFORM = SimulatedPlatform(now=NOW, seed=b"pin")
 BEHIND = Endorsements(
@@ -344,3 +352,55 @@ def test_file_whose_epochs_the_policy_would_refuse_is_not_pinned(
     assert "earlier date than the policy asks for" in capsys.readouterr().err
     parts |= {"collateral": [PLATFORM.collateral()], "epochs": log.epochs}
     assert main(saved(tmp_path, log.made, **parts)) == 15
+
+
+def with_log(log: EventLogRecord) -> dict[str, Any]:
+    """The boot of `MADE` with another maker's log, and a quote that it replays to."""
+    registers = replay(parse_recorded(log.format, log.data))
+    domain = replace(MADE.machine.domain, rtmrs=registers)
+    report_data = MADE.evidence.statement.report_data
+    quote = canonical_quote(MADE.machine.quote(report_data, domain=domain))
+    return {"boots": [replace(MADE.evidence, event_log=log, quote=quote)], "receipts": []}
+
+
+def dstack_log(name: str) -> EventLogRecord:
+    items = [dstack_event(name, b"\x07"), dstack_item(LOCK), dstack_item(KEY)]
+    return EventLogRecord(format="dstack", data=items)
+
+
+def test_events_of_another_makers_log_are_pinned_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = pinned(capsys, saved(tmp_path, MADE, **with_log(dstack_log("compose-hash"))))
+    (values,) = parse_policy(text.encode()).reference_values
+    assert [event.name for event in values.events] == ["compose-hash", LOCK.name]
+
+
+def test_event_whose_digest_proves_nothing_is_pinned_as_digest_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = record(4, b"not what was measured", digests=((0x0C, OTHER),))
+    text = pinned(capsys, saved(tmp_path, MADE, **with_log(ccel(KEY, platform=claim))))
+    (values,) = parse_policy(text.encode()).reference_values
+    assert [event.digest for event in values.events] == [OTHER]
+    assert "digest only: what the name stands for is the log's word" in text
+
+
+def test_event_whose_name_has_no_form_in_a_policy_cannot_be_pinned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(saved(tmp_path, MADE, **with_log(dstack_log("é")))) == 11
+    told = capsys.readouterr().err
+    assert "no form in a policy" in told
+    assert "events[0].name" in told
+
+
+def test_policy_of_real_evidence_ends_in_0_and_names_intels_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def as_if_by_intel(*arguments: Any) -> GenuineQuote:
+        return replace(verify_quote(*arguments), trust_domain="intel")
+
+    monkeypatch.setattr(quotes, "verify_quote", as_if_by_intel)
+    assert main(saved(tmp_path, Gateway())) == 0
+    assert "quotes under Intel's root" in capsys.readouterr().out

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation.bundle import parse_bundle
 from attestation.checks import CHECKS
 from attestation.encoding import base64url, jcs
+from attestation.encoding.digest import Digest
 from attestation.policy import parse_policy
 from attestation.report.explanations import EXPLANATIONS
 from attestation.result import AttestationResult, Status
@@ -28,6 +29,7 @@ from attestation.verifier import Contents, verify
 from gateway.attester.simulated.facts import Domain, Endorsements, Machine, TcbLevel
 from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.cli.local.policy import pin_policy
+from tests.support.bundles import Gateway
 from tests.support.gateways import MODEL, Stack, standing
 
 TOOLS = ("openssl", "jq", "sha256sum", "base64", "sh")
@@ -285,6 +287,29 @@ def resigned(folder: Path, platform: SimulatedPlatform) -> bytes:
     return replace(
         bundle, boots=(other,), epochs=(), receipts=(), collateral={collateral.digest: collateral}
     ).encode()
+
+
+FIFTH = ("QUOTE-FORMAT", "QUOTE-GENUINE", "TCB-STATUS", "TD-ATTRIBUTES", "TDX-MODULE", "PLATFORM",
+         "BOOT-STATEMENT")  # fmt: skip
+
+
+@pytest.mark.parametrize("id_", FIFTH)
+def test_commands_read_quotes_of_version_5_too(id_: str, folder: Path) -> None:
+    platform = SimulatedPlatform(now=NOW, seed=b"by hand", version=5)
+    (folder / "bundle.json").write_bytes(resigned(folder, platform))
+    root = platform.anchor.certificate.public_bytes(Encoding.PEM)
+    (folder / "root.pem").write_bytes(root)
+    done = run(folder, id_)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("id_", sorted(FAILING_HERE))
+def test_commands_hold_where_a_model_was_measured(id_: str, tmp_path: Path) -> None:
+    made = Gateway(statement_changes={"model_digest": Digest.of(b"lock")})
+    made.plain()
+    assert statuses(made.verify(), id_) == {Status.PASS}
+    (tmp_path / "bundle.json").write_bytes(made.bundle().encode())
+    assert run(tmp_path, id_).returncode == 0
 
 
 def test_machine_is_read_by_hand_as_the_verifier_reads_it(folder: Path) -> None:

@@ -21,9 +21,10 @@ BOOTS = {
         "without a policy nothing does.",
         stops="Other software on a genuine platform, and parts of several releases put together.",
         by_hand="""\
-attested inspect bundle.json --json > inspected.json
+mkdir -p by-hand
+attested inspect bundle.json --json > by-hand/inspected.json
 for key in mrtd rtmr0 rtmr1 rtmr2; do
-  value=$(jq -r ".content.boots[0].quote.$key" inspected.json)
+  value=$(jq -r ".content.boots[0].quote.$key" by-hand/inspected.json)
   grep -Fx "$key = \\"$value\\"" policy.toml || exit 1
 done
 value=$(jq -r '.boots[0].statement.config_digest' bundle.json)
