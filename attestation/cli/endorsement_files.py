@@ -15,8 +15,8 @@ from attestation.cli.files import (
     require_regular,
 )
 from attestation.encoding.strict_json import JsonLimits, parse_json_object
-from attestation.errors import MalformedError, UsageError
-from attestation.tdx.endorsements import in_order, parse_endorsements
+from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.tdx.endorsements import in_order, parse_endorsements, verify_own_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +38,31 @@ def load_sets(names: Sequence[str], at: int) -> list[Collateral]:
     found: list[Collateral] = []
     for name in names:
         if Path(name).is_dir():
-            found += [one.collateral for one in in_order(load_store(name), at)]
+            stored = load_store(name)
+            for one in stored:
+                _require_signed(one, name)
+            found += [one.collateral for one in in_order(stored, at)]
         else:
             found.append(load_collateral(name))
     return found
+
+
+def _require_signed(one: Endorsements, folder: str) -> None:
+    """Raise `MalformedError` for a set of a store that nobody signed.
+
+    The store offers its newest set by what sets say of themselves: an altered one would be taken
+    before a good one, and the evidence refused for it.
+    """
+    try:
+        verify_own_root(one)
+    except (EvidenceError, MalformedError) as error:
+        raise MalformedError(
+            f"{folder!a} holds a set of endorsements that is not signed by its own root",
+            code="collateral_signature",
+            expected="sets as they were fetched",
+            observed=f"{one.collateral.digest.hex}.json",
+            hint="delete it and fetch again; `attested endorsements status --store` shows it",
+        ) from error
 
 
 def load_store(name: str) -> list[Endorsements]:
@@ -66,8 +87,8 @@ def load_set(name: str) -> Endorsements:
 
 
 def load_any(name: str) -> list[Endorsements]:
-    """Return the set in a file, or every set in a bundle or in a gateway's answer."""
-    return load_parsed(name, _parse_any)
+    """Return the set in a file, or every set in a bundle, in a gateway's answer or in a store."""
+    return load_store(name) if Path(name).is_dir() else load_parsed(name, _parse_any)
 
 
 def _parse_any(data: bytes) -> list[Endorsements]:
