@@ -64,7 +64,8 @@ def _text(one: dict[str, Any]) -> str:
             f"{name:<{_INDENT}}{line}" for name, line in zip_longest([label], told, fillvalue="")
         ]
     lines += ["", "By hand, in a folder as `attested demo` leaves it:", ""]
-    lines += [f"  {line}".rstrip() for line in one["by_hand"].splitlines()]
+    # Not indented: a terminal's selection has to be what a shell can read.
+    lines += one["by_hand"].splitlines()
     if one["aside"]:
         lines += ["", *textwrap.wrap(one["aside"], _WIDTH, break_on_hyphens=False)]
     return "".join(f"{line}\n" for line in lines)

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 HELP = "make a policy out of evidence, marked as trust on first use"
 SCHEMA = "attested-gateway/pin/v1"
 _WIDTH = 100
+_FLAGS = {
+    "COLLATERAL-FRESH": "give current ones with --endorsements F, or a bound with --max-age-days N",
+    "TCB-STATUS": "--accept-status S --until DATE pins it all the same",
+    "TCB-ADVISORIES": "--accept-advisory ID --until DATE pins it all the same",
+}
+"""What can be given to `pin` where only these checks fail."""
 
 _DESCRIPTION = """\
 Verifies everything about a gateway's evidence that needs no policy, shows each value with why it
@@ -84,10 +90,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add("--platform", metavar="LABEL", help="pin the machine too, under this label")
     add("--max-age-days", metavar="N", type=_days, default=30, help="of endorsements (%(default)s)")
-    add("--accept-status", metavar="S", action="append", default=[], help="besides UpToDate")
-    add("--accept-advisory", metavar="ID", action="append", default=[], help="open advisory")
-    add("--until", metavar="T", help="when what --accept-… adds ends (required with them)")
-    add("--accept-unbound-keys", action="store_true", help="of platforms that cannot extend RTMR3")
+    add(
+        "--accept-status",
+        metavar="S",
+        action="append",
+        default=[],
+        help="a TCB status besides UpToDate",
+    )
+    add(
+        "--accept-advisory",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="an advisory that is open",
+    )
+    add("--until", metavar="T", help="when these two end (required with them)")
+    add("--accept-unbound-keys", action="store_true", help="of a platform that cannot extend RTMR3")
     add("--json", action="store_true", help="one JSON document on stdout, policy included")
 
 
@@ -177,8 +195,16 @@ def _refuse(args: argparse.Namespace, result: AttestationResult) -> int:
                    | {"result": document(result, name=args.evidence)})  # fmt: skip
     else:
         print(render_text(result, name=args.evidence), file=sys.stderr, end="")
-        print("nothing was pinned", file=sys.stderr)
+        print("\n".join(["nothing was pinned", *_remedies(result)]), file=sys.stderr)
     return result.exit_code
+
+
+def _remedies(result: AttestationResult) -> list[str]:
+    """Return what would pin it knowingly, if only such checks stand in the way."""
+    failing = {check.id for check in result.checks if check.fault is not None}
+    if not failing <= _FLAGS.keys():
+        return []
+    return [f"  {id_}: {text}" for id_, text in _FLAGS.items() if id_ in failing]
 
 
 def _require_writable(args: argparse.Namespace) -> None:

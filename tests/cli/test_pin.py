@@ -164,7 +164,8 @@ def test_what_only_a_weaker_policy_would_accept_is_not_pinned(
     assert main([*saved(tmp_path, made), "-o", str(out)]) == code
     seen = capsys.readouterr()
     assert not out.exists()
-    assert "nothing was pinned" in seen.err
+    assert "\nnothing was pinned\n" in seen.err
+    assert ("--accept-status S --until" in seen.err) == (id_ == "TCB-STATUS")
     assert f"✗ {id_}" in seen.err
     assert seen.out == ""
 
@@ -228,7 +229,12 @@ def test_status_and_advisories_are_pinned_until_a_date(
     arguments = [*saved(tmp_path, on(endorsements=BEHIND)), "--accept-status", "OutOfDate"]
     arguments += ["--until", "2026-12-31"]
     assert main(arguments) == 11
-    assert "✗ TCB-ADVISORIES" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "✗ TCB-ADVISORIES" in told
+    assert told.endswith(
+        "nothing was pinned\n"
+        "  TCB-ADVISORIES: --accept-advisory ID --until DATE pins it all the same\n"
+    )
     for number in (1, 2):
         arguments += ["--accept-advisory", f"INTEL-SA-0000{number}"]
     value = tomllib.loads(pinned(capsys, arguments))["tdx"]
