@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING
 
 from attestation.checks import ANCHORING, FLOOR
+from attestation.encoding.instants import instant
 from attestation.policy.finding import Finding, error, note, warning
 from attestation.policy.lint_references import lint_references
 from attestation.policy.model import ALL_BITS, SEPT_VE_DISABLE, UP_TO_DATE, TdxRules
@@ -104,14 +104,14 @@ def _lint_until(until: int | None, at: int, path: str) -> Iterator[Finding]:
         yield warning(
             "ended",
             f"{path}.until",
-            f"the entry ended at {_instant(until)} and has no effect any more",
+            f"the entry ended at {instant(until)} and has no effect any more",
             "remove it, or decide again how long it may count",
         )
     elif until > at + _YEAR:
         yield warning(
             "far_end",
             f"{path}.until",
-            f"the entry counts until {_instant(until)}, more than a year from now",
+            f"the entry counts until {instant(until)}, more than a year from now",
             "set an end at which somebody looks at it again",
         )
 
@@ -244,7 +244,7 @@ def _lint_platform(platform: PlatformRules, at: int) -> Iterator[Finding]:
                 yield note(
                     "not_yet",
                     f"{path}.from",
-                    f"the entry counts from {_instant(entry.since)} on only",
+                    f"the entry counts from {instant(entry.since)} on only",
                     "nothing, if that is what you mean",
                 )
         if entries and not any(entry.counts(at) for entry in entries):
@@ -282,7 +282,3 @@ def _lint_demands(policy: Policy) -> Iterator[Finding]:
             "INCOMPLETE",
             "keep it for policies of clients",
         )
-
-
-def _instant(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from attestation.checks import CHECKS
+from attestation.encoding.instants import instant
 from attestation.result import worst
-from attestation.verifier.words import instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attestation.encoding.instants import instant
 from attestation.errors import MalformedError, PolicyError, UsageError
 from attestation.policy import AdvisoryRule, Policy, StatusRule, TdxRules, parse_policy
 from attestation.policy.lint import FIRST_USE
@@ -18,7 +19,6 @@ from attestation.verifier import verify, verify_boots
 from attestation.verifier.appraisal import appraise_boots
 from attestation.verifier.grounds import Grounds
 from attestation.verifier.ledger import Ledger
-from attestation.verifier.words import instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

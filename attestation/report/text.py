@@ -7,10 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from attestation.checks import CHECKS
+from attestation.encoding.instants import instant
 from attestation.encoding.printable import printable
 from attestation.report.document import differing
 from attestation.result import AttestationResult, Check, Status, Verdict
-from attestation.verifier.words import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from attestation.encoding.instants import instant
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import EvidenceError, MalformedError
@@ -310,8 +311,8 @@ def _require_in_date(endorsements: Endorsements, at: int) -> None:
                 f"endorsements: {part.name} "
                 + ("has expired" if state is State.EXPIRED else "does not hold yet"),
                 code="expired" if state is State.EXPIRED else "not_yet_valid",
-                expected=f"a set that holds at {_shown(at)}",
-                observed=f"good from {_shown(part.issued)} to {_shown(part.until)}",
+                expected=f"a set that holds at {instant(at)}",
+                observed=f"good from {instant(part.issued)} to {instant(part.until)}",
                 hint="is the clock right? a cache may also serve what its source has renewed",
             )
 
@@ -326,7 +327,3 @@ def _require_not_revoked(collateral: Collateral) -> None:
                 expected="issuers that the root's revocation list does not name",
                 hint="fetch again: a new set is signed by another certificate",
             )
-
-
-def _shown(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

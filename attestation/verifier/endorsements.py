@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attestation.verifier.words import instant
+from attestation.encoding.instants import instant
 
 if TYPE_CHECKING:
     from attestation.tdx.dcap import GenuineQuote

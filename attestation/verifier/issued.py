@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.instants import instant, is_instant
 from attestation.errors import EvidenceError
 from attestation.tdx.dcap import verify_quote
 from attestation.verifier.quotes import anchor_for
-from attestation.verifier.words import instant, is_instant
 
 if TYPE_CHECKING:
     from attestation.tdx.collateral import Collateral

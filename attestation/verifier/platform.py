@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.instants import instant
 from attestation.policy import SGX_TYPES
-from attestation.verifier.words import instant, short
+from attestation.verifier.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

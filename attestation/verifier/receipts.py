@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.instants import instant
 from attestation.errors import EvidenceError
 from attestation.receipt.signing import verify_receipt_signature
-from attestation.verifier.words import instant, short
+from attestation.verifier.words import short
 
 if TYPE_CHECKING:
     from attestation.bundle import BootEvidence

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-_LAST_INSTANT = 253_402_300_799
 
 
 def short(value: bytes) -> str:
@@ -43,15 +40,3 @@ def named_spans(ends: Sequence[tuple[int, int]], *, most: int = 8) -> str:
     if len(ends) > most:
         texts.append(f"and {len(ends) - most} more")
     return ", ".join(texts)
-
-
-def is_instant(seconds: int) -> bool:
-    """Say whether `seconds` (Unix) lies in the years 1970-9999."""
-    return 0 <= seconds <= _LAST_INSTANT
-
-
-def instant(seconds: int) -> str:
-    """Return an instant as RFC 3339 in UTC, or the bare number outside the years 1970-9999."""
-    if not is_instant(seconds):
-        return f"{seconds} s"
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from attestation.cli.main import main
-from attestation.verifier.words import instant
+from attestation.encoding.instants import instant
 from tests.cli.support import Folder, Stdin, printed
 from tests.support.bundles import NOW
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding import jcs
+from attestation.encoding.instants import instant
 from attestation.errors import MalformedError, UsageError
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.endorsed import Endorsed, SignedPart
 from attestation.verifier import HighWater, high_water, parse_high_water, verify, verify_raw_quote
-from attestation.verifier.words import instant
 from gateway.attester.simulated.facts import Endorsements, Machine, Writing
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.refusals import refusal

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from attestation.encoding.instants import instant
 from attestation.result import AttestationResult, Status, Verdict
-from attestation.verifier.words import instant
 from gateway.attester.simulated.facts import Machine
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.support.bundles import NOW, Gateway, failed, the_check

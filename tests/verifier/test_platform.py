@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from attestation.encoding.instants import instant
 from attestation.errors import UsageError
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.codes import POLICY_CODES
 from attestation.verifier import quotes
-from attestation.verifier.words import instant
 from gateway.attester.simulated.facts import (
     DAY,
     Domain,
