@@ -82,7 +82,7 @@ def _action(
 
 def _configure_status(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("files", metavar="FILE", nargs="*", help='set, bundle or gateway answer; "-" is stdin')
+    add("files", metavar="FILE", nargs="*", help='set, bundle, answer or store; "-" is stdin')
     add("--store", metavar="DIR", help="folder that `attested endorsements fetch` fills")
     add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
     add("--soon", metavar="DAYS", type=_days, default=7, help="days before the end are soon (7)")
@@ -137,7 +137,7 @@ def _status(args: argparse.Namespace) -> int:
     broken: list[tuple[str, MalformedError]] = []
     for name in args.files:
         try:
-            found += [(name, one) for one in load_any(name)]
+            found += [(name, one) for one in in_order(load_any(name), at)]
         except MalformedError as error:
             broken.append((name, error))
     if args.store is not None:
@@ -176,8 +176,9 @@ def _domain(one: Endorsements) -> str | None:
 def _show(looks: Sequence[_Look], broken: Sequence[tuple[str, MalformedError]]) -> None:
     for look in looks:
         print_text("\n".join(_lines(look)) + "\n\n")
-    for name, error in broken:
-        print_text(f"{name}: MALFORMED: {error}\n")
+    for _, error in broken:
+        # The error names the file by itself.
+        print_text(f"MALFORMED: {error}\n")
 
 
 def _lines(look: _Look) -> list[str]:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     require_one_stdin([args.file, args.quote, args.expect, args.policy])
     policy = load_policy(args.policy)
     tuples = _tuples(policy, args.tuple)
-    reference = _reference(args.expect) if args.expect else None
+    reference = None if args.expect is None else _reference(args.expect)
     findings = [
         replace(
             one,

@@ -75,7 +75,10 @@ def list_folder(name: str) -> list[Path]:
         return sorted(Path(name).iterdir())
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{name!a} is not a folder that can be read", code="file", hint="see --contents"
+            f"{name!a} is not a folder that can be read",
+            code="file",
+            expected="a folder, and the right to list it",
+            observed=_reason(error),
         ) from error
 
 
@@ -101,10 +104,17 @@ def _read(name: str, count: int) -> bytes:
         with Path(name).open("rb") as file:
             return file.read(count)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a file name"
         raise UsageError(
-            f"cannot read {name!a}", code="file", observed=reason or "an I/O error"
+            f"cannot read {name!a}",
+            code="file",
+            expected='a file that this user may read, or "-" for standard input',
+            observed=_reason(error),
         ) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    reason = error.strerror if isinstance(error, OSError) else "not a file name"
+    return reason or "an I/O error"
 
 
 def require_one_stdin(names: Sequence[str | None]) -> None:

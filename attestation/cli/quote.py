@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
     moments = Moments(args.at)
     raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
-    collateral = load_collateral(args.collateral) if args.collateral else None
-    memory = HighWaterFile(args.high_water) if args.high_water else None
+    collateral = None if args.collateral is None else load_collateral(args.collateral)
+    memory = None if args.high_water is None else HighWaterFile(args.high_water)
     high_water = memory.open() if memory else None
     result = moments.judge(
         lambda at: verify_raw_quote(raw, collateral, policy, at, anchors, high_water=high_water)

@@ -97,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
     own_files = (args.policy, args.request, args.response, args.model_lock)
     require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
-    lock = load_parsed(args.model_lock, parse_model_lock) if args.model_lock else None
+    lock = None if args.model_lock is None else load_parsed(args.model_lock, parse_model_lock)
     moments = Moments(args.at)
     sets = _endorsement_sets(args.endorsements or (), moments)
-    memory = HighWaterFile(args.high_water) if args.high_water else None
+    memory = None if args.high_water is None else HighWaterFile(args.high_water)
     high_water = memory.open() if memory else None
     names, quotes = expand(args.files), QuoteMemory()
     asked, somewhere, parsed = _asked_about(args, names)
@@ -172,12 +172,12 @@ def _asked_about(
     """
     given = (args.request, args.response, args.nonce)
     named = args.receipt is not None or any(value is not None for value in given)
-    if not named and not args.contents:
+    if not named and args.contents is None:
         return {}, set(), map(_parsed, names)
     parsed = [_parsed(name) for name in names]
     bundles = [item for _, item, _ in parsed if not isinstance(item, MalformedError)]
     somewhere = {item.jti for bundle in bundles for item in bundle.receipts}
-    asked = _from_folder(args.contents, bundles) if args.contents else {}
+    asked = {} if args.contents is None else _from_folder(args.contents, bundles)
     jti = _named_receipt(args, bundles) if named else None
     if jti is None:
         return asked, somewhere, parsed

@@ -11,17 +11,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.checks import CHECKS
 from attestation.errors import MalformedError
-from attestation.policy.parse import load_toml
-from attestation.policy.table import Table, read_instant, read_table, read_text, refuse
+from attestation.policy.parse import load_toml, read_check_id
+from attestation.policy.table import Table, read_instant, read_name, read_table, read_text, refuse
 from attestation.result import Status, Verdict
 
 if TYPE_CHECKING:
     from attestation.result import AttestationResult
 
 SCHEMA = "policy-cases/1"
-_NAME = r"[\x21-\x7e][\x20-\x7e]{0,127}"
 _PATH = re.compile(r"[\x21-\x2e\x30-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,255}")
 _NONCE = r"[\x21-\x7e]{1,256}"
 _RECEIPT = r"[0-9a-f]{32}"
@@ -123,7 +121,7 @@ def _cases(top: Table) -> Cases:
 def _case(value: object, path: str) -> Case:
     table = read_table(value, path)
     case = Case(
-        name=table.text("name", pattern=_NAME),
+        name=read_name(table.raw("name"), table.name_of("name")),
         at=read_instant(table.raw("at"), table.name_of("at")),
         verdict=_verdict(table),
         bundle=_optional_path(table, "bundle"),
@@ -138,7 +136,7 @@ def _case(value: object, path: str) -> Case:
         nonce=_optional_text(table, "nonce", _NONCE),
         model_lock=_optional_path(table, "model_lock"),
         checks=_checks(table),
-        failing=frozenset(table.items("failing", _check_id) if table.has("failing") else ()),
+        failing=frozenset(table.items("failing", read_check_id) if table.has("failing") else ()),
     )
     table.close()
     _require_evidence(case, path)
@@ -172,16 +170,9 @@ def _checks(table: Table) -> tuple[tuple[str, Status], ...]:
         raise refuse(path, 'a table of check ids, like { QUOTE-GENUINE = "pass" }', told)
     words = "|".join(Status)
     return tuple(
-        (_check_id(id_, path), Status(read_text(status, f"{path}.{id_}", words)))
+        (read_check_id(id_, path), Status(read_text(status, f"{path}.{id_}", words)))
         for id_, status in told.items()
     )
-
-
-def _check_id(value: object, path: str) -> str:
-    id_ = read_text(value, path, r"[A-Z-]{1,64}")
-    if id_ not in CHECKS:
-        raise refuse(path, "the id of a check; `attested explain` lists them")
-    return id_
 
 
 def _optional_text(table: Table, key: str, pattern: str) -> str | None:

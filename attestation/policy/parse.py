@@ -83,12 +83,13 @@ def _max_age_days(table: Table) -> int | None:
 
 
 def _require(table: Table) -> frozenset[str]:
-    checks = table.optional_items("checks", _check_id) or ()
+    checks = table.optional_items("checks", read_check_id) or ()
     table.close()
     return frozenset(checks)
 
 
-def _check_id(value: object, path: str) -> str:
+def read_check_id(value: object, path: str) -> str:
+    """Return the id of a check."""
     id_ = read_text(value, path, r"[A-Z-]{1,64}")
     if id_ not in CHECKS:
         raise refuse(path, "the id of a check; `attested explain` lists them")

@@ -110,7 +110,7 @@ def _fetch(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise lacking_extra(error) from error
     service, at = parse_service(args.service), parse_instant(args.at)
-    (anchor,) = load_anchors([args.root] if args.root else None)
+    (anchor,) = load_anchors(None if args.root is None else [args.root])
     platforms = _platforms(args)
     source = Transfer(Patience(seconds=args.timeout), roots=args.tls_root)
     store = EndorsementStore(args.store)

@@ -101,6 +101,25 @@ def test_soon_is_as_long_before_the_end_as_asked(
     assert status("--store", str(store), *AT, "--soon", "-1") == 2
 
 
+def test_status_of_a_folder_is_that_of_the_store(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(store, GOOD, issued(evaluation_number=21, qe_evaluation_number=21))
+    assert status("--store", str(store), *AT) == 0
+    named = capsys.readouterr().out
+    assert status(str(store), *AT) == 0
+    assert capsys.readouterr().out == named
+
+
+def test_status_of_a_store_that_is_not_there_says_why(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("--store", str(store / "absent"), *AT) == 2
+    told = capsys.readouterr().err
+    assert "No such file or directory" in told
+    assert "--contents" not in told
+
+
 def test_status_looks_into_bundles(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     assert status(folder["bundle.json"], *AT, "--json") == 0
     (one,) = printed(capsys)["sets"]
@@ -125,6 +144,7 @@ def test_status_of_a_malformed_file_shows_the_others_all_the_same(
     assert status(str(broken), str(good), *AT) == 13
     shown = capsys.readouterr().out
     assert GOOD.digest.hex in shown
+    assert shown.count(str(broken)) == 1
     assert "MALFORMED" in shown
     assert status(str(broken), *AT, "--json") == 13
     assert printed(capsys)["malformed"][0]["name"] == str(broken)

@@ -239,6 +239,18 @@ def test_file_that_broke_meanwhile_is_malformed(files: Files) -> None:
         file.raise_by([])
 
 
+def test_empty_name_is_refused_and_never_read_as_no_flag(
+    files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script whose variable is unset must not verify without what it asked for."""
+    bundle = files.bundle(20)
+    for flag in ("--high-water", "--model-lock", "--policy"):
+        assert main(["verify", bundle, f"{flag}=", *AT]) == 2
+    for flag in ("--high-water", "--collateral"):
+        assert main(["quote", bundle, f"{flag}=", *AT]) == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_help_of_both_commands_names_the_flag(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
