@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.encoding.instants import instant
+from attestation.encoding.instants import instant, is_instant
 from attestation.errors import MalformedError, PolicyError, UsageError
 from attestation.policy import AdvisoryRule, Policy, StatusRule, TdxRules, parse_policy
 from attestation.policy.lint import FIRST_USE
@@ -79,6 +79,13 @@ def pin(
             "there is nothing to pin: the file has no boot's evidence",
             code="no_boot",
             hint="GET /v1/receipts/ID?format=bundle brings it with a receipt",
+        )
+    if not is_instant(choices.until):
+        raise UsageError(
+            "exceptions cannot end then",
+            code="until",
+            expected="an instant in the years 1970 to 9999, UTC",
+            observed=f"{choices.until} s",
         )
     plain = _plain_policy(choices)
     first = verify(bundle, plain, at, anchors, {})
