@@ -15,7 +15,7 @@ from attestation.bundle import EventLogRecord
 from attestation.cli import pin as command
 from attestation.cli.main import main
 from attestation.encoding.digest import Digest
-from attestation.policy import parse_policy
+from attestation.policy import NO_POLICY, TdxRules, parse_policy
 from attestation.policy.finding import Severity
 from attestation.policy.lint import lint_policy
 from attestation.report.pin import pin
@@ -23,7 +23,7 @@ from attestation.tdx.dcap import GenuineQuote, verify_quote
 from attestation.tdx.events import replay
 from attestation.tdx.logfile import parse_recorded
 from attestation.tdx.quote import canonical_quote
-from attestation.verifier import quotes
+from attestation.verifier import quotes, verify_boots
 from gateway.attester.simulated.facts import Domain, Endorsements, Machine, TcbLevel
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.cli.support import AT, Folder, printed
@@ -410,3 +410,41 @@ def test_policy_of_real_evidence_ends_in_0_and_names_intels_root(
     monkeypatch.setattr(quotes, "verify_quote", as_if_by_intel)
     assert main(saved(tmp_path, Gateway())) == 0
     assert "quotes under Intel's root" in capsys.readouterr().out
+
+
+def test_pinned_policy_is_nowhere_weaker_than_the_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = parse_policy(pinned(capsys, saved(tmp_path, on())).encode())
+    default = TdxRules()
+    assert policy.tdx.tcb_status == default.tcb_status
+    assert policy.tdx.attributes == default.attributes
+    assert set(policy.tdx.xfam) < set(default.xfam)
+    assert (policy.tdx.advisories, policy.tdx.unbound_keys, policy.tdx.max_key_events) == (
+        default.advisories, default.unbound_keys, default.max_key_events,
+    )  # fmt: skip
+    assert policy.required >= NO_POLICY.required
+    assert policy.tdx.mrseam is not None
+    assert policy.tdx.min_tcb_evaluation_number > 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "id_"),
+    [
+        ({"domain": Domain(mrtd=b"\x05" * 48)}, "MEASUREMENTS"),
+        ({"domain": Domain(mr_config_id=b"\x05" * 48)}, "MEASUREMENTS"),
+        ({"domain": Domain(xfam=0x600E7)}, "TD-ATTRIBUTES"),
+        ({"machine": Machine(mr_seam=b"\x05" * 48)}, "TDX-MODULE"),
+        ({"machine": Machine(ppid=b"\x05" * 16)}, "PLATFORM"),
+        ({"endorsements": Endorsements(levels=(TcbLevel(date="2024-01-01T00:00:00Z"),))},
+         "TCB-STATUS"),
+    ],
+)  # fmt: skip
+def test_pinned_policy_accepts_this_evidence_and_not_its_neighbour(
+    facts: dict[str, Any], id_: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*saved(tmp_path, on()), "--platform", "mine"]
+    policy = parse_policy(pinned(capsys, arguments).encode())
+    for made, failing in ((on(), set()), (on(**facts), {id_})):
+        result = verify_boots(made.bundle(), policy, NOW + 60, [made.anchor])
+        assert {check.id for check in result.checks if check.fault} == failing
