@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
 from attestation.errors import AttestationError, UnavailableError
-from attestation.statement.model_lock import ModelSource, Role, require_path
+from attestation.statement.model_lock import MAX_PATH_CHARS, ModelSource, Role, require_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -133,6 +133,15 @@ def hash_files(
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    if len(prefix) > MAX_PATH_CHARS:
+        # Nothing below it can stand in a lock, and each level is a call inside a call.
+        raise UnavailableError(
+            "the model's folder is nested too deeply",
+            code="model_path",
+            expected=f"paths of at most {MAX_PATH_CHARS} characters",
+            observed=f"{prefix[:40]!a}… goes on beyond them",
+            hint="take what lies so deep out of the folder",
+        )
     try:
         with os.scandir(folder) as listing:
             items = sorted(listing, key=lambda item: item.name)

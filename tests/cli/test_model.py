@@ -312,6 +312,14 @@ def test_folder_that_is_none_is_said_to_be_none(
     assert refused(capsys, "lock", model.parent / name, "--name", "tiny")[0] == 14
 
 
+def test_folders_below_every_path_of_a_lock_are_refused(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / "/".join("d" * 600)).mkdir(parents=True)
+    code, told = refused(capsys, "lock", model, "--name", "tiny")
+    assert (code, "nested too deeply" in told) == (14, True)
+
+
 def test_folder_that_cannot_be_listed_is_said_so(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
