@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attestation.cli.durable import write_durably
 from attestation.cli.endorsement_files import load_any, load_store, require_some
 from attestation.cli.files import STDIN, parse_instant, print_json, print_text, require_one_stdin
+from attestation.encoding.instants import instant
 from attestation.errors import EvidenceError, MalformedError, PolicyError, UsageError
 from attestation.tdx.collateral import encode_dcap_collateral
 from attestation.tdx.endorsements import DAY_SECONDS, State, in_order, verify_own_root
@@ -192,8 +192,8 @@ def _lines(look: _Look) -> list[str]:
         *(
             _ROW.format(
                 part.name,
-                _instant(part.issued),
-                _instant(part.until),
+                instant(part.issued),
+                instant(part.until),
                 _days_left(part, look.at),
                 look.state(part),
             )
@@ -207,12 +207,12 @@ def _standing(look: _Look) -> str:
     first = min(look.one.parts, key=lambda part: part.until)
     match look.state(whole):
         case State.NOT_YET:
-            return f"NOT YET: it holds from {_instant(whole.issued)}"
+            return f"NOT YET: it holds from {instant(whole.issued)}"
         case State.EXPIRED:
-            return f"EXPIRED {_instant(whole.until)} ({first.name})"
+            return f"EXPIRED {instant(whole.until)} ({first.name})"
         case state:
             left = _days_left(whole, look.at)
-            return f"{state}, {left} days left, until {_instant(whole.until)} ({first.name})"
+            return f"{state}, {left} days left, until {instant(whole.until)} ({first.name})"
 
 
 def _signer(domain: str | None) -> str:
@@ -264,10 +264,6 @@ def _days_left(part: Part, at: int) -> int:
     return (part.until - at) // DAY_SECONDS
 
 
-def _instant(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 # -- export --------------------------------------------------------------------------------
 
 
@@ -284,8 +280,8 @@ def _export(args: argparse.Namespace) -> int:
     late = not whole.issued <= at <= whole.until
     print(
         f"{'WARNING: not in date: ' if late else ''}FMSPC {chosen.fmspc}, PCK {chosen.ca} CA, "
-        f"evaluation number {chosen.number}, good from {_instant(whole.issued)} "
-        f"to {_instant(whole.until)}",
+        f"evaluation number {chosen.number}, good from {instant(whole.issued)} "
+        f"to {instant(whole.until)}",
         file=sys.stderr,
     )
     return 0
@@ -314,15 +310,9 @@ def _choose(wanted: list[Endorsements], sets: list[Endorsements], at: int) -> En
 
 def _write(path: Path, data: bytes) -> None:
     """Write whole or not at all: a gateway may read the file at any time."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_durably(path, data)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UsageError(
             f"cannot write {str(path)!a}",
             code="file",

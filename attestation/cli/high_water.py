@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attestation.cli.durable import write_durably
 from attestation.cli.files import load_parsed
-from attestation.cli.log_memory import write_durably
 from attestation.errors import MalformedError, UsageError
 from attestation.verifier import HighWater, parse_high_water
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from attestation.cli.durable import write_durably
 from attestation.cli.files import load_parsed
 from attestation.errors import MalformedError, UsageError
 from attestation.log import MonitorState, SignedCheckpoint, parse_state
@@ -98,18 +98,3 @@ class StateFile:
             code="state",
             observed=error.strerror or "an I/O error",
         )
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Put `data` in place of the file at once, and return when that has reached the disk."""
-    unfinished = path.with_name(path.name + ".new")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

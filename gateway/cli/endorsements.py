@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import re
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from attestation.cli import endorsements
 from attestation.cli.endorsements import HELP as _FILES_HELP
 from attestation.cli.files import load_anchors, load_bytes, load_parsed, parse_instant, print_json
 from attestation.cli.quote import decode_quote
+from attestation.encoding.instants import instant
 from attestation.errors import UsageError
 from attestation.tdx.endorsements import CAS, platform_of
 from attestation.tdx.quote import parse_quote
@@ -167,12 +167,12 @@ def _say(found: Endorsements, added: Added) -> None:
     what = "stored" if added.stored else "unchanged, stored before"
     print(
         f"FMSPC {found.fmspc}, PCK {found.ca} CA: {what} as {found.collateral.digest.hex}\n"
-        f"  evaluation number {found.number}, good until {_instant(found.whole.until)}"
+        f"  evaluation number {found.number}, good until {instant(found.whole.until)}"
     )
     for other in added.newer:
         print(
             f"attested: the store has a newer set: evaluation number {other.number}, issued "
-            f"{_instant(other.issued)}, digest {other.collateral.digest.hex}\n"
+            f"{instant(other.issued)}, digest {other.collateral.digest.hex}\n"
             f"  hint     the service lags behind, or gives standard endorsements after --early",
             file=sys.stderr,
         )
@@ -188,7 +188,3 @@ def _shown(found: Endorsements, added: Added) -> dict[str, Any]:
         "not_after": found.whole.until,
         "stored": added.stored,
     }
-
-
-def _instant(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -310,8 +311,9 @@ def test_state_that_cannot_be_written_is_refused(
     boot: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert monitor(boot.path, tmp_path / "absent" / "seen.json") == 2
-    (tmp_path / "folder.new").mkdir()
-    assert monitor(boot.path, tmp_path / "folder") == 2
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "no space")))
+        assert monitor(boot.path, tmp_path / "seen.json") == 2
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(38, "no locks")))
     file = StateFile(str(tmp_path / "locked"))
     assert refusal(file.locked().__enter__, error=UsageError) == "state"
