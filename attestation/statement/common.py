@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from attestation.encoding.members import Members
 
 REPORT_DATA_BYTES: Final = 64
-BOOTSEED_BYTES: Final = 32
 LOG_NAME: Final = re.compile(r"[A-Za-z0-9._:/@-]{1,48}", re.ASCII)
 LOG_ORIGIN: Final = re.compile(rf"{LOG_NAME.pattern}/[0-9a-f]{{16}}", re.ASCII)
 _BOOTSEED: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)

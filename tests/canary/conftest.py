@@ -60,9 +60,6 @@ class Left:
     exit_code: int
     elsewhere: list[str]
 
-    def outside_the_data_folder(self) -> dict[str, bytes]:
-        return {name: data for name, data in self.places.items() if not name.startswith("data/")}
-
 
 def loud(canary: Canary, **more: str) -> dict[str, str]:
     """The environment of the loudest gateway: development mode, debug logs, tracebacks."""

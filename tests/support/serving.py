@@ -27,7 +27,6 @@ PROGRAM = Path(sys.executable).with_name("attested")
 READY = "attested-gateway is ready"
 # Generous, because two busy cores may be shared with other tests; reaching it is a failure.
 PATIENCE = 60.0
-Tables = Mapping[str, Mapping[str, Any]]
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from attestation.encoding.digest import Digest
 from attestation.statement import PreviousBoot
 from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.notary.files import FileLayer
-from gateway.notary.log.database import IndexedEpoch, IndexedReceipt
+from gateway.notary.log.database import IndexedReceipt
 from gateway.notary.log.export import StaticLog, tile_loader
 from gateway.notary.log.folder import LOG, SEGMENTS
 from gateway.notary.log.leaves import epoch_payload, receipt_payload
@@ -147,19 +147,6 @@ class StoredLog:
             leaf=index,
             sub=receipt.claims.subject.value,
             digest=receipt.digest.value,
-        )
-
-    def epoch_row(self, number: int) -> IndexedEpoch:
-        """Return the index row of an epoch."""
-        epoch, location, leaf = self.epochs[number]
-        return IndexedEpoch(
-            boot=self.name,
-            size=epoch.statement.size,
-            number=number,
-            segment=location.segment,
-            offset=location.offset,
-            leaf=leaf,
-            digest=epoch.statement.digest.value,
         )
 
     def successor(self, seed: str = "b", **changes: Any) -> StoredLog:

@@ -32,7 +32,6 @@ from attestation.errors import MalformedError
 
 MAGIC = b"attested-gateway/segment/1\n"
 MAX_PAYLOAD_BYTES = 1 << 20
-SEED_BYTES = 32
 NO_SEGMENT_BEFORE = bytes(32)
 _HEAD_BYTES = 5
 _CHECK_BYTES = 8
