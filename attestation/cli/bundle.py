@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.bundle import (
@@ -21,8 +20,8 @@ from attestation.cli.files import (
     parse_instant,
     print_json,
     require_one_stdin,
+    save_bytes,
 )
-from attestation.errors import UsageError
 
 if TYPE_CHECKING:
     from attestation.bundle import Bundle
@@ -63,17 +62,9 @@ def run(args: argparse.Namespace) -> int:
     if args.receipt is not None:
         bundle = extract_receipt(bundle, args.receipt)
     data = bundle.encode()
+    save_bytes(args.output, data)
     if args.output == STDIN:
-        sys.stdout.buffer.write(data)
         return 0
-    try:
-        Path(args.output).write_bytes(data)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {args.output!a}",
-            code="file",
-            observed=error.strerror or "an I/O error",
-        ) from error
     _say(args, bundle, len(data))
     return 0
 

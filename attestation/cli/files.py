@@ -117,6 +117,21 @@ def _reason(error: OSError | ValueError) -> str:
     return reason or "an I/O error"
 
 
+def save_bytes(name: str, data: bytes) -> None:
+    """Write `data` to a file, or to standard output for "-".
+
+    Raises `UsageError` if the file cannot be written.
+    """
+    if name == STDIN:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    try:
+        Path(name).write_bytes(data)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {name!a}", code="file", observed=_reason(error)) from error
+
+
 def require_one_stdin(names: Sequence[str | None]) -> None:
     """Refuse to read standard input twice."""
     if list(names).count(STDIN) > 1:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import STDIN, load_bytes, print_json
+from attestation.cli.files import STDIN, load_bytes, print_json, save_bytes
 from attestation.cli.model_folder import (
     Entry,
     ModelFolder,
@@ -172,19 +171,9 @@ def _require_outside(output: str, folder: ModelFolder) -> None:
 
 
 def _write(args: argparse.Namespace, lock: ModelLock) -> None:
-    data = lock.canonical
+    save_bytes(args.output, lock.canonical)
     if args.output == STDIN:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
         return
-    try:
-        Path(args.output).write_bytes(data)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {args.output!a}",
-            code="file",
-            observed=error.strerror or "an I/O error",
-        ) from error
     if args.json:
         print_json(lock.facts())
     else:

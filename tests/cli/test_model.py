@@ -259,3 +259,12 @@ def test_folder_that_cannot_be_listed_is_said_so(
     monkeypatch.setattr(os, "scandir", forbidden)
     code, told = refused(capsys, "lock", model, "--name", "tiny")
     assert (code, "Permission denied" in told) == (14, True)
+
+
+@pytest.mark.parametrize("name", ["absent/model.lock", "a\0b", "."])
+def test_lock_that_cannot_be_written_is_a_usage_error(
+    model: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = f"{model.parent}/{name}"
+    code, told = refused(capsys, "lock", model, "--name", "tiny", "-o", out)
+    assert (code, "cannot" in told) == (2, True)
