@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from attestation.cli import model_lock, model_verify
+from attestation.cli.actions import configure_actions
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from attestation.cli.main import Command
 
 HELP = "lock a model's files and engine, and check a folder against a lock"
 
@@ -22,20 +28,14 @@ examples:
 
 `attested model ACTION --help` explains an action, with its exit codes.
 """
-_ACTIONS = {"lock": model_lock, "verify": model_verify}
+_ACTIONS: Mapping[str, Command] = {"lock": model_lock, "verify": model_verify}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the actions and their arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    actions = parser.add_subparsers(dest="action", required=True, metavar="lock|verify")
-    form: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    for name, action in _ACTIONS.items():
-        own = actions.add_parser(name, help=action.HELP, description=action.HELP, **form)
-        action.configure(own)
-        own.set_defaults(act=action.run)
+    configure_actions(parser, _ACTIONS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from attestation.cli import policy_cases, policy_import, policy_lint
+from attestation.cli.actions import configure_actions
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from attestation.cli.main import Command
 
 HELP = "look at appraisal policies: lint them, test them on cases, import measurements"
 
@@ -22,20 +28,18 @@ examples:
 
 `attested policy ACTION --help` explains an action, with its exit codes.
 """
-_ACTIONS = {"lint": policy_lint, "test": policy_cases, "import": policy_import}
+_ACTIONS: Mapping[str, Command] = {
+    "lint": policy_lint,
+    "test": policy_cases,
+    "import": policy_import,
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the actions and their arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    actions = parser.add_subparsers(dest="action", required=True, metavar="lint|test|import")
-    form: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    for name, action in _ACTIONS.items():
-        own = actions.add_parser(name, help=action.HELP, description=action.HELP, **form)
-        action.configure(own)
-        own.set_defaults(act=action.run)
+    configure_actions(parser, _ACTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
