@@ -149,6 +149,7 @@ def verify_note(note: Note, vkeys: Sequence[Vkey]) -> tuple[Vkey, ...]:
             code="note_signature",
             expected="a signature by " + (", ".join(vkey.name for vkey in vkeys) or "a key"),
             observed="signatures by others only",
+            hint="whoever made this note does not hold the key: ask the log itself for it",
         )
     return tuple(dict.fromkeys(signers))
 

@@ -100,7 +100,7 @@ def verify_inclusion(
     node, last, computed = index, size - 1, leaf_hash
     for sibling in path:
         if last == 0:
-            raise _not_included("a shorter path", f"{len(path)} hashes")
+            raise _not_included("a shorter path", f"a path of length {len(path)}")
         if node & 1 or node == last:
             computed = node_hash(sibling, computed)
             while not node & 1:
@@ -109,7 +109,7 @@ def verify_inclusion(
             computed = node_hash(computed, sibling)
         node, last = node >> 1, last >> 1
     if last != 0:
-        raise _not_included("a longer path", f"{len(path)} hashes")
+        raise _not_included("a longer path", f"a path of length {len(path)}")
     if computed != root:
         raise _not_included("the path to lead to the root", "another root")
 
@@ -180,7 +180,7 @@ def _walk(size1: int, size2: int, root1: bytes, path: Sequence[bytes]) -> tuple[
     first = second = nodes[0]
     for sibling in nodes[1:]:
         if last == 0:
-            raise _inconsistent("a shorter path", f"{len(path)} hashes")
+            raise _inconsistent("a shorter path", f"a path of length {len(path)}")
         if node & 1 or node == last:
             first, second = node_hash(sibling, first), node_hash(sibling, second)
             while not node & 1:
@@ -189,7 +189,7 @@ def _walk(size1: int, size2: int, root1: bytes, path: Sequence[bytes]) -> tuple[
             second = node_hash(second, sibling)
         node, last = node >> 1, last >> 1
     if last != 0:
-        raise _inconsistent("a longer path", f"{len(path)} hashes")
+        raise _inconsistent("a longer path", f"a path of length {len(path)}")
     return first, second
 
 

@@ -110,7 +110,7 @@ def appraise_epochs(
             anchors[key] = epoch
         else:
             why = ", ".join(dict.fromkeys(page.flaws))
-            anchors.setdefault(key, f"{page.subject} has this checkpoint, but fails in {why}")
+            anchors.setdefault(key, f"{page.subject} has this checkpoint, but did not pass {why}")
     return Epochs(quoted=tuple(quoted), anchors=anchors, appraised=tuple(appraised))
 
 

@@ -110,9 +110,11 @@ class Page:
             )
         )
 
-    def rejected(self, id_: str, reason: str, *, expected: str = "", observed: str = "") -> None:
+    def rejected(
+        self, id_: str, reason: str, *, expected: str = "", observed: str = "", hint: str = ""
+    ) -> None:
         """The evidence contradicts itself or its signatures."""
-        self._fail(id_, Verdict.REJECTED, reason, expected, observed, "")
+        self._fail(id_, Verdict.REJECTED, reason, expected, observed, hint)
 
     def contradicted(self, id_: str, complaint: Complaint) -> None:
         """Like `rejected`, for a complaint that was found elsewhere."""

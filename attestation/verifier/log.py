@@ -26,6 +26,10 @@ BOOT_LEAF, RECEIPT_LEAF, EPOCH_LEAF = b"\x00", b"\x01", b"\x02"
 _CHECKPOINT_CODES = frozenset({"note_signature", "origin"})
 _OPEN = "without it nothing shows that the receipt was not left out, moved or replaced later"
 _NOT_INCLUDED = "not made: the receipt was not shown to be in this log"
+_OTHER_PROOF = (
+    "get the receipt with its proof again; one that the gateway itself gives so is to be kept: the "
+    "receipt is then not where its gateway says"
+)
 _HINT = (
     "get the receipt anchored with GET /v1/receipts/{id}?wait=anchored&format=bundle; one that is "
     "`unanchored-final` never will be, because its boot ended before the log was quoted again; or "
@@ -121,7 +125,7 @@ def _refuse(error: EvidenceError, page: Page) -> None:
         page.skipped("LOG-INCLUSION", "its checkpoint does not hold")
         return
     page.passed("LOG-CHECKPOINT", "signed by the log key")
-    page.refused("LOG-INCLUSION", error)
+    page.refused("LOG-INCLUSION", error, hint=_OTHER_PROOF)
 
 
 def _check_anchor(text: str, seed: bytes, epochs: Epochs, page: Page) -> None:

@@ -65,7 +65,8 @@ def check_boot_model(boot: BootEvidence, measured: MeasuredDigests, page: Page) 
         page.rejected(
             "MODEL",
             "the boot statement and the events of RTMR3 do not name one model",
-            expected=_named(measured.model, f"no event {MODEL_LOCK_EVENT} before the keys"),
+            expected="the statement to name what was measured: "
+            + _named(measured.model, f"nothing, as no event {MODEL_LOCK_EVENT} is before the keys"),
             observed=_named(stated, "no model digest in the statement"),
         )
     elif stated is not None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from attestation.verifier.memory import QuoteMemory
 
 _LATER = "this version does not make this check"
+_DAMAGED = "the file may be damaged, cut short, or no bundle: get it again from where it came from"
 
 
 def verify(
@@ -184,7 +185,7 @@ def verify_raw_quote(
 def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> AttestationResult:
     """Return the result for a file that does not parse: BUNDLE failed, nothing else was made."""
     ledger = Ledger((policy or NO_POLICY).required)
-    ledger.about(FILE).refused("BUNDLE", error)
+    ledger.about(FILE).refused("BUNDLE", error, hint=error.hint or _DAMAGED)
     return AttestationResult(
         checks=ledger.checks,
         at=at,

@@ -165,7 +165,7 @@ def skip_dependents(page: Page) -> None:
     """Write down the checks that only a genuine quote allows, where the page has none yet."""
     for id_ in _DEPENDENTS:
         if id_ not in page.made:
-            page.skipped(id_, "not made: it needs a genuine quote with endorsements in date")
+            page.skipped(id_, "not made: it needs a genuine quote whose appraisal went this far")
 
 
 def _root_hint(anchor: Anchor) -> str:

@@ -72,6 +72,7 @@ def check_nonce(claims: ReceiptClaims, contents: Contents, page: Page) -> None:
             "the receipt was not made for this nonce",
             expected=contents.nonce,
             observed=claims.nonce or "no nonce",
+            hint="the receipt is of another exchange: an earlier answer may have been replayed",
         )
 
 
