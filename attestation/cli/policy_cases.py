@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(_document(tried, code))
     else:
-        print_text("".join(map(_lines, tried)) + f"{len(tried)} cases, {len(other)} otherwise\n")
+        count = f"{len(tried)} case{'' if len(tried) == 1 else 's'}"
+        print_text("".join(map(_lines, tried)) + f"{count}, {len(other)} otherwise\n")
     return code
 
 
