@@ -160,7 +160,11 @@ def _offer(findings: Sequence[Finding]) -> str:
 
 
 def _document(findings: Sequence[Finding], code: int) -> dict[str, object]:
-    return {"exit_code": code, "findings": [each.to_json() for each in findings], "uid": os.getuid()}
+    return {
+        "exit_code": code,
+        "findings": [each.to_json() for each in findings],
+        "uid": os.getuid(),
+    }
 
 
 def _wanted(settings: Settings | None, provider: str | None) -> Wanted | None:

@@ -37,7 +37,7 @@ def config(folder: Path, url: str, **evidence: str) -> list[str]:
 def doctor(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
     code = program.main(["doctor", "--json", *arguments])
     document = json.loads(capsys.readouterr().out)
-    assert document["exit"] == code
+    assert document["exit_code"] == code
     return code, {each["id"]: each for each in document["findings"]}
 
 
