@@ -79,7 +79,7 @@ class LocalNotary:
             started.quote,
             QuotedLog(sequencer=self._sequencer, checkpointer=self._checkpointer),
             self._lifetime,
-            self._renewal.endorse,
+            self._renewal.endorsed_by,
         )
         self._finder = Finder(
             FinderParts(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.notary.log.folder import BOOT_FILE, store_file
 from gateway.notary.parts import boot_files, endorsed
+from gateway.notary.quotes.quoter import in_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,17 +23,17 @@ LOOK_SECONDS = 60.0
 
 
 class Renewal:
-    """Holds the boot as it is shown; looks for newer endorsements every minute and every epoch.
+    """Holds the boot as it is shown; looks for newer endorsements every minute.
 
     Renewing changes no signed byte: evidence names its endorsements by digest, outside of what
-    is signed and quoted.
+    is signed and quoted.  Nothing waits for a look: a file system that hangs holds up no epoch,
+    and only the next look.
     """
 
     def __init__(self, parts: NotaryParts, boot: Boot, endorser: Endorser, folder: Path) -> None:
         self._parts = parts
         self._endorser = endorser
         self._folder = folder
-        self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self.boot = boot
         parts.metrics.watch_endorsements(endorser.seconds_left)
@@ -47,20 +48,18 @@ class Renewal:
         if self._task is not None:
             self._task.cancel()
 
-    async def endorse(self) -> Digest | None:
-        """Look now; return the digest of the endorsements that quotes are shown with."""
-        if self._parts.endorsements is not None:
-            async with self._looking:
-                await self._look()
+    def endorsed_by(self) -> Digest | None:
+        """Return the digest of the endorsements that quotes are shown with."""
         return self.boot.evidence.collateral
 
     async def _look_on(self) -> None:
         while True:
             await self._parts.clock.sleep(LOOK_SECONDS)
-            await self.endorse()
+            await self.look()
 
-    async def _look(self) -> None:
-        chosen = await asyncio.to_thread(self._endorser.choose)
+    async def look(self) -> None:
+        """Show what is to be chosen now, from now on; for one caller at a time."""
+        chosen = await in_thread(self._endorser.choose)
         if chosen is None or chosen.digest == self.boot.evidence.collateral:
             return
         boot = endorsed(self.boot, chosen)

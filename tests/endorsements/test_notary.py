@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from gateway.attester.simulated.facts import DAY, Endorsements, Machine
 from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.attester.simulated.provider import SimulatedProvider
 from gateway.endorsements.store import EndorsementStore
+from gateway.notary.clock import Clock
 from gateway.notary.endorser import Endorser
 from gateway.notary.interface import Boot
 from gateway.notary.local import LocalNotary
@@ -292,6 +294,8 @@ async def test_newer_set_is_in_the_bundles_of_the_next_epoch_and_of_earlier_ones
         before = await anchored(notary)
         statement = notary.boot.evidence.statement
         stage.keep(NEW)
+        assert digests(await anchored(notary)) == {OLD.digest.hex}
+        await notary._renewal.look()
         after = await anchored(notary)
         assert digests(after) == {NEW.digest.hex}
         assert digests(kept(notary)) == {NEW.digest.hex}
@@ -310,6 +314,7 @@ async def test_receipt_of_an_ended_boot_has_the_last_set_of_that_boot(stage: Sta
         one = await sealed(notary)
         await notary.find(one.jti, ALICE, wait_seconds=20.0)
         stage.keep(NEW)
+        await notary._renewal.look()
         await anchored(notary)
     async with running_notary(stage.path, **changes_of(stage)) as notary:
         found = await notary.find(one.jti, ALICE)
@@ -338,12 +343,45 @@ async def test_idle_boot_is_renewed_every_minute(stage: Stage) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_store_that_hangs_holds_up_no_epoch_and_has_one_look_at_most(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.keep(OLD)
+    hanging, released = threading.Event(), threading.Event()
+    looks: list[int] = []
+
+    def hang(_: EndorsementStore) -> tuple[str, ...]:
+        looks.append(1)
+        hanging.set()
+        released.wait()
+        return ()
+
+    async def no_pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    async with running_notary(stage.path, **changes_of(stage)) as notary:
+        monkeypatch.setattr(EndorsementStore, "names", hang)
+        looking = replace(notary._renewal._parts, clock=Clock(sleep=no_pause))
+        notary._renewal._parts = looking
+        notary._renewal.close()
+        notary._renewal.start()
+        try:
+            assert await asyncio.to_thread(hanging.wait, 20.0)
+            assert digests(await anchored(notary)) == {OLD.digest.hex}
+            assert digests(await anchored(notary)) == {OLD.digest.hex}
+            assert looks == [1]
+        finally:
+            notary._renewal.close()
+            released.set()
+
+
 async def test_disk_that_cannot_keep_the_renewal_does_not_hold_it_up(stage: Stage) -> None:
     stage.keep(OLD)
     async with running_notary(stage.path, **changes_of(stage)) as notary:
         partial = f".{BOOT_FILE}.{notary.boot.evidence.statement.digest.hex[:8]}"
         (notary.folder / partial).mkdir()
         stage.keep(NEW)
+        await notary._renewal.look()
         assert digests(await anchored(notary)) == {NEW.digest.hex}
         assert digests(kept(notary)) == {OLD.digest.hex}
         assert stage.told[-1] == "unkept"
@@ -356,6 +394,7 @@ async def test_partial_file_of_an_earlier_try_is_no_hindrance(stage: Stage) -> N
         partial = f".{BOOT_FILE}.{notary.boot.evidence.statement.digest.hex[:8]}"
         (notary.folder / partial).write_bytes(b"half")
         stage.keep(NEW)
+        await notary._renewal.look()
         await anchored(notary)
         assert digests(kept(notary)) == {NEW.digest.hex}
 

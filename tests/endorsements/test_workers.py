@@ -23,13 +23,14 @@ from gateway.cli.main import main
 from gateway.endorsements.store import EndorsementStore
 from gateway.engine.standin import StandInEngine
 from gateway.notary.local import LocalNotary
+from gateway.notary.renewal import LOOK_SECONDS
 from gateway.notary.wire.client import RemoteNotary
 from gateway.notary.wire.frames import Kind, encode_frame
 from gateway.notary.wire.server import WireServer
 from gateway.notary.wire.socket import bind_notary_socket
 from tests.endorsements.pcs import serving
-from tests.support.notaries import announcement, new_jti, notary_parts, outcome
-from tests.support.serving import Served, wait_until
+from tests.support.notaries import notary_parts
+from tests.support.serving import PATIENCE, Served, wait_until
 from tests.support.serving import serving as serving_gateway
 
 SEED = "5e" * 32
@@ -66,9 +67,7 @@ async def test_worker_sees_the_renewal_and_goes_on(tmp_path: Path) -> None:
         newer = issued(platform, evaluation_number=44, qe_evaluation_number=44)
         assert remote.boot == notary.boot
         store.add(parse_endorsements(newer))
-        jti = new_jti()
-        remote.announce(announcement(jti))
-        await remote.seal(outcome(jti))
+        await notary._renewal.look()
         async with asyncio.timeout(30):
             while remote.boot.collateral != newer:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
@@ -132,7 +131,7 @@ def test_operator_fetches_and_every_worker_of_the_running_gateway_shows_it(
         assert newer.digest.hex in capsys.readouterr().out
         assert shown(served) != newer.digest.hex
         ask(served)
-        wait_until(lambda: shown(served) == newer.digest.hex)
+        wait_until(lambda: shown(served) == newer.digest.hex, seconds=LOOK_SECONDS + PATIENCE)
         # Connections are spread over the workers: each of them is told, in its turn.
         wait_until(lambda: {shown(served) for _ in range(12)} == {newer.digest.hex})
         assert served.metrics()["attested_endorsements_seconds_left"] > 29 * DAY

@@ -14,7 +14,7 @@ from gateway.notary.quotes.epochs import EpochDesk, QuotedBoot, Snapshot
 from gateway.notary.quotes.quoter import Quoter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from attestation.bundle import BootEvidence, EpochEvidence
     from attestation.encoding.digest import Digest
@@ -56,7 +56,7 @@ class Quotes:
         quote: Quote,
         log: QuotedLog,
         lifetime: Lifetime,
-        endorse: Callable[[], Awaitable[Digest | None]],
+        endorse: Callable[[], Digest | None],
     ) -> None:
         self._parts = parts
         self._boot = boot

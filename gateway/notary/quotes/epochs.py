@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,7 +68,7 @@ class EpochLog(Protocol):
         """
 
 
-async def _unendorsed() -> None:
+def _unendorsed() -> None:
     """Name no endorsements."""
 
 
@@ -92,7 +92,7 @@ class EpochDesk:
         clock: Clock,
         examine: Callable[[Quote], None],
         report: Callable[[str, int], None],
-        endorse: Callable[[], Awaitable[Digest | None]] = _unendorsed,
+        endorse: Callable[[], Digest | None] = _unendorsed,
     ) -> None:
         self._quoter = quoter
         self._log = log
@@ -220,7 +220,7 @@ class EpochDesk:
             statement=statement,
             quote=quote.raw,
             checkpoint=snapshot.signed.note,
-            collateral=await self._endorse(),
+            collateral=self._endorse(),
         )
         return snapshot, quote, evidence
 
