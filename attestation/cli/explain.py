@@ -17,13 +17,16 @@ HELP = "explain a check: what it proves, which attack it stops, how to redo it b
 
 _EPILOG = """\
 The commands by hand work in a folder as `attested demo` leaves it, with openssl, jq, sha256sum and
-python3; they end with status 0 if the check holds on the first boot, epoch or receipt of
-bundle.json.
+python3 (3.11), and leave nothing in it. They end with status 0 only if what they redo of the check
+holds on the first boot, epoch or receipt of bundle.json; what they leave out is said below them.
+For a check that this version does not make they never do. AT is the instant to judge by (Unix
+seconds; now if unset); NONCE and CHANNEL ask for a value.
 
 examples:
   attested explain                    # every check with its title
   attested explain EPOCH-QUOTE
   attested explain KEYSET --script | sh -e
+  attested explain QUOTE-GENUINE --script | AT=1790000000 sh -e
 """
 _WIDTH = 100
 _INDENT = 10

@@ -22,6 +22,7 @@ from attestation.checks import CHECKS
 from attestation.encoding import base64url, jcs
 from attestation.encoding.digest import Digest
 from attestation.policy import parse_policy
+from attestation.policy.lint import NEVER_MADE
 from attestation.report.explanations import EXPLANATIONS
 from attestation.result import AttestationResult, Status
 from attestation.tdx.anchor import parse_anchor
@@ -122,9 +123,44 @@ def test_commands_hold_where_the_check_passes(id_: str, left: Path) -> None:
     if id_ in FAILING_HERE:
         assert Status.PASS not in seen
         assert done.returncode != 0
+    elif id_ in NEVER_MADE:
+        assert Status.PASS not in seen
+        assert done.returncode != 0
+        assert "nothing to redo: this version does not make the check" in done.stderr
     else:
         assert Status.FAIL not in seen
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_commands_use_no_program_of_this_project_and_leave_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    work = folder.parent / "work"
+    work.mkdir()
+    for id_, told in EXPLANATIONS.items():
+        assert "attested " not in told.by_hand
+        run(folder, id_, NONCE="x", GATEWAY="127.0.0.1:1", TMPDIR=str(work))
+    assert sorted(folder.rglob("*")) == before
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize(("id_", "name"), [("NONCE", "NONCE"), ("CHANNEL", "GATEWAY")])
+def test_commands_ask_for_what_they_were_not_told(id_: str, name: str, left: Path) -> None:
+    done = run(left, id_)
+    assert done.returncode != 0
+    assert f"{name}: set it to" in done.stderr
+
+
+@pytest.mark.parametrize("id_", ["COLLATERAL-FRESH", "QUOTE-GENUINE"])
+def test_commands_judge_by_the_instant_that_is_given(id_: str, left: Path) -> None:
+    now = int(time.time())
+    assert run(left, id_, AT=str(now)).returncode == 0
+    assert run(left, id_, AT=str(now + 40 * 365 * 86_400)).returncode != 0
+    assert run(left, id_, AT=str(now - 40 * 365 * 86_400)).returncode != 0
+
+
+def test_dates_of_both_revocation_lists_are_shown(left: Path) -> None:
+    shown = run(left, "COLLATERAL-FRESH").stdout
+    assert shown.count("lastUpdate=") == shown.count("nextUpdate=") == 2
 
 
 def test_channel_by_hand_finds_the_gateways_key_and_no_other(
@@ -301,6 +337,33 @@ def test_commands_read_quotes_of_version_5_too(id_: str, folder: Path) -> None:
     (folder / "root.pem").write_bytes(root)
     done = run(folder, id_)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def other_attempts(value: dict[str, Any], attempts: list[dict[str, Any]]) -> None:
+    token = value["receipts"][0]["receipt"].split(".")
+    claims = json.loads(base64url.decode(token[1]))
+    claims["att"] = attempts
+    token[1] = base64url.encode(jcs.canonicalize(claims))
+    value["receipts"][0]["receipt"] = ".".join(token)
+
+
+LOCAL = {"local": True, "up": "engine"}
+ELSEWHERE = {"local": False, "up": "elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "holds"),
+    [([LOCAL, LOCAL], True), ([ELSEWHERE, LOCAL], False), ([LOCAL, ELSEWHERE], False), ([], False)],
+)
+def test_every_attempt_has_to_be_local_by_hand(
+    attempts: list[dict[str, Any]], holds: bool, tmp_path: Path
+) -> None:
+    made = Gateway(statement_changes={"model_digest": Digest.of(b"lock")})
+    made.plain()
+    (tmp_path / "bundle.json").write_bytes(made.bundle().encode())
+    rewrite(tmp_path, lambda value: other_attempts(value, attempts))
+    done = run(tmp_path, "ENGINE-LOCAL")
+    assert (done.returncode == 0) is holds, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("id_", sorted(FAILING_HERE))

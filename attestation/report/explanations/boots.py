@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from attestation.report.explanations.model import Explanation, python
+from attestation.report.explanations.model import NOT_MADE, Explanation, python
 
 _NO_GPU = Explanation(
     proves="Evidence of a GPU is signed by a certified device. Not made by this version.",
     stops="A GPU that is none, or whose firmware hands prompts and answers to the host.",
-    by_hand="jq -e '[.boots[] | .gpu[], (.statement.gpu_digest | values)] == []' bundle.json",
+    by_hand="jq -c '[.boots[] | .gpu[], (.statement.gpu_digest | values)]' bundle.json" + NOT_MADE,
     aside="Not made by this version: whatever a file holds of GPU evidence stays open, and the "
-    "verdict INCOMPLETE. The script shows that there is none.",
+    "verdict INCOMPLETE. The script shows what there is.",
 )
 
 BOOTS = {
@@ -20,16 +20,18 @@ BOOTS = {
         "of one named tuple of the policy, all of it. This is what says which software ran; "
         "without a policy nothing does.",
         stops="Other software on a genuine platform, and parts of several releases put together.",
-        by_hand="""\
-mkdir -p by-hand
-attested inspect bundle.json --json > by-hand/inspected.json
-for key in mrtd rtmr0 rtmr1 rtmr2; do
-  value=$(jq -r ".content.boots[0].quote.$key" by-hand/inspected.json)
-  grep -Fx "$key = \\"$value\\"" policy.toml || exit 1
-done
-value=$(jq -r '.boots[0].statement.config_digest' bundle.json)
-grep -Fx "config_digest = \\"$value\\"" policy.toml""",
-        aside="For a policy with one tuple, written in lower case; the other keys likewise. That "
+        by_hand=python("""
+import tomllib
+seen = {"config_digest": boot["statement"]["config_digest"]}
+for name, start in ("mrtd", 136), ("rtmr0", 328), ("rtmr1", 376), ("rtmr2", 424):
+    seen[name] = quote[body + start : body + start + 48].hex()
+print(json.dumps(seen, indent=1))
+tuples = tomllib.loads(open("policy.toml").read())["reference_values"]
+fitting = [one for one in tuples if all(one[key].lower() == seen[key] for key in seen)]
+print([one["name"] for one in fitting])
+assert fitting
+"""),
+        aside="For tuples that pin these five, as one text each; the other keys likewise. That "
         "the values are the right ones is for who built or reviewed the image to say.",
     ),
     "EVENT-LOG": Explanation(
@@ -57,8 +59,11 @@ assert event["keyset_digest"] == boot["statement"]["keyset_digest"]
         "signature covers the keys, the log and the settings that the statement names.",
         stops="A genuine quote shown beside somebody else's statement.",
         by_hand="""\
+report_data='import base64, json; text = json.load(open("bundle.json"))["boots"][0]["quote"]
+raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+print(raw[568 if raw[0] == 4 else 574 :][:64].hex())'
 said=$(jq -cjS '.boots[0].statement' bundle.json | sha256sum | cut -c1-64)
-seen=$(attested inspect bundle.json --json | jq -r '.content.boots[0].quote.report_data')
+seen=$(python3 -c "$report_data")
 echo "$said"; echo "$seen"
 test "$seen" = "$said$(printf '%064d' 0)\"""",
     ),
@@ -91,6 +96,7 @@ test "$said" = "$seen\"""",
         stops="An operator who ends TLS outside the trust domain and reads along, and a relay in "
         "front of a genuine gateway.",
         by_hand="""\
+: "${GATEWAY:?set it to HOST:PORT of the running gateway}"
 seen=$(openssl s_client -connect "$GATEWAY" </dev/null 2>/dev/null | openssl x509 -pubkey -noout |
   openssl pkey -pubin -outform DER | sha256sum | cut -c1-64)
 echo "$seen"

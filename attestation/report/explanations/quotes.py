@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attestation.report.explanations.model import Explanation, python
+from attestation.report.explanations.model import AT, DECODE, WORK, Explanation, python
 
 _PARTS = """\
 rest = quote[len(signed) + 4 :]                         # signature, key, QE report, chain
@@ -20,26 +20,27 @@ qe_report, chain = rest[134:518], rest[auth + 6 :]
 """
 
 _GENUINE = (
-    python(
+    AT
+    + WORK
+    + python(
         _PARTS
         + """
 assert hashlib.sha256(rest[64:128] + rest[584:auth]).digest() == qe_report[320:352]
-pathlib.Path("by-hand").mkdir(exist_ok=True)
 files = {"report": signed, "report.sig": der(rest[:64]),
          "key.pem": pem("PUBLIC KEY", p256 + rest[64:128]),
          "qe": qe_report, "qe.sig": der(rest[518:582]), "chain.pem": chain}
 lists = bundle["collateral"][boot["collateral"]]
 files["crl.pem"] = b"".join(pem("X509 CRL", decode(lists[n])) for n in ("pck_crl", "root_ca_crl"))
 for name, data in files.items():
-    pathlib.Path("by-hand", name).write_bytes(data)
+    pathlib.Path(os.environ["work"], name).write_bytes(data)
 """
     )
     + """
-cd by-hand
-openssl x509 -in chain.pem -noout -pubkey > pck.pem
-openssl dgst -sha256 -verify key.pem -signature report.sig report &&
-openssl dgst -sha256 -verify pck.pem -signature qe.sig qe &&
-openssl verify -CAfile ../root.pem -untrusted chain.pem -crl_check_all -CRLfile crl.pem chain.pem"""
+openssl x509 -in "$work/chain.pem" -noout -pubkey > "$work/pck.pem"
+openssl dgst -sha256 -verify "$work/key.pem" -signature "$work/report.sig" "$work/report" &&
+openssl dgst -sha256 -verify "$work/pck.pem" -signature "$work/qe.sig" "$work/qe" &&
+openssl verify -attime "$AT" -CAfile root.pem -untrusted "$work/chain.pem" -crl_check_all \\
+  -CRLfile "$work/crl.pem" "$work/chain.pem\""""
 )
 
 _LEVELS = (
@@ -111,19 +112,26 @@ assert (key, tee, len(signed) + 4 + rest) == (2, 0x81, len(quote))
         "revoked.",
         by_hand=_GENUINE,
         aside="The quoting enclave's identity and the signatures of TCB info and QE identity are "
-        "not redone here. For real quotes, root.pem is Intel's SGX root CA.",
+        "not redone here. Certificates and revocation lists are judged by the instant AT (Unix "
+        "seconds; now if unset). For real quotes, root.pem is Intel's SGX root CA.",
     ),
     "COLLATERAL-FRESH": Explanation(
         proves="Intel's signed data about the platform is within its dates at the instant you "
         "judge by (--at, now if absent), and no older than the policy and your own memory allow. "
         "Otherwise fetch current endorsements, or judge by the instant at which you held them.",
         stops="Stale or rolled-back endorsements that do not know of a weakness yet.",
-        by_hand="""\
-jq -re '[.collateral[] | .tcb_info, .qe_identity | fromjson] |
+        by_hand=AT
+        + DECODE
+        + """\
+jq -r '.collateral[] | .pck_crl, .root_ca_crl' bundle.json | while read -r list; do
+  echo "$list" | python3 -c "$decode" |
+    openssl crl -inform DER -noout -issuer -lastupdate -nextupdate
+done
+jq -re --argjson at "$AT" '[.collateral[] | .tcb_info, .qe_identity | fromjson] |
   (.[] | [.issueDate, .nextUpdate, .tcbEvaluationDataNumber] | @tsv),
-  all((.issueDate | fromdate) <= now and now < (.nextUpdate | fromdate))' bundle.json""",
-        aside="The dates of the revocation lists: openssl crl -noout -dates on the files that the "
-        "commands of QUOTE-GENUINE leave.",
+  all((.issueDate | fromdate) <= $at and $at < (.nextUpdate | fromdate))' bundle.json""",
+        aside="AT is the instant to judge by (Unix seconds; now if unset). The dates of the "
+        "revocation lists are only shown here; the commands of QUOTE-GENUINE judge by them.",
     ),
     "TCB-STATUS": Explanation(
         proves="Firmware, microcode, TDX module and quoting enclave have a patch status that the "

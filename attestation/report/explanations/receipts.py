@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attestation.report.explanations.model import CLAIMS, Explanation, python
+from attestation.report.explanations.model import CLAIMS, NOT_MADE, WORK, Explanation, python
 
 _SPLIT = """\
 header, payload, signature = bundle["receipts"][0]["receipt"].split(".")
@@ -50,20 +50,21 @@ for part, value in ((header, json.loads(decode(header))), (payload, claims)):
     "RECEIPT-SIGNATURE": Explanation(
         proves="The one receipt key of the boot's keyset signed the receipt.",
         stops="Receipts that somebody else wrote, and every change of one.",
-        by_hand=python(
+        by_hand=WORK
+        + python(
             _SPLIT
             + """
 key = decode(boot["keyset"]["receipt"][0]["x"])
 spki = bytes.fromhex("302a300506032b6570032100") + key  # RFC 8410
-pathlib.Path("by-hand").mkdir(exist_ok=True)
-pathlib.Path("by-hand/receipt.der").write_bytes(spki)
-pathlib.Path("by-hand/receipt.sig").write_bytes(decode(signature))
-pathlib.Path("by-hand/receipt.txt").write_text(f"{header}.{payload}")
+work = pathlib.Path(os.environ["work"])
+(work / "receipt.der").write_bytes(spki)
+(work / "receipt.sig").write_bytes(decode(signature))
+(work / "receipt.txt").write_text(f"{header}.{payload}")
 """
         )
         + """
-openssl pkeyutl -verify -pubin -keyform DER -inkey by-hand/receipt.der -rawin \\
-  -in by-hand/receipt.txt -sigfile by-hand/receipt.sig""",
+openssl pkeyutl -verify -pubin -keyform DER -inkey "$work/receipt.der" -rawin \\
+  -in "$work/receipt.txt" -sigfile "$work/receipt.sig\"""",
     ),
     "RECEIPT-BINDING": Explanation(
         proves="Boot, keyset, quote, log, debug state and time that the receipt names all belong "
@@ -87,7 +88,8 @@ assert claims["iat"] <= boot["keyset"]["not_after"]
         proves="What you drew for this one exchange is in the receipt or under the challenge's "
         "root: it was made afterwards, and for you.",
         stops="An old receipt, or an old answer to a challenge, shown again.",
-        by_hand=CLAIMS
+        by_hand=""": "${NONCE:?set it to what you sent as X-Receipt-Nonce}"\n"""
+        + CLAIMS
         + """\
 echo "$claims" | jq -e --arg nonce "$NONCE" '.eat_nonce | ., . == $nonce'""",
         aside="NONCE is what you sent as X-Receipt-Nonce.",
@@ -128,13 +130,18 @@ echo "$claims" | jq -ce '.res | {u, mod}, (has("u") or has("mod") | not)'""",
         "block out first: it begins at byte `o` and ends with the next empty line.",
     ),
     "ENGINE-LOCAL": Explanation(
-        proves="The engine ran inside the trust domain: the last attempt was to a socket of this "
-        "domain, and the engine's arguments and model are what was measured before the keys.",
+        proves="The engine ran inside the trust domain: every attempt that the receipt lists was "
+        "to a socket of this domain, and the engine's arguments and model are what was measured "
+        "before the keys.",
         stops="A gateway that hands prompts on to an engine elsewhere.",
         by_hand=CLAIMS
         + """\
-echo "$claims" | jq -ce '(.att[-1] | {up, local}), .att[-1].local, .model.cfg' &&
-  jq -e '[.boots[0].event_log.data[].event] | index("engine.args") != null' bundle.json""",
+echo "$claims" | jq -c '.att[] | {up, local}'
+echo "$claims" | jq -e '.att | length > 0 and all(.local)' &&
+  said=$(echo "$claims" | jq -er .model.cfg) &&
+  seen=$(jq -er '.boots[0].event_log.data[] | select(.event == "engine.args") | .sha256' \\
+    bundle.json) &&
+  test "$(echo "$said" | python3 -c "$decode" | od -An -tx1 | tr -d ' \\n')" = "$seen\"""",
         aside="In the demo's folder it fails: the stand-in engine is outside, and nothing of it "
         "was "
         "measured. Skipped while nothing measured stands behind it.",
@@ -162,13 +169,14 @@ assert said is not None and decode(said).hex() == named == events["model.lock"]
         stops="Invented histories of a task.",
         by_hand=CLAIMS
         + """\
-echo "$claims" | jq -ce '.lin, (.lin.par == [])'""",
-        aside="The script shows what a receipt declares, and that it declares no parents.",
+echo "$claims" | jq -c .lin"""
+        + NOT_MADE,
+        aside="The script shows what a receipt declares.",
     ),
     "LINEAGE-COMPLETE": Explanation(
         proves="No call of the task is missing. Not made by this version.",
         stops="Leaving out the calls of a task that one would rather not show.",
-        by_hand="jq -e '.tasks == []' bundle.json",
-        aside="Task records are not made yet; the script shows that there are none.",
+        by_hand="jq -c .tasks bundle.json" + NOT_MADE,
+        aside="Task records are not made yet; the script shows what a file holds of them.",
     ),
 }
