@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import os
@@ -12,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Protocol, cast
 
 from attestation.encoding.printable import printable
-from attestation.errors import AttestationError, UsageError
+from attestation.errors import AttestationError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,15 +77,23 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
     _silence_libraries()
     try:
-        return _dispatch(arguments, commands, load)
+        _require_stdout()
+        code = _dispatch(arguments, commands, load)
+        sys.stdout.flush()
+        return code
     except AttestationError as error:
         print(describe(error), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader went away (`attested ... | head`). Pointing stdout elsewhere keeps the
-        # interpreter from complaining about the same pipe once more when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`attested ... | head`).
+        _drop_stdout()
         return INTERNAL_ERROR
+    except OSError as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exception(error)
+        _drop_stdout()
+        print(describe(_undelivered(error)), file=sys.stderr)
+        return UnavailableError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001
@@ -92,6 +101,35 @@ def main(
         # quote prompts or keys.
         _report_internal(error)
         return INTERNAL_ERROR
+
+
+def _require_stdout() -> None:
+    # The interpreter has no sys.stdout where the shell closed it (`>&-`).
+    if cast("object", sys.stdout) is None:
+        raise UsageError(
+            "the result has nowhere to go: stdout is closed",
+            code="stdout",
+            expected="an open stdout",
+            hint="results go to stdout; /dev/null takes what is not wanted",
+        )
+
+
+def _undelivered(error: OSError) -> UnavailableError:
+    """Files are read and written where it is said which one failed: what is left is stdout."""
+    return UnavailableError(
+        "the result could not be written in full",
+        code="stdout",
+        expected="room for it where stdout goes",
+        observed=error.strerror or "an I/O error",
+        hint=f"rely on nothing that was printed, and run it again; {DEBUG_VARIABLE}=1 shows where "
+        "it failed",
+    )
+
+
+def _drop_stdout() -> None:
+    """Point stdout elsewhere, or the interpreter complains of it once more when it exits."""
+    with contextlib.suppress(OSError):  # it may be no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _silence_libraries() -> None:
@@ -132,9 +170,7 @@ def _dispatch(
     except SystemExit as stop:
         # argparse ends the process after --help and after errors; here it only ends the command.
         return stop.code if isinstance(stop.code, int) else UsageError.exit_code
-    code = command.run(parsed)
-    sys.stdout.flush()
-    return code
+    return command.run(parsed)
 
 
 def _overview(commands: Mapping[str, str], load: Callable[[str], Command]) -> str:

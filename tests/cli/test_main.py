@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import runpy
 import subprocess
@@ -171,3 +172,52 @@ def test_closed_pipe_ends_quietly(
         monkeypatch.setattr(sys, "stdout", out)
         assert run_fake(BrokenPipeError()) == 1
     assert capsys.readouterr().err == ""
+
+
+def test_result_that_cannot_be_written_is_unavailable_and_not_relied_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert run_fake(full) == 14
+    told = capsys.readouterr().err
+    assert "could not be written in full" in told
+    assert "No space left on device" in told
+    assert "Traceback" not in told
+
+
+def test_where_it_could_not_be_written_is_shown_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ATTESTED_DEBUG", "1")
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert run_fake(OSError()) == 14
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "an I/O error" in told
+
+
+def test_closed_stdout_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["version"]) == 2
+    assert "stdout is closed" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_disk_behind_stdout_is_told_by_the_real_command() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "attestation.cli.main", "explain"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    assert told.returncode == 14
+    assert "internal error" not in told.stderr
