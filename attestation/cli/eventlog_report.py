@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.eventlog_check import NO_LOG, Comparison, Findings, Standing
+from attestation.cli.progress import counted
 from attestation.encoding.printable import printable
 from attestation.tdx.ccel import type_name
 from attestation.tdx.divergence import MAX_GUESSED, Cause, Difference, Mismatch
@@ -35,7 +36,7 @@ def documents(findings: Sequence[Findings], exit_code: int) -> dict[str, Any]:
 def render(findings: Findings) -> str:
     """Return what was found about one log as lines for a terminal."""
     log = findings.log
-    lines = [f"event log of {findings.name}: {log.format}, {len(log.events)} events"]
+    lines = [f"event log of {findings.name}: {log.format}, {counted(len(log.events), 'event')}"]
     if log.unmeasured:
         lines[0] += f" and {log.unmeasured} records that extend no register"
     if log.events:
@@ -124,17 +125,17 @@ def _quote_lines(findings: Findings) -> list[str]:
 def _register_lines(findings: Findings, register: int) -> list[str]:
     events = findings.log.of(register)
     replayed = replay(findings.log)[register]
-    counted = f"RTMR{register}  {len(events)} events, replay to {_value(replayed)}"
+    told = f"RTMR{register}  {counted(len(events), 'event')}, replay to {_value(replayed)}"
     if findings.compared is None:
-        return [counted]
+        return [told]
     one = findings.compared[register]
     if one.standing is Standing.MATCH:
-        return [f"✓ {counted}: the quote's value"]
+        return [f"✓ {told}: the quote's value"]
     if one.standing is Standing.NOT_COVERED:
         seen = short(one.quoted)
         return [f"· RTMR{register}  not covered: the quote shows {seen}, the log has no events"]
     return [
-        f"✗ {counted}: not the quote's value",
+        f"✗ {told}: not the quote's value",
         f"    quote   {one.quoted.hex()}",
         f"    replay  {replayed.hex() or 'none'}",
         f"    {explain(one, events)}",

@@ -161,7 +161,8 @@ def _entry(path: str, item: os.DirEntry[str], within: Path) -> Entry:
         place = Path(item.path).resolve(strict=True)
         seen = place.stat()
     except (OSError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
+        nowhere = item.is_symlink() and isinstance(error, FileNotFoundError)
+        raise (_leads_nowhere(path) if nowhere else _unreadable(path, error)) from error
     if item.is_symlink() and not place.is_relative_to(within):
         raise UnavailableError(
             f"{path!a} is a link that leaves the model's folder",
@@ -170,8 +171,9 @@ def _entry(path: str, item: os.DirEntry[str], within: Path) -> Entry:
             hint="name the folder that it may lead into with --links-within",
         )
     if not stat.S_ISREG(seen.st_mode):
+        what = "a link to a folder" if stat.S_ISDIR(seen.st_mode) else "neither a file nor a folder"
         raise UnavailableError(
-            f"{path!a} is neither a file nor a folder",
+            f"{path!a} is {what}",
             code="model_special",
             expected="regular files, and links to regular files",
             hint="take it out of the folder",
@@ -225,6 +227,15 @@ def _resolved(name: str) -> Path:
             f"{name!a} is not a folder", code="model_folder", hint="name the model's folder"
         )
     return path
+
+
+def _leads_nowhere(path: str) -> UnavailableError:
+    return UnavailableError(
+        f"{path!a} is a link that leads nowhere",
+        code="model_link",
+        expected="regular files, and links to regular files",
+        hint="fetch what it names, or take it out of the folder",
+    )
 
 
 def _unreadable(name: str, error: Exception) -> UnavailableError:

@@ -16,7 +16,7 @@ from attestation.cli.model_folder import (
     role_of,
     survey,
 )
-from attestation.cli.progress import Bytes
+from attestation.cli.progress import Bytes, counted
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError, UsageError
 from attestation.statement.model_lock import (
@@ -177,4 +177,5 @@ def _write(args: argparse.Namespace, lock: ModelLock) -> None:
     if args.json:
         print_json(lock.facts())
     else:
-        print(f"{lock.digest.hex}  {lock.model}: {len(lock.files)} files, {lock.size} bytes")
+        files = counted(len(lock.files), "file")
+        print(f"{lock.digest.hex}  {lock.model}: {files}, {lock.size} bytes")

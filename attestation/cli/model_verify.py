@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import load_parsed, print_json, print_text
 from attestation.cli.model_folder import Entry, Survey, hash_files, open_folder, survey
-from attestation.cli.progress import Bytes, readable
+from attestation.cli.progress import Bytes, counted, readable
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
 from attestation.result import Verdict, worst
@@ -151,9 +151,9 @@ def _text(lock: ModelLock, problems: list[Problem]) -> str:
             for name, text in (("expected", one.expected), ("observed", one.observed))
             if text
         ]
-    size = f"{len(lock.files)} files, {readable(lock.size)}"
+    size = f"{counted(len(lock.files), 'file')}, {readable(lock.size)}"
     if problems:
-        lines.append(f"not that model: {len(problems)} problems ({size} in the lock)")
+        lines.append(f"not that model: {counted(len(problems), 'problem')} ({size} in the lock)")
     else:
         lines.append(f"the folder is that model: {size}")
     return "\n".join(lines) + "\n"

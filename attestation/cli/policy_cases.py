@@ -19,6 +19,7 @@ from attestation.cli.files import (
     print_text,
     require_one_stdin,
 )
+from attestation.cli.progress import counted
 from attestation.cli.quote import decode_quote
 from attestation.encoding.printable import printable
 from attestation.errors import EvidenceError, MalformedError, UsageError
@@ -90,8 +91,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(_document(tried, code))
     else:
-        count = f"{len(tried)} case{'' if len(tried) == 1 else 's'}"
-        print_text("".join(map(_lines, tried)) + f"{count}, {len(other)} otherwise\n")
+        fitting = f"{len(tried) - len(other)} as expected, {len(other)} not"
+        told = f"{counted(len(tried), 'case')}: {fitting}\n"
+        print_text("".join(map(_lines, tried)) + told)
     return code
 
 

@@ -347,7 +347,7 @@ def test_log_is_read_from_stdin(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Stdin(ccel(b"a")))
     assert main(["eventlog", "-"]) == 0
-    assert "ccel, 1 events" in capsys.readouterr().out
+    assert "ccel, 1 event\n" in capsys.readouterr().out
 
 
 REAL = [

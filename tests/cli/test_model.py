@@ -224,14 +224,22 @@ def test_link_out_of_the_folder_is_followed_only_where_it_was_said(
     assert verified(model, capsys)[:2] == (14, [("unreadable", "linked.safetensors")])
 
 
-@pytest.mark.parametrize("kind", ["fifo", "dangling", "loop", "link to a folder"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("fifo", "is neither a file nor a folder"),
+        ("dangling", "is a link that leads nowhere"),
+        ("loop", "cannot be read"),
+        ("link to a folder", "is a link to a folder"),
+    ],
+)
 def test_what_is_no_file_is_refused_by_name(
-    model: Path, capsys: pytest.CaptureFixture[str], kind: str
+    model: Path, capsys: pytest.CaptureFixture[str], kind: str, words: str
 ) -> None:
     made(model)
     special(model, kind)
     code, told = refused(capsys, "lock", model, "--name", "tiny")
-    assert (code, "'special'" in told) == (14, True)
+    assert (code, f"'special' {words}" in told) == (14, True)
     assert verified(model, capsys)[:2] == (14, [("unreadable", "special")])
 
 

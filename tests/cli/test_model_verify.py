@@ -62,7 +62,7 @@ def test_every_difference_is_named(
     assert verified(model, capsys)[:2] == (10, [(kind, name)])
     told = refused(capsys, "verify", model, model.parent / "model.lock")[1]
     assert name in told
-    assert "not that model: 1 problems" in told
+    assert "not that model: 1 problem (" in told
 
 
 def test_mismatch_outweighs_what_cannot_be_read(

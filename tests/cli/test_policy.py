@@ -163,7 +163,7 @@ def test_cases_that_come_out_as_expected_are_exit_code_0(
     output = capsys.readouterr().out
     assert code == 0, output
     assert output.startswith("✓ the bundle: SIMULATED\n✓ no root: REJECTED\n")
-    assert output.endswith("7 cases, 0 otherwise\n")
+    assert output.endswith("7 cases: 7 as expected, 0 not\n")
 
 
 def test_case_that_comes_out_otherwise_is_exit_code_10_and_says_what_differs(
@@ -176,7 +176,7 @@ def test_case_that_comes_out_otherwise_is_exit_code_10_and_says_what_differs(
         "    verdict: expected ACCEPTED, got SIMULATED\n"
         "    KEYSET: expected fail, got pass\n"
         "✓ b: SIMULATED\n"
-        "2 cases, 1 otherwise\n"
+        "2 cases: 1 as expected, 1 not\n"
     )
     assert main(["policy", "test", name, name, "--json"]) == 10
     document = printed(capsys)
