@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from attestation.bundle import (
@@ -22,6 +23,9 @@ from attestation.cli.files import (
     require_one_stdin,
     save_bytes,
 )
+from attestation.errors import MalformedError
+from attestation.tdx.anchor import Anchor
+from attestation.tdx.quote import parse_quote
 
 if TYPE_CHECKING:
     from attestation.bundle import Bundle
@@ -57,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Merge, write, say what was written."""
     require_one_stdin(args.files)
     merged = merge_bundles(*(load_parsed(name, parse_evidence) for name in args.files))
-    sets = load_sets(args.endorsements or (), parse_instant(None))
+    sets = load_sets(args.endorsements or (), parse_instant(None), _roots_named_in(merged))
     bundle = _only_used(with_endorsements(merged, sets))
     if args.receipt is not None:
         bundle = extract_receipt(bundle, args.receipt)
@@ -67,6 +71,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _say(args, bundle, len(data))
     return 0
+
+
+def _roots_named_in(bundle: Bundle) -> set[Anchor]:
+    """Return the roots that the quotes end in: no set under another one can be of use to them."""
+    roots = set()
+    for quote in [boot.quote for boot in bundle.boots] + [one.quote for one in bundle.epochs]:
+        with suppress(MalformedError):
+            roots.add(Anchor(parse_quote(quote).chain()[-1]))
+    return roots
 
 
 def _only_used(bundle: Bundle) -> Bundle:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,42 +21,83 @@ from attestation.errors import EvidenceError, MalformedError, UsageError
 from attestation.tdx.endorsements import in_order, parse_endorsements, verify_own_root
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from attestation.bundle import Bundle
+    from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.endorsements import Endorsements
 
 STORED = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
+_NAMED = 3
 _PROBE = JsonLimits(max_bytes=64 << 20, max_depth=24, max_members=4_000_000)
 
 
-def load_sets(names: Sequence[str], at: int) -> list[Collateral]:
-    """Return the endorsements in files and stores, in the order of preference.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """What the files and stores that a caller named hold, read once: a group for each name."""
 
-    What is named first comes first; of a store, what is in date at `at`, then what is newest.
-    Raises `UsageError` for what cannot be read, `MalformedError` for what does not parse.
+    groups: tuple[tuple[Endorsements, ...] | Collateral, ...] = ()
+
+    def at(self, at: int) -> list[Collateral]:
+        """Return the sets in the order of preference.
+
+        What is named first comes first; of a store, what is in date at `at`, then what is newest.
+        """
+        found: list[Collateral] = []
+        for group in self.groups:
+            if isinstance(group, tuple):
+                found += [one.collateral for one in in_order(group, at)]
+            else:
+                found.append(group)
+        return found
+
+
+def load_sets(names: Sequence[str], at: int, anchors: Iterable[Anchor]) -> list[Collateral]:
+    """Return the endorsements in files and stores, in the order of preference at `at`.
+
+    Raises as `load_offered`.
     """
-    found: list[Collateral] = []
-    for name in names:
-        if Path(name).is_dir():
-            stored = load_store(name)
-            for one in stored:
-                _require_signed(one, name)
-            found += [one.collateral for one in in_order(stored, at)]
-        else:
-            found.append(load_collateral(name))
-    return found
+    return load_offered(names, anchors).at(at)
 
 
-def _require_signed(one: Endorsements, folder: str) -> None:
-    """Raise `MalformedError` for a set of a store that nobody signed.
+def load_offered(names: Sequence[str], anchors: Iterable[Anchor]) -> Offered:
+    """Return the endorsements in files and stores; of a store, those under one of `anchors`.
 
-    The store offers its newest set by what sets say of themselves: an altered one would be taken
-    before a good one, and the evidence refused for it.
+    A store offers what is newest by what sets say of themselves, and anybody can sign a set with
+    a high number under a root of their own.  What is passed over is said on stderr.  A file is
+    taken as it is: it was meant.  Raises `UsageError` for what cannot be read, `MalformedError`
+    for what does not parse, and for a set of a store that nobody signed.
+    """
+    roots = {anchor.name for anchor in anchors}
+    return Offered(
+        groups=tuple(
+            _under(roots, name) if Path(name).is_dir() else load_collateral(name) for name in names
+        )
+    )
+
+
+def _under(roots: Collection[str], folder: str) -> tuple[Endorsements, ...]:
+    signed = [(one, _signer(one, folder)) for one in load_store(folder)]
+    taken = tuple(one for one, root in signed if root.name in roots)
+    if others := [one.collateral.digest.hex for one, root in signed if root.name not in roots]:
+        left = f"{len(taken)} left" if taken else "none left: the evidence's own are judged by"
+        print(
+            f"attested: {folder!a}: passed over under other roots than "
+            f"{', '.join(sorted(roots))}: {', '.join(others[:_NAMED])}"
+            f"{f' and {len(others) - _NAMED} more' if len(others) > _NAMED else ''}; {left}",
+            file=sys.stderr,
+        )
+    return taken
+
+
+def _signer(one: Endorsements, folder: str) -> Anchor:
+    """Return the root of a set of a store, or raise `MalformedError` if nobody signed it.
+
+    An altered set would be taken before a good one, and the evidence refused for it.
     """
     try:
-        verify_own_root(one)
+        return verify_own_root(one)
     except (EvidenceError, MalformedError) as error:
         raise MalformedError(
             f"{folder!a} holds a set of endorsements that is not signed by its own root",

@@ -131,6 +131,8 @@ class _Look:
 
 
 def _status(args: argparse.Namespace) -> int:
+    if not args.files and args.store is None:
+        raise UsageError("nothing to look at was named: name a FILE or --store DIR", code="files")
     require_one_stdin(args.files)
     at = parse_instant(args.at)
     found: list[tuple[str, Endorsements]] = []
@@ -168,7 +170,7 @@ def _worst(codes: Sequence[int], broken: Sequence[object]) -> int:
 
 def _domain(one: Endorsements) -> str | None:
     try:
-        return verify_own_root(one)
+        return verify_own_root(one).trust_domain
     except (EvidenceError, MalformedError):
         return None
 

@@ -118,8 +118,8 @@ def _verified(args: argparse.Namespace, bundle: Bundle) -> AttestationResult | N
     if not (args.policy or args.root or args.at or args.endorsements):
         return None
     at = parse_instant(args.at)
-    whole = with_endorsements(bundle, load_sets(args.endorsements or (), at))
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
+    whole = with_endorsements(bundle, load_sets(args.endorsements or (), at, anchors))
     if whole.receipts:
         return verify(whole, policy, at, anchors, {})
     return verify_boots(whole, policy, at, anchors)

@@ -142,7 +142,7 @@ def run(args: argparse.Namespace, gather: Gather = load_evidence) -> int:
     _require_writable(args)
     at, choices = parse_instant(args.at), _choices(args)
     anchors = load_anchors(args.root)
-    sets = load_sets(args.endorsements or (), at)
+    sets = load_sets(args.endorsements or (), at, anchors)
     try:
         seen = gather(args.evidence, sets, anchors, at)
     except MalformedError as error:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence, with_endorsements
 from attestation.checks import CHECKS
-from attestation.cli.endorsement_files import load_sets
+from attestation.cli.endorsement_files import load_offered
 from attestation.cli.files import (
-    STDIN,
     list_folder,
     load_anchors,
     load_body,
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from attestation.bundle import Bundle
     from attestation.result import AttestationResult
-    from attestation.tdx.collateral import Collateral
 
 HELP = "verify audit bundles and receipts, offline"
 
@@ -44,7 +42,7 @@ _EPILOG = """\
 exit codes (the worst of several files; 13 before 10 before 11 before 14 before 12 before 15):
   0   ACCEPTED      every required check passed
   10  REJECTED      evidence, a signature or a binding is wrong
-  11  NOT-ACCEPTED  genuine, but the policy does not accept it
+  11  NOT-ACCEPTED  the policy does not accept the evidence
   12  INCOMPLETE    nothing wrong, but a required check could not be made
   13  MALFORMED     a file cannot be parsed
   15  SIMULATED     all else passes, on simulated evidence
@@ -99,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
     policy, anchors = load_policy(args.policy), load_anchors(args.root)
     lock = None if args.model_lock is None else load_parsed(args.model_lock, parse_model_lock)
     moments = Moments(args.at)
-    sets = _endorsement_sets(args.endorsements or (), moments)
+    offered = load_offered(args.endorsements or (), anchors)
+    # A store offers what is in date at each instant.
+    sets = {at: offered.at(at) for at in moments.each}
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
     high_water = memory.open() if memory else None
     names, quotes = expand(args.files), QuoteMemory()
@@ -143,15 +143,6 @@ def run(args: argparse.Namespace) -> int:
     if memory:
         memory.raise_by(seen)
     return worst(told.verdicts).exit_code
-
-
-def _endorsement_sets(names: Sequence[str], moments: Moments) -> dict[int, list[Collateral]]:
-    """Return for each instant the sets to judge by: a store offers what is in date then."""
-    stated = load_sets(names, moments.at)
-    # Standard input cannot be read twice, and it is no store.
-    if moments.now is None or STDIN in names:
-        return dict.fromkeys(moments.each, stated)
-    return {moments.at: stated, moments.now: load_sets(names, moments.now)}
 
 
 def _parsed(name: str) -> tuple[str, Bundle | MalformedError, int]:

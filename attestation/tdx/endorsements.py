@@ -173,17 +173,18 @@ def verify_endorsements(collateral: Collateral, anchor: Anchor, at: int) -> Endo
     return endorsements
 
 
-def verify_own_root(endorsements: Endorsements) -> str:
-    """Return the trust domain of the root that signed this set: "intel" or "simulated".
+def verify_own_root(endorsements: Endorsements) -> Anchor:
+    """Return the root that signed this set.
 
-    The root is the one in the set itself, so that "simulated" says no more than that the set is
-    of one piece.  Raises `EvidenceError` or `MalformedError` if it is not; dates do not matter.
+    The root is the one in the set itself, so that one whose trust domain is "simulated" says no
+    more than that the set is of one piece.  Raises `EvidenceError` or `MalformedError` if it is
+    not; dates do not matter.
     """
     collateral = endorsements.collateral
     anchor = Anchor(split_pem(collateral.tcb_info_issuer_chain.encode(), what="the chain")[-1])
     begun = max(part.issued for part in endorsements.parts if part.name in _CERTIFICATES)
     verify_collateral_signatures(collateral, anchor, begun)
-    return anchor.trust_domain
+    return anchor
 
 
 def in_order(sets: Iterable[Endorsements], at: int) -> list[Endorsements]:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from attestation.bundle import parse_bundle
+from attestation.bundle.endorse import fmspc_of
 from attestation.cli.endorsement_files import load_sets
 from attestation.cli.main import main
 from attestation.errors import MalformedError
 from attestation.tdx.collateral import Collateral, encode_dcap_collateral
+from gateway.attester.simulated.facts import Endorsements
+from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.cli.support import Folder
 from tests.support.bundles import NOW
 
@@ -39,5 +43,47 @@ def test_altered_set_is_named_and_not_taken_for_the_newest(
     assert main(verify) == 13
     assert altered.digest.hex in capsys.readouterr().err
     with pytest.raises(MalformedError) as caught:
-        load_sets([str(store)], NOW)
+        load_sets([str(store)], NOW, [folder.gateway.anchor])
     assert caught.value.code == "collateral_signature"
+
+
+def planted(number: int) -> Collateral:
+    """A set for the same platforms with a high number, under somebody else's root."""
+    facts = Endorsements(evaluation_number=number, qe_evaluation_number=number)
+    return SimulatedPlatform(now=NOW, seed=b"somebody", endorsements=facts).collateral()
+
+
+def test_newer_set_under_another_root_is_passed_over_and_said(
+    folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "kept"
+    grounds = ["--policy", folder["policy.toml"], "--root", folder["root.pem"], *AT]
+    verify = ["verify", folder["bundle.json"], *grounds, "--endorsements", str(store)]
+    foreign = planted(99)
+    keep(store, foreign)
+    assert main(verify) == 15
+    told = capsys.readouterr().err
+    assert told.count(foreign.digest.hex) == 1
+    assert "none left" in told
+    good = folder.gateway.machine.collateral()
+    assert fmspc_of(foreign) == fmspc_of(good)
+    keep(store, good)
+    assert main(verify) == 15
+    assert "1 left" in capsys.readouterr().err
+    assert load_sets([str(store)], NOW, [folder.gateway.anchor]) == [good]
+    for number in range(90, 93):
+        keep(store, planted(number))
+    assert main(verify) == 15
+    assert "and 1 more; 1 left" in capsys.readouterr().err
+
+
+def test_merging_takes_no_set_of_a_store_that_is_under_another_root_than_the_quotes(
+    folder: Folder, tmp_path: Path
+) -> None:
+    store, out = tmp_path / "kept", tmp_path / "out.json"
+    good = folder.gateway.machine.collateral()
+    keep(store, planted(99))
+    keep(store, good)
+    merge = ["bundle", folder["bundle.json"], "--endorsements", str(store), "-o", str(out)]
+    assert main(merge) == 0
+    assert set(parse_bundle(out.read_bytes()).collateral) == {good.digest}

@@ -235,9 +235,13 @@ def test_store_gives_what_is_in_date_first(store: Path, tmp_path: Path) -> None:
     single = tmp_path / "one.json"
     single.write_bytes(encode_dcap_collateral(GOOD))
     keep(store, GOOD, later)
-    assert load_sets([str(store)], NOW) == [GOOD, later]
-    assert load_sets([str(store)], NOW + 21 * DAY) == [later, GOOD]
-    assert load_sets([str(single), str(store)], NOW + 21 * DAY) == [GOOD, later, GOOD]
+    assert load_sets([str(store)], NOW, [PLATFORM.anchor]) == [GOOD, later]
+    assert load_sets([str(store)], NOW + 21 * DAY, [PLATFORM.anchor]) == [later, GOOD]
+    assert load_sets([str(single), str(store)], NOW + 21 * DAY, [PLATFORM.anchor]) == [
+        GOOD,
+        later,
+        GOOD,
+    ]
 
 
 def test_receipt_is_verified_long_after_with_the_endorsements_of_a_store(

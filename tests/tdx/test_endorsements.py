@@ -230,8 +230,9 @@ def test_issuer_chain_in_another_form_is_malformed() -> None:
 
 
 def test_root_of_its_own_makes_a_set_simulated_whatever_the_time() -> None:
-    assert verify_own_root(parse_endorsements(GOOD)) == "simulated"
-    assert verify_own_root(parse_endorsements(issued(tcb_expires=-1800))) == "simulated"
+    assert verify_own_root(parse_endorsements(GOOD)) == ANCHOR
+    assert verify_own_root(parse_endorsements(issued(tcb_expires=-1800))) == ANCHOR
+    assert ANCHOR.trust_domain == "simulated"
 
 
 def test_sets_in_date_come_first_and_then_the_newest() -> None:
@@ -291,6 +292,6 @@ def test_real_sets_are_intels_and_hold_when_their_manifest_says() -> None:
         assert one.fmspc == entry["fmspc"]
         assert (one.tcb_number, one.qe_number) == (entry["tcb_eval"], entry["qe_eval"])
         assert (one.whole.issued, one.whole.until) == (entry["valid_from"], entry["valid_until"])
-        assert verify_own_root(one) == "intel"
+        assert verify_own_root(one).trust_domain == "intel"
         verify_endorsements(one.collateral, INTEL_ANCHOR, one.whole.until)
     assert entries

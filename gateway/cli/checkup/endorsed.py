@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from attestation.cli.endorsement_files import load_sets, load_store
+from attestation.cli.endorsement_files import load_store
+from attestation.cli.files import load_collateral
 from attestation.errors import AttestationError
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.collateral import issue_dates
@@ -41,7 +42,7 @@ def load_configured(file: Path | None, folder: Path | None, now: int) -> list[Co
     `UsageError` for what cannot be read, `MalformedError` for what does not parse.
     """
     stored = in_order(load_store(str(folder)), now) if folder else []
-    named = load_sets([str(file)], now) if file else []
+    named = [load_collateral(str(file))] if file else []
     good = [one.collateral for one in stored if one.whole.issued <= now <= one.whole.until]
     return [*good, *named, *(one.collateral for one in stored)]
 
