@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attestation.cli.progress import counted
 from attestation.encoding.digest import Digest
+from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError
 from attestation.statement.model_lock import MAX_PATH_CHARS, ModelSource, Role, require_path
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 4 << 20
 _THREADS = 8
 _HIDDEN = "."
+_NAMED = 5
 
 _ROLES = (
     (Role.CHAT_TEMPLATE, re.compile(r"chat_template\.(jinja|json)|.*\.jinja")),
@@ -73,10 +76,29 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is in a folder: model files, and by path why something in it cannot be one."""
+    """What is in a folder: model files, and by path why something in it cannot be one.
+
+    `passed_over` are the paths of the files and folders whose names start with a dot, in order;
+    what is in such a folder is not looked at.
+    """
 
     entries: tuple[Entry, ...]
     refused: dict[str, AttestationError]
+    passed_over: tuple[str, ...]
+
+    @property
+    def hidden(self) -> str:
+        """What was passed over, in words: how many, and the first of their names."""
+        named = ", ".join(printable(path) for path in self.passed_over[:_NAMED])
+        more = ", …" if len(self.passed_over) > _NAMED else ""
+        return f"passed over {counted(len(self.passed_over), 'hidden name')}: {named}{more}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return what was passed over in JSON form: how many, and the first of their names."""
+        return {
+            "count": len(self.passed_over),
+            "names": [writable(path) for path in self.passed_over[:_NAMED]],
+        }
 
 
 def open_folder(name: str, within: str | None) -> ModelFolder:
@@ -97,19 +119,32 @@ def open_folder(name: str, within: str | None) -> ModelFolder:
 def survey(folder: ModelFolder) -> Survey:
     """Return every file below the folder, in ascending order of the paths.
 
-    Names that start with a dot are passed over, files and folders: `.git`, `.cache`,
+    Names that start with a dot are passed over and listed, files and folders: `.git`, `.cache`,
     `.gitattributes`.  Links to files are followed inside `within`; links to folders, links that
     lead elsewhere or nowhere, and what is neither file nor folder are refused, each by name.
     Raises `UnavailableError` if a folder cannot be listed.
     """
     found: dict[str, Entry] = {}
     refused: dict[str, AttestationError] = {}
+    hidden: list[str] = []
     for path, item in _walk(folder.path, ""):
+        if item.name.startswith(_HIDDEN):
+            hidden.append(path)
+            continue
         try:
             found[path] = _entry(require_path(path), item, folder.within)
         except AttestationError as error:
             refused[path] = error
-    return Survey(entries=tuple(found[path] for path in sorted(found)), refused=refused)
+    return Survey(
+        entries=tuple(found[path] for path in sorted(found)),
+        refused=refused,
+        passed_over=tuple(sorted(hidden)),
+    )
+
+
+def writable(path: str) -> str:
+    """Return a name out of a folder, which is anybody's choice, so that JSON can carry it."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def role_of(path: str) -> Role:
@@ -148,9 +183,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     except OSError as error:
         raise _unreadable(str(folder), error) from error
     for item in items:
-        if item.name.startswith(_HIDDEN):
-            continue
-        if item.is_dir(follow_symlinks=False):
+        if item.is_dir(follow_symlinks=False) and not item.name.startswith(_HIDDEN):
             yield from _walk(folder / item.name, f"{prefix}{item.name}/")
         else:
             yield prefix + item.name, item

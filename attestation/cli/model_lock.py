@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from attestation.cli.files import STDIN, load_bytes, print_json, save_bytes
 from attestation.cli.model_folder import (
     Entry,
     ModelFolder,
+    Survey,
     hash_files,
     open_folder,
     role_of,
@@ -75,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     """Survey, hash, write, say what was written."""
     folder = open_folder(args.folder, args.links_within)
     _require_outside(args.output, folder)
-    source, entries = _source(args, folder), _entries(folder)
+    source, found = _source(args, folder), survey(folder)
+    entries = _entries(found)
     draft = ModelLock(
         model=_name(args, source),
         files=tuple(_locked(entry, _UNREAD) for entry in entries),
@@ -84,12 +87,11 @@ def run(args: argparse.Namespace) -> int:
     )
     # Read as a verifier will, before the digests are known: they can take minutes.
     parse_model_lock(draft.canonical)
-    _write(args, replace(draft, files=_locked_files(entries)))
+    _write(args, replace(draft, files=_locked_files(entries)), found)
     return 0
 
 
-def _entries(folder: ModelFolder) -> tuple[Entry, ...]:
-    found = survey(folder)
+def _entries(found: Survey) -> tuple[Entry, ...]:
     for error in found.refused.values():
         raise error
     if not any(role_of(entry.path) is Role.WEIGHTS for entry in found.entries):
@@ -170,12 +172,14 @@ def _require_outside(output: str, folder: ModelFolder) -> None:
         )
 
 
-def _write(args: argparse.Namespace, lock: ModelLock) -> None:
+def _write(args: argparse.Namespace, lock: ModelLock, found: Survey) -> None:
     save_bytes(args.output, lock.canonical)
+    if found.passed_over:
+        print(found.hidden, file=sys.stderr)
     if args.output == STDIN:
         return
     if args.json:
-        print_json(lock.facts())
+        print_json(lock.facts() | {"passed_over": found.to_json()})
     else:
         files = counted(len(lock.files), "file")
         print(f"{lock.digest.hex}  {lock.model}: {files}, {lock.size} bytes")

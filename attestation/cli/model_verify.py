@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import load_parsed, print_json, print_text
-from attestation.cli.model_folder import Entry, Survey, hash_files, open_folder, survey
+from attestation.cli.model_folder import Entry, Survey, hash_files, open_folder, survey, writable
 from attestation.cli.progress import Bytes, counted, readable
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
@@ -73,12 +73,13 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print what differs, return the exit code."""
     lock = load_parsed(args.lock, parse_model_lock)
     folder = open_folder(args.folder, args.links_within)
-    problems = sorted(_problems(lock, survey(folder)), key=lambda one: one.path)
+    found = survey(folder)
+    problems = sorted(_problems(lock, found), key=lambda one: one.path)
     verdict = worst(one.verdict for one in problems)
     if args.json:
-        print_json(_document(lock, problems, verdict))
+        print_json(_document(lock, found, problems, verdict))
     else:
-        print_text(_text(lock, problems))
+        print_text(_text(lock, found, problems))
     return verdict.exit_code
 
 
@@ -122,25 +123,27 @@ def _problems(lock: ModelLock, found: Survey) -> Iterator[Problem]:
 
 
 def _unreadable(path: str, error: AttestationError) -> Problem:
-    # Names out of a folder are anybody's choice; so is what cannot be written in JSON.
     return Problem(
-        path=path.encode("utf-8", "backslashreplace").decode(),
+        path=writable(path),
         kind="unreadable",
         expected=error.expected,
         observed=error.message,
     )
 
 
-def _document(lock: ModelLock, problems: list[Problem], verdict: Verdict) -> dict[str, Any]:
+def _document(
+    lock: ModelLock, found: Survey, problems: list[Problem], verdict: Verdict
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "lock": lock.facts(),
         "problems": [one.to_json() for one in problems],
+        "passed_over": found.to_json(),
         "exit_code": verdict.exit_code,
     }
 
 
-def _text(lock: ModelLock, problems: list[Problem]) -> str:
+def _text(lock: ModelLock, found: Survey, problems: list[Problem]) -> str:
     facts = lock.facts()
     lines = [f"{facts['digest']}  {lock.model}"]
     lines += [f"  {name:<9}{facts[name]}" for name in ("source", "engine") if facts[name]]
@@ -151,9 +154,12 @@ def _text(lock: ModelLock, problems: list[Problem]) -> str:
             for name, text in (("expected", one.expected), ("observed", one.observed))
             if text
         ]
+    if found.passed_over:
+        lines.append(f"  {found.hidden}")
     size = f"{counted(len(lock.files), 'file')}, {readable(lock.size)}"
     if problems:
         lines.append(f"not that model: {counted(len(problems), 'problem')} ({size} in the lock)")
     else:
-        lines.append(f"the folder is that model: {size}")
+        but = ", but for the hidden names" if found.passed_over else ""
+        lines.append(f"the folder is that model{but}: {size}")
     return "\n".join(lines) + "\n"

@@ -76,8 +76,29 @@ def test_hidden_files_and_folders_are_passed_over(
     for name in (".git/config", ".cache/huggingface/x.metadata", ".gitattributes", "sub/.hidden"):
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).write_bytes(b"x")
-    assert verified(model, capsys)[:2] == (0, [])
+    code, problems, document = verified(model, capsys)
+    assert (code, problems) == (0, [])
+    names = [".cache", ".git", ".gitattributes", "sub/.hidden"]
+    assert document["passed_over"] == {"count": 4, "names": names}
     assert made(model) == before
+    assert "passed over 4 hidden names: .cache, .git, " in capsys.readouterr().err
+    made(model, "--json")
+    assert json.loads(capsys.readouterr().out)["passed_over"]["count"] == 4
+
+
+def test_folder_with_hidden_names_is_not_called_the_model_without_saying_so(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(model)
+    capsys.readouterr()
+    for number in range(7):
+        (model / f".hidden\x1b{number}").write_bytes(b"x")
+    code, told = refused(capsys, "verify", model, model.parent / "model.lock")
+    assert code == 0
+    assert "passed over 7 hidden names: .hidden" in told
+    assert ", …" in told
+    assert "\x1b" not in told
+    assert "the folder is that model, but for the hidden names: 4 files" in told
 
 
 @pytest.mark.parametrize(
