@@ -22,7 +22,7 @@ from attestation.cli.files import (
 from attestation.cli.progress import counted
 from attestation.cli.quote import decode_quote
 from attestation.encoding.printable import printable
-from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.errors import AttestationError, EvidenceError, MalformedError, UsageError
 from attestation.policy.cases import differences, parse_cases
 from attestation.statement.model_lock import parse_model_lock
 from attestation.verifier import Contents, malformed_result, verify, verify_raw_quote
@@ -113,7 +113,11 @@ class _Desk:
 
     def tried(self, file: str, case: Case) -> Tried:
         """Return what became of one case."""
-        result = self._result(case)
+        try:
+            result = self._result(case)
+        except AttestationError as error:
+            error.message = f"case {case.name!a}: {error.message}"
+            raise
         return Tried(
             file=file, case=case, verdict=result.verdict, differences=differences(case, result)
         )
@@ -141,7 +145,7 @@ class _Desk:
         name = case.policy or self._policy
         if name is None:
             raise UsageError(
-                f"no policy to judge {case.name!a} by",
+                "there is no policy to judge it by",
                 code="cases_policy",
                 expected="the key policy in the case file or in the case, or --policy",
             )

@@ -23,6 +23,7 @@ SCHEMA = "policy-cases/1"
 _PATH = re.compile(r"[\x21-\x2e\x30-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,255}")
 _NONCE = r"[\x21-\x7e]{1,256}"
 _RECEIPT = r"[0-9a-f]{32}"
+_OPENING = re.compile(r"^the policy\b")
 _BUNDLE_ONLY = ("endorsements", "receipt")
 _RECEIPT_ONLY = ("request", "response", "nonce", "model_lock")
 
@@ -68,14 +69,15 @@ def parse_cases(data: bytes) -> Cases:
     """Return the cases in the TOML file `data`.
 
     Guarantees: every key is known and of its type, no list is empty, no name is used twice, no
-    path is absolute or leads upwards.  Raises `MalformedError` with the key's path.
+    path is absolute or leads upwards.  Raises `MalformedError` with the key's path
+    and the name of the case, if it has one.
     """
     try:
         return _cases(Table(load_toml(data)))
     except MalformedError as error:
         # The readers are those of policies, and so are the first words of their messages.
         raise MalformedError(
-            error.message.replace("the policy", "the case file", 1),
+            _OPENING.sub("the case file", error.message),
             code=error.code.replace("policy", "cases", 1),
             expected=error.expected,
             observed=error.observed,
@@ -119,6 +121,16 @@ def _cases(top: Table) -> Cases:
 
 
 def _case(value: object, path: str) -> Case:
+    try:
+        return _read_case(value, path)
+    except MalformedError as error:
+        name = value.get("name") if isinstance(value, dict) else None
+        if isinstance(name, str):
+            error.message += f" (the case {name[:64]!a})"
+        raise
+
+
+def _read_case(value: object, path: str) -> Case:
     table = read_table(value, path)
     case = Case(
         name=read_name(table.raw("name"), table.name_of("name")),

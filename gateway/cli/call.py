@@ -250,8 +250,9 @@ def _require_answered(call: Call) -> None:
     end = receipt.claims.response.end if receipt is not None else None
     if call.succeeded and end is End.COMPLETE:
         return
+    whole = f"the engine answered with status {call.status}"
     raise UnavailableError(
-        "the request was not answered to the end",
+        whole if end is End.COMPLETE else "the request was not answered to the end",
         code="status",
         expected="status 2xx and end complete",
         observed=f"status {call.status} and end {end}, as the receipt says",

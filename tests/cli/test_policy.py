@@ -235,7 +235,7 @@ def test_case_without_any_policy_is_a_mistake(
 ) -> None:
     name = write_cases(folder, case(), policy=None)
     assert main(["policy", "test", name]) == 2
-    assert "no policy to judge 'the bundle' by" in capsys.readouterr().err
+    assert "case 'the bundle': there is no policy to judge it by" in capsys.readouterr().err
     assert main(["policy", "test", name, "--policy", folder["policy.toml"]]) == 0
 
 
@@ -263,7 +263,9 @@ def test_file_outside_the_folder_is_not_read_even_through_a_link(
     told = {key: ["link"] if key == "roots" else "link"}
     more = {"receipt": folder.first.jti} if key == "request" else {}
     assert main(["policy", "test", write_cases(folder, case(**told, **more))]) == 2
-    assert "'link', which is no file in its folder" in capsys.readouterr().err
+    assert (
+        "case 'the bundle': the case file names 'link', which is no file" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", ["absent", "bodies", "pipe", "loop", "x" * 256])

@@ -243,7 +243,7 @@ def test_a_refusal_is_kept_with_its_receipt_and_is_not_a_success(
 ) -> None:
     arguments = ("--prompt", "hello", "--model", "no-such-model", "--out", "left")
     assert call(plain_stack.gateway.url, *arguments) == 14
-    assert "status 404" in capsys.readouterr().err
+    assert "the engine answered with status 404" in capsys.readouterr().err
     assert (desk / "left" / "receipt.jws").exists()
 
 

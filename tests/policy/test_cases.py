@@ -91,7 +91,22 @@ def test_instant_may_be_a_date() -> None:
 def test_key_that_a_case_needs_is_missed_with_its_path(key: str) -> None:
     error = refused(**{key: None})
     assert error.code == "cases_missing"
-    assert error.message == f"the case file lacks cases[0].{key}"
+    named = "" if key == "name" else " (the case 'plain')"
+    assert error.message == f"the case file lacks cases[0].{key}{named}"
+
+
+def test_error_names_the_case_in_its_own_words() -> None:
+    assert "(the case 'what the policy lets in')" in str(
+        refused(name="what the policy lets in", verdict="accepted")
+    )
+    assert "cases[0].verdict" in str(refused(verdict="accepted"))
+
+
+def test_case_that_is_no_table_is_refused() -> None:
+    with pytest.raises(MalformedError) as caught:
+        parse_cases(b'schema = "policy-cases/1"\ncases = ["plain"]\n')
+    assert "cases[0]" in caught.value.message
+    assert "the case '" not in caught.value.message
 
 
 @pytest.mark.parametrize(
