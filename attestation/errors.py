@@ -65,7 +65,7 @@ class EvidenceError(AttestationError):
 
 
 class PolicyError(AttestationError):
-    """The evidence is genuine, but the appraisal policy does not accept it."""
+    """Nothing about the evidence is wrong, but the appraisal policy does not accept it."""
 
     exit_code = 11
 

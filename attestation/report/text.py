@@ -19,12 +19,17 @@ _MARKS = {Status.PASS: "✓", Status.FAIL: "✗", Status.SKIP: "-", Status.INFO:
 _MEANINGS = {
     Verdict.ACCEPTED: "every required check passed",
     Verdict.REJECTED: "the evidence, a signature or a binding is wrong",
-    Verdict.NOT_ACCEPTED: "the evidence is genuine, and the policy does not accept it",
+    Verdict.NOT_ACCEPTED: "the policy does not accept the evidence",
     Verdict.INCOMPLETE: "nothing is wrong, but a required check could not be made",
     Verdict.MALFORMED: "the file is not what its format demands",
     Verdict.UNAVAILABLE: "something that was needed could not be reached",
     Verdict.SIMULATED: "all checks pass, on simulated evidence that proves nothing about hardware",
 }
+_GENUINE = "the evidence is genuine, and the policy does not accept it"
+_OPEN = "the policy does not accept the evidence, which was not shown to be genuine"
+_NOT_INTELS = [
+    "SIMULATED: judged under a root given with --root, not Intel's; it says nothing about hardware"
+]
 _KINDS = ("epoch", "receipt")
 _LINES_PER_KIND = 4
 _WIDTH = 100
@@ -50,10 +55,24 @@ def render_text(result: AttestationResult, *, name: str) -> str:
         "",
         f"verified as of {instant(result.at)}; policy {_policy(result)}",
         *([] if result.now is None else [_now_line(result, result.now)]),
-        f"{result.verdict} (exit {result.exit_code}): {_MEANINGS[result.verdict]}",
+        f"{result.verdict} (exit {result.exit_code}): {_meaning(result)}",
+        *(_NOT_INTELS if _is_marked(result) else []),
     ]
     lines += _decisive_lines(result)
     return "\n".join(map(printable, lines)) + "\n"
+
+
+def _meaning(result: AttestationResult) -> str:
+    """Say what the verdict means; "genuine" only of quotes that all were, under Intel's root."""
+    if result.verdict is not Verdict.NOT_ACCEPTED or "simulated" in result.trust_domains:
+        return _MEANINGS[result.verdict]
+    shown = [check.status for check in result.checks if check.id == "QUOTE-GENUINE"]
+    return _GENUINE if set(shown) == {Status.PASS} else _OPEN
+
+
+def _is_marked(result: AttestationResult) -> bool:
+    """Whether the verdict itself does not say that the evidence is simulated."""
+    return "simulated" in result.trust_domains and result.verdict is not Verdict.SIMULATED
 
 
 def _policy(result: AttestationResult) -> str:
@@ -69,7 +88,7 @@ def _now_line(stated: AttestationResult, now: AttestationResult) -> str:
     if not differing(stated, now):
         why = "nothing differs"
     elif now.verdict in (Verdict.ACCEPTED, Verdict.SIMULATED) or not decisive:
-        why = _MEANINGS[now.verdict]
+        why = _meaning(now)
     else:
         first = decisive[0]
         why = f"{first.id} of {first.subject}: {first.reason}"

@@ -122,7 +122,7 @@ def conclude(
     ledger: Ledger, grounds: Grounds, appraised: Sequence[Appraised], **facts: object
 ) -> AttestationResult:
     """Return the result of everything in the ledger; `facts` are added to those of the quotes."""
-    domains = frozenset(one.genuine.trust_domain for one in appraised if one.genuine)
+    domains = quotes.domains_of(((one.quote, one.genuine) for one in appraised), grounds.anchors)
     return AttestationResult(
         checks=ledger.checks,
         at=grounds.at,

@@ -169,7 +169,7 @@ def verify_raw_quote(
     else:
         quotes.skip_dependents(page)
     ledger.close("quote")
-    domains = frozenset({genuine.trust_domain}) if genuine else frozenset[str]()
+    domains = quotes.domains_of([(quote, genuine)], grounds.anchors)
     return AttestationResult(
         checks=ledger.checks,
         at=at,

@@ -10,7 +10,7 @@ from attestation.tdx.dcap import GenuineQuote, verify_quote
 from attestation.tdx.quote import Quote, parse_quote, require_canonical_quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
@@ -103,6 +103,22 @@ def anchor_for(quote: Quote, anchors: Sequence[Anchor]) -> Anchor:
     except MalformedError:
         return anchors[0]
     return next((anchor for anchor in anchors if anchor.root_der == embedded), anchors[0])
+
+
+def domains_of(
+    pairs: Iterable[tuple[Quote | None, GenuineQuote | None]], anchors: Sequence[Anchor]
+) -> frozenset[str]:
+    """Return what genuine quotes rest on, and "simulated" if any quote at all was judged under a
+    root that is not Intel's: whatever becomes of it, it says nothing about hardware.
+    """
+    found: set[str] = set()
+    for quote, genuine in pairs:
+        chosen = anchor_for(quote, anchors) if quote else anchors[0]
+        if genuine is not None:
+            found.add(genuine.trust_domain)
+        elif chosen.trust_domain != "intel":
+            found.add(chosen.trust_domain)
+    return frozenset(found)
 
 
 def check_canonical(quote: Quote, anchor: Anchor, page: Page) -> bool:

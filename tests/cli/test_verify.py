@@ -58,6 +58,49 @@ def test_default_instant_is_now(folder: Folder, monkeypatch: pytest.MonkeyPatch)
     assert main(["verify", folder["bundle.json"], *grounds]) == 11
 
 
+TOO_LATE = ["--at", str(NOW + 90 * 86_400)]
+
+
+def test_too_late_for_simulated_evidence_is_marked_and_never_called_genuine(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert folder.verify(*TOO_LATE) == 11
+    text = capsys.readouterr().out
+    assert "genuine, and" not in text
+    assert "SIMULATED: judged under a root given with --root, not Intel's" in text
+    assert folder.verify(*TOO_LATE, "--json") == 11
+    value = printed(capsys)
+    assert check_of(value, "QUOTE-GENUINE")["status"] == "skip"
+    assert value["trust_domains"] == ["simulated"]
+    assert value["not_proved"][0].startswith("hardware: judged under a root that is not Intel's")
+
+
+@pytest.mark.parametrize("worse", ["measurements", "changed quote", "quote cut short"])
+def test_every_worse_verdict_on_simulated_evidence_is_marked(
+    folder: Folder, capsys: pytest.CaptureFixture[str], worse: str
+) -> None:
+    bundle = json.loads(Path(folder["bundle.json"]).read_bytes())
+    quote = bundle["boots"][0]["quote"]
+    if worse == "measurements":
+        policy = Path(folder["policy.toml"]).read_text().replace('mrtd = "', 'mrtd = "f00f', 1)
+        start = policy.index('mrtd = "f00f') + len('mrtd = "')
+        folder.write("policy.toml", (policy[: start + 96] + policy[start + 100 :]).encode())
+    else:
+        other = "A" if quote[400] != "A" else "B"
+        cut = quote[:400] if worse == "quote cut short" else quote[:400] + other + quote[401:]
+        bundle["boots"][0]["quote"] = cut
+        folder.write("bundle.json", json.dumps(bundle, separators=(",", ":")).encode())
+    code = {"measurements": 11, "changed quote": 10, "quote cut short": 13}[worse]
+    assert folder.verify() == code
+    text = capsys.readouterr().out
+    assert "SIMULATED: judged under a root given with --root, not Intel's" in text
+    assert "the evidence is genuine" not in text
+    assert folder.verify("--json") == code
+    value = printed(capsys)
+    assert value["trust_domains"] == ["simulated"]
+    assert value["not_proved"][0].startswith("hardware: ")
+
+
 def test_one_changed_byte_of_a_body_is_rejected(folder: Folder) -> None:
     path = Path(folder["bodies"]) / f"{folder.first.jti}.response"
     path.write_bytes(folder.first.response.replace(b"hi", b"ho"))

@@ -60,7 +60,7 @@ def test_failure_shows_expected_seen_and_hint() -> None:
 def test_text_ends_with_what_is_not_proved_and_the_verdict() -> None:
     text = render_text(RESULT, name="x")
     closing = text[text.index("What this does not prove") :]
-    assert "SIMULATED; it shows" in closing
+    assert "SIMULATED; it can" in closing
     assert f"policy {RESULT.policy_digest.hex}" in closing  # type: ignore[union-attr]
     assert "verified as of 2026-09-21T14:14:20Z" in closing
     assert closing.rstrip().endswith(
@@ -206,6 +206,25 @@ def test_control_characters_in_evidence_never_reach_the_terminal(evil: str) -> N
     assert all(line.isprintable() for line in text.split("\n"))
     if evil != "\n":
         assert evil not in text
+
+
+def judged(id_: str, status: Status) -> Check:
+    fault = Verdict.NOT_ACCEPTED if status is Status.FAIL else None
+    return Check(id=id_, subject="boot", status=status, required=True, fault=fault)
+
+
+@pytest.mark.parametrize("shown", [(Status.SKIP,), (Status.PASS, Status.SKIP), ()])
+def test_refused_evidence_is_called_genuine_only_if_every_quote_was_shown_to_be(
+    shown: tuple[Status, ...],
+) -> None:
+    refused = judged("MEASUREMENTS", Status.FAIL)
+    passed = plain_result(refused, judged("QUOTE-GENUINE", Status.PASS))
+    assert "the evidence is genuine, and the policy" in render_text(passed, name="x")
+    assert "SIMULATED" not in render_text(passed, name="x")
+    open_ = plain_result(refused, *(judged("QUOTE-GENUINE", status) for status in shown))
+    text = render_text(open_, name="x")
+    assert "not shown to be genuine" in text
+    assert "is genuine" not in text
 
 
 def test_failure_without_details_takes_one_line() -> None:
