@@ -18,7 +18,7 @@ from attestation.tdx.eventlog import KeyEvent, MeasuredEvent
 from attestation.tdx.identity import identity_of
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
 from attestation.tdx.signatures import own_checks
-from attestation.verifier.model import measured_digests
+from attestation.verifier.model import NOTHING_MEASURED, MeasuredDigests, measured_digests
 from gateway.notary.kept_log import extend_kept_log, require_kept_log
 from gateway.notary.runtime_log import RuntimeLog
 
@@ -212,16 +212,31 @@ def _shown_log(
 def _require_one_model(evidence: BootEvidence, quote: Quote, model: MeasuredModel | None) -> None:
     """Raise `UnavailableError` where every verifier would: the log names another model."""
     named = measured_digests(evidence, quote)
-    wanted = (model.digest, model.arguments_digest) if model else (None, None)
-    if (named.model, named.arguments) != wanted:
+    wanted = (
+        MeasuredDigests(model=model.digest, arguments=model.arguments_digest)
+        if model
+        else NOTHING_MEASURED
+    )
+    if named != wanted:
         raise UnavailableError(
             "the event log names another model, or other engine arguments, than this start",
             code="rtmr3",
-            expected=f"{wanted[0] or 'no model'}",
-            observed=f"{named.model or 'no model'}",
+            expected=_differing(wanted, named),
+            observed=_differing(named, wanted),
             hint="an earlier start in this TD measured otherwise: restart the TD, or set "
             "model.lock as it was",
         )
+
+
+def _differing(one: MeasuredDigests, other: MeasuredDigests) -> str:
+    """Return in words what `one` says otherwise than `other`."""
+    told = []
+    if one.model != other.model:
+        told.append(f"model {one.model}" if one.model else "no model")
+    if one.arguments != other.arguments:
+        arguments = f"engine arguments {one.arguments}" if one.arguments else "no engine arguments"
+        told.append(arguments)
+    return ", ".join(told)
 
 
 def _unusable(what: str, expected: str) -> UnavailableError:

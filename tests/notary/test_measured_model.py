@@ -20,7 +20,7 @@ from attestation.statement.model_lock import (
     Role,
 )
 from gateway.attester.base import open_provider
-from gateway.notary.boot import BootSecrets, start_boot
+from gateway.notary.boot import BootSecrets, _require_one_model, start_boot
 from gateway.notary.local import LocalNotary
 from gateway.notary.model import load_measured_model
 from gateway.notary.parts import NotaryParts
@@ -141,6 +141,36 @@ def test_start_whose_event_was_lost_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as refusal:
         start_boot(Forgetful(parts.provider), parts.plan, BootSecrets.draw())
     assert refusal.value.code == "rtmr3"
+
+
+@pytest.mark.parametrize(
+    ("other", "expected", "observed"),
+    [
+        (
+            replace(measured(LOCK), arguments_digest=Digest.of(b"other")),
+            f"engine arguments {Digest.of(b'other')}",
+            f"engine arguments {ENGINE.arguments_digest}",
+        ),
+        (
+            replace(measured(LOCK), digest=Digest.of(b"other")),
+            f"model {Digest.of(b'other')}",
+            f"model {LOCK.digest}",
+        ),
+        (
+            None,
+            "no model, no engine arguments",
+            f"model {LOCK.digest}, engine arguments {ENGINE.arguments_digest}",
+        ),
+    ],
+)
+def test_refusal_of_a_log_that_names_another_model_shows_what_differs(
+    tmp_path: Path, other: MeasuredModel | None, expected: str, observed: str
+) -> None:
+    parts = parts_with(tmp_path, LOCK)
+    started = start_boot(parts.provider, parts.plan, BootSecrets.draw())
+    with pytest.raises(UnavailableError) as refusal:
+        _require_one_model(started.evidence, started.quote, other)
+    assert (refusal.value.expected, refusal.value.observed) == (expected, observed)
 
 
 # The file that the settings name
