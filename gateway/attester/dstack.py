@@ -15,7 +15,7 @@ from gateway.attester.base import (
     require_report_data,
 )
 from gateway.attester.dstack_agent import Agent, AgentRefusedError
-from gateway.attester.dstack_log import read_agent_log, require_replays, runtime_events
+from gateway.attester.dstack_log import RUNTIME_REGISTER, read_agent_log, require_replays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,7 +109,7 @@ class DstackProvider:
                 hint="before 0.5.0 and from 0.6.0 on applications cannot: dstack:?rtmr3=off, and "
                 'verifiers then need unbound_keys = "allow" in their policy',
             ) from error
-        last = runtime_events(self.event_log().parse())[-1:]
+        last = self.event_log().parse().of(RUNTIME_REGISTER)[-1:]
         if [(event.name, event.content) for event in last] != [(name, content)]:
             raise UnavailableError(
                 "the dstack agent's log does not end with the event that was just measured",

@@ -13,24 +13,14 @@ from typing import TYPE_CHECKING
 from attestation.bundle import EventLogRecord
 from attestation.encoding.strict_json import parse_json
 from attestation.errors import MalformedError, UnavailableError
-from attestation.tdx.eventlog import DSTACK_RUNTIME_EVENT, replay
+from attestation.tdx.eventlog import DSTACK_RUNTIME_EVENT, dstack_runtime_digest, replay
 
 if TYPE_CHECKING:
     from attestation.encoding.strict_json import JsonValue
-    from attestation.tdx.events import Event, EventLog
 
 FORMAT = "dstack"
 RUNTIME_REGISTER = 3
 _SECOND_VERSION = ("version", "preimage")
-
-
-def event_digest(name: str, payload: bytes) -> bytes:
-    """Return the 48 bytes by which dstack extends RTMR3 for an event of an application.
-
-    SHA-384 of: type (little endian, 4 bytes), ":", name, ":", payload.
-    """
-    kind = DSTACK_RUNTIME_EVENT.to_bytes(4, "little")
-    return hashlib.sha384(b":".join((kind, name.encode(), payload))).digest()
 
 
 def read_agent_log(text: str) -> EventLogRecord:
@@ -71,11 +61,6 @@ def require_replays(record: EventLogRecord, registers: tuple[bytes, ...]) -> Non
         )
 
 
-def runtime_events(log: EventLog) -> tuple[Event, ...]:
-    """Return what extended RTMR3, in order."""
-    return tuple(event for event in log.events if event.register == RUNTIME_REGISTER)
-
-
 def _complete(item: JsonValue) -> JsonValue:
     """State the digest of a run-time event that comes without one.
 
@@ -91,5 +76,5 @@ def _complete(item: JsonValue) -> JsonValue:
         digest = hashlib.sha384(bytes.fromhex(str(item["preimage"]))).digest()
     else:
         payload = bytes.fromhex(str(item.get("event_payload", "")))
-        digest = event_digest(str(item.get("event", "")), payload)
+        digest = dstack_runtime_digest(str(item.get("event", "")), payload)
     return {**event, "digest": digest.hex()}

@@ -37,7 +37,7 @@ def extend_kept_log(
 
     A platform's own events come first and are never changed.  Raises `UnavailableError`.
     """
-    before, keys = _before_and_keys(runtime_events(record))
+    before, keys = _before_and_keys(record.parse().of(_RUNTIME))
     present = _present(before, measured)
     if keys and present < len(measured):
         raise UnavailableError(
@@ -70,7 +70,7 @@ def require_kept_log(record: EventLogRecord, quote: Quote, key: KeyEvent | None)
             observed="another value",
             hint="something extends RTMR3 beside this gateway: nothing may; restart the TD",
         )
-    last = runtime_events(record)[-1:]
+    last = record.parse().of(_RUNTIME)[-1:]
     if key is not None and [event.content for event in last] != [key.content]:
         raise UnavailableError(
             "the platform's event log does not end with this boot's keys",
@@ -81,14 +81,9 @@ def require_kept_log(record: EventLogRecord, quote: Quote, key: KeyEvent | None)
         )
 
 
-def runtime_events(record: EventLogRecord) -> tuple[Event, ...]:
-    """Return what the log says extended RTMR3, in order."""
-    return tuple(event for event in record.parse().events if event.register == _RUNTIME)
-
-
 def key_events(record: EventLogRecord) -> tuple[KeyEvent, ...]:
     """Return the keys of earlier starts, or raise `UnavailableError` where no start can follow."""
-    return _before_and_keys(runtime_events(record))[1]
+    return _before_and_keys(record.parse().of(_RUNTIME))[1]
 
 
 def _before_and_keys(events: tuple[Event, ...]) -> tuple[tuple[Event, ...], tuple[KeyEvent, ...]]:

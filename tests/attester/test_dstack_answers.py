@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from attestation.encoding.strict_json import parse_json
 from attestation.errors import MalformedError, UnavailableError
-from attestation.tdx.eventlog import replay
+from attestation.tdx.eventlog import dstack_runtime_digest, replay
 from attestation.tdx.quote import parse_quote
 from gateway.attester.dstack import DstackProvider
 from gateway.attester.dstack_agent import NO_HTTP, Reading
-from gateway.attester.dstack_log import event_digest, read_agent_log
+from gateway.attester.dstack_log import read_agent_log
 from tests.support.dstack import DstackAgent
 from tests.vectors_path import need
 
@@ -114,6 +114,6 @@ def test_real_answers_of_agents_are_read_and_their_logs_replay(
 
 def test_digest_rule_is_the_one_of_the_agent() -> None:
     assert (
-        event_digest("app-id", b"\xde\xad")
+        dstack_runtime_digest("app-id", b"\xde\xad")
         == hashlib.sha384(b"\x01\x00\x00\x08:app-id:\xde\xad").digest()
     )

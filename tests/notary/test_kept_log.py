@@ -20,7 +20,6 @@ from gateway.notary.kept_log import (
     extend_kept_log,
     key_events,
     require_kept_log,
-    runtime_events,
 )
 from tests.support.dstack import OWN_EVENTS, DstackAgent, Guest, dstack_guest
 
@@ -51,7 +50,7 @@ def begin(provider: DstackProvider, seed: bytes, *measured: MeasuredEvent) -> Ke
 
 
 def names(provider: DstackProvider) -> list[str]:
-    return [event.name for event in runtime_events(provider.event_log())]
+    return [event.name for event in provider.event_log().parse().of(3)]
 
 
 def test_model_goes_before_the_keys_and_both_behind_the_platforms_own_events(
@@ -59,7 +58,7 @@ def test_model_goes_before_the_keys_and_both_behind_the_platforms_own_events(
 ) -> None:
     key = begin(provider, SEEDS[0], MODEL, ARGUMENTS)
     assert names(provider) == [*OWN, "model.lock", "engine.args", "receipt.key"]
-    contents = [event.content for event in runtime_events(provider.event_log())[-3:]]
+    contents = [event.content for event in provider.event_log().parse().of(3)[-3:]]
     assert contents == [MODEL.content, ARGUMENTS.content, key.content]
     assert key_events(provider.event_log()) == (key,)
 
