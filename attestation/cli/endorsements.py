@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.durable import write_durably
 from attestation.cli.endorsement_files import load_any, load_store, require_some
-from attestation.cli.files import STDIN, parse_instant, print_json, print_text, require_one_stdin
+from attestation.cli.files import (
+    INSTANT,
+    STDIN,
+    parse_instant,
+    print_json,
+    print_text,
+    require_one_stdin,
+)
 from attestation.encoding.instants import instant
 from attestation.errors import EvidenceError, MalformedError, PolicyError, UsageError
 from attestation.tdx.collateral import encode_dcap_collateral
@@ -84,7 +91,7 @@ def _configure_status(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="*", help='set, bundle, answer or store; "-" is stdin')
     add("--store", metavar="DIR", help="folder that `attested endorsements fetch` fills")
-    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--soon", metavar="DAYS", type=_days, default=7, help="days before the end are soon (7)")
     add("--json", action="store_true", help="one JSON document on stdout")
 
@@ -96,7 +103,7 @@ def _configure_export(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--fmspc", metavar="HEX", help="platform family: 12 hex digits")
     which.add_argument("--digest", metavar="D", help="one set: at least 8 digits of its digest")
     add("--ca", choices=("platform", "processor"), help="whose list of revoked certificates")
-    add("--at", metavar="T", help="instant to be in date at: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to be in date at: " + INSTANT)
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STDIN = "-"
+INSTANT = "Unix seconds, RFC 3339, or a date, which is its 00:00Z (now)"
+"""What `parse_instant` reads, for the help of options."""
 MAX_BODY_BYTES = 1 << 28
 _ENDORSEMENTS = JsonLimits(max_bytes=2 << 20, max_depth=4, max_members=64)
 _PLAIN_MARKS = str.maketrans({"✓": "+", "✗": "x", "·": ".", "…": "..."})

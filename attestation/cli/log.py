@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attestation.cli.files import print_json, print_text
+from attestation.cli.files import INSTANT, print_json, print_text
 from attestation.cli.log_folder import (
     UNBORN,
     Place,
@@ -133,7 +133,7 @@ def _common() -> argparse.ArgumentParser:
     key.add_argument("--bundle", metavar="FILE", help="bundle with the evidence of the log's boot")
     add("--policy", metavar="P", help="appraisal policy for the boot's quote (TOML)")
     add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
-    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add_limits(add)
     add("--json", action="store_true", help="one JSON document on stdout")

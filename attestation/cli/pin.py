@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attestation.bundle import parse_evidence, with_endorsements
 from attestation.cli.endorsement_files import load_sets
 from attestation.cli.files import (
+    INSTANT,
     STDIN,
     load_anchors,
     load_bytes,
@@ -86,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write the policy (stdout)")
     add("--force", action="store_true", help="replace the file if there is one")
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
-    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add("--platform", metavar="LABEL", help="pin the machine too, under this label")
     add("--max-age-days", metavar="N", type=_days, default=30, help="of endorsements (%(default)s)")

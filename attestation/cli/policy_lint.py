@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import (
+    INSTANT,
     load_bytes,
     parse_instant,
     print_json,
@@ -69,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = _EPILOG
     parser.add_argument("files", metavar="FILE", nargs="+", help='policy (TOML); "-" is stdin')
-    parser.add_argument("--at", metavar="T", help="instant to judge ends by (now)")
+    parser.add_argument("--at", metavar="T", help="instant to judge ends by: " + INSTANT)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 

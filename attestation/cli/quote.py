@@ -8,6 +8,7 @@ import binascii
 import re
 
 from attestation.cli.files import (
+    INSTANT,
     load_anchors,
     load_bytes,
     load_collateral,
@@ -45,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", help='the quote; "-" is stdin')
     add("--collateral", metavar="F", help="endorsements (this project's JSON or dcap-qvl's)")
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
-    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--policy", metavar="P", help="appraisal policy (TOML)")
     add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--json", action="store_true", help="one JSON document on stdout")

@@ -11,6 +11,7 @@ from attestation.bundle import parse_evidence, with_endorsements
 from attestation.checks import CHECKS
 from attestation.cli.endorsement_files import load_offered
 from attestation.cli.files import (
+    INSTANT,
     list_folder,
     load_anchors,
     load_body,
@@ -77,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("files", metavar="FILE", nargs="+", help='bundle, receipt, answer, or folder; "-": stdin')
     add("--policy", metavar="P", help="appraisal policy (TOML)")
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
-    add("--at", metavar="T", help="instant to judge by: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--receipt", metavar="ID", help="the receipt that the next three are about")
     add("--request", metavar="F", help="the request body, exactly as sent")
     add("--response", metavar="F", help="the response body, exactly as received")

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from attestation.bundle import parse_evidence
 from attestation.cli import endorsements
 from attestation.cli.endorsements import HELP as _FILES_HELP
-from attestation.cli.files import load_anchors, load_bytes, load_parsed, parse_instant, print_json
+from attestation.cli.files import (
+    INSTANT,
+    load_anchors,
+    load_bytes,
+    load_parsed,
+    parse_instant,
+    print_json,
+)
 from attestation.cli.quote import decode_quote
 from attestation.encoding.instants import instant
 from attestation.errors import UsageError
@@ -90,7 +97,7 @@ def _configure_fetch(parser: argparse.ArgumentParser) -> None:
     add("--store", metavar="DIR", required=True, type=Path, help="folder to keep the sets in")
     add("--early", action="store_true", help="the evaluation that is not yet the standard one")
     add("--root", metavar="F", help="root certificate instead of Intel's")
-    add("--at", metavar="T", help="instant to be in date at: Unix seconds or RFC 3339 (now)")
+    add("--at", metavar="T", help="instant to be in date at: " + INSTANT)
     add("--timeout", metavar="S", type=_seconds, default=60, help="seconds for everything (60)")
     add("--tls-root", metavar="F", type=Path, help="roots for the service's TLS certificate")
     add("--json", action="store_true", help="one JSON document on stdout")

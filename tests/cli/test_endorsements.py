@@ -53,6 +53,11 @@ def export(store: Path, *arguments: str) -> int:
     return main(["endorsements", "export", "--store", str(store), *AT, *arguments])
 
 
+def test_status_of_nothing_asks_for_a_file_or_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status() == 2
+    assert "name a FILE or --store DIR" in capsys.readouterr().err
+
+
 def test_status_shows_every_part_with_its_dates(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
