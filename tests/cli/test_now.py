@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from attestation.cli.main import main
+from attestation.cli.moments import STILL_TO_COME
 from attestation.encoding.instants import instant
 from tests.cli.support import Folder, Stdin, printed
 from tests.support.bundles import NOW
@@ -52,6 +53,20 @@ def test_json_says_what_differs(folder: Folder, capsys: pytest.CaptureFixture[st
     assert now["checks"][:2] == ["QUOTE-GENUINE", "COLLATERAL-FRESH"]
     assert "MEASUREMENTS" in now["checks"]
     assert "BOOT-STATEMENT" not in now["checks"]
+
+
+def test_instant_that_is_still_to_come_is_said_and_changes_no_exit_code(
+    folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {}
+    for clock in (NOW + 60, NOW + 59):
+        monkeypatch.setattr("attestation.cli.files.time.time", lambda now=clock: float(now))
+        assert at(folder, NOW + 60, "--json") == 15
+        told[clock] = printed(capsys)["not_proved"]
+        assert at(folder, NOW + 60) == 15
+        text = " ".join(capsys.readouterr().out.split())
+        assert ("an instant that is still to come" in text) == (clock < NOW + 60)
+    assert told[NOW + 59] == [*told[NOW + 60], STILL_TO_COME]
 
 
 @pytest.mark.parametrize("moment", [None, LATE, LATE + 1])
