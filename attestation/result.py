@@ -120,9 +120,10 @@ class AttestationResult:
     `policy_digest` is the SHA-256 of the policy file, None without one, and `policy_version` what
     its author calls it.  `trust_domains` names what genuine quotes rest on, "intel" or
     "simulated"; "simulated" also stands for quotes that were not found genuine under another root
-    than Intel's.  `facts` are plain values worth showing; `not_proved` are sentences about what stays
-    open even where all checks pass.  `endorsed` tells how new the endorsements were that stand
-    behind genuine quotes.  `now` is the result at the present, where `at` is a stated past instant.
+    than Intel's.  `facts` are plain values worth showing; `not_proved` are sentences about what
+    stays open even where all checks pass.  `endorsed` tells how new the endorsements were that
+    stand behind genuine quotes.  `now` is the result at the present, where `at` is a stated past
+    instant.
     """
 
     checks: tuple[Check, ...]

@@ -20,6 +20,7 @@ from attestation.cli.files import (
     load_parsed,
     parse_instant,
     print_json,
+    require_absent,
     require_one_stdin,
     save_bytes,
 )
@@ -37,6 +38,8 @@ Nothing is verified: a merged bundle proves what its parts prove.  Files that co
 other about one boot or one receipt are refused; receipts that contradict each other's place in
 the log are kept, because `attested verify` must see them.  A boot's evidence by itself is what
 GET /v1/attestation?format=bundle answers.
+Receipts come with their openings, so the file is made with mode 0600.  One that exists is not
+replaced without --force (exit 2).
 
 examples:
   attested bundle attestation.json receipt-*.json -o bundle.json
@@ -52,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help='bundle, receipt or gateway answer; "-" is stdin')
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
+    add("--force", action="store_true", help="with -o: replace the file if there is one")
     add("--endorsements", metavar="F", action="append", help="file or store to put in")
     add("--receipt", metavar="ID", help="keep one receipt, its boot and the epoch it needs")
     add("--json", action="store_true", help="with -o: say as JSON what was written")
@@ -60,13 +64,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Merge, write, say what was written."""
     require_one_stdin(args.files)
+    if not args.force:
+        require_absent(args.output)
     merged = merge_bundles(*(load_parsed(name, parse_evidence) for name in args.files))
     sets = load_sets(args.endorsements or (), parse_instant(None), _roots_named_in(merged))
     bundle = _only_used(with_endorsements(merged, sets))
     if args.receipt is not None:
         bundle = extract_receipt(bundle, args.receipt)
     data = bundle.encode()
-    save_bytes(args.output, data)
+    # Openings prove bodies to whoever has them: the file is for nobody else.
+    save_bytes(args.output, data, replace=args.force, mode=0o600)
     if args.output == STDIN:
         return 0
     _say(args, bundle, len(data))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -119,17 +121,38 @@ def _reason(error: OSError | ValueError) -> str:
     return reason or "an I/O error"
 
 
-def save_bytes(name: str, data: bytes) -> None:
+def require_absent(name: str) -> None:
+    """Refuse to write where something is; before long work, and `save_bytes` refuses it again."""
+    if name != STDIN and os.path.lexists(name):
+        raise _exists(name)
+
+
+def _exists(name: str) -> UsageError:
+    return UsageError(
+        f"{name!a} exists", code="file", hint="--force replaces it; or give -o another name"
+    )
+
+
+def save_bytes(name: str, data: bytes, *, replace: bool, mode: int = 0o666) -> None:
     """Write `data` to a file, or to standard output for "-".
 
-    Raises `UsageError` if the file cannot be written.
+    A regular file has `mode`, less what the umask takes, even where it replaces one.  Raises
+    `UsageError` if the file cannot be written, or is there and not to be replaced.
     """
     if name == STDIN:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
         return
     try:
-        Path(name).write_bytes(data)
+        flags = os.O_TRUNC if replace else os.O_EXCL
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & mode)
+            file.write(data)
+    except FileExistsError:
+        raise _exists(name) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {name!a}", code="file", observed=_reason(error)) from error
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import STDIN, load_bytes, print_json, save_bytes
+from attestation.cli.files import STDIN, load_bytes, print_json, require_absent, save_bytes
 from attestation.cli.model_folder import (
     Entry,
     ModelFolder,
@@ -42,7 +42,8 @@ Links are followed inside DIR only; in a Hugging Face cache (models--ORG--NAME/s
 also to that model's blobs, and repository and revision are taken from its name.  The lock is
 canonical JSON in one line; its SHA-256 (`sha256sum model.lock`) is the model digest.
 
-exit codes: 0 written; 2 usage; 13 a name or argument that cannot stand in a lock; 14 a file that
+exit codes: 0 written; 2 usage, or OUT exists and there is no --force;
+13 a name or argument that cannot stand in a lock; 14 a file that
 cannot be read, is neither file nor folder, leads out of the folder, or changed meanwhile.
 
 examples:
@@ -70,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--args-file", metavar="F", help="the engine's arguments, one a line, taken as they are")
     add("--links-within", metavar="ROOT", help="folder that links in DIR may lead into (DIR)")
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
+    add("--force", action="store_true", help="with -o: replace the file if there is one")
     add("--json", action="store_true", help="with -o: say as JSON what was written")
 
 
@@ -77,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     """Survey, hash, write, say what was written."""
     folder = open_folder(args.folder, args.links_within)
     _require_outside(args.output, folder)
+    if not args.force:
+        require_absent(args.output)
     source, found = _source(args, folder), survey(folder)
     entries = _entries(found)
     draft = ModelLock(
@@ -173,7 +177,7 @@ def _require_outside(output: str, folder: ModelFolder) -> None:
 
 
 def _write(args: argparse.Namespace, lock: ModelLock, found: Survey) -> None:
-    save_bytes(args.output, lock.canonical)
+    save_bytes(args.output, lock.canonical, replace=args.force)
     if found.passed_over:
         print(found.hidden, file=sys.stderr)
     if args.output == STDIN:

@@ -17,8 +17,8 @@ _ALWAYS = (
     "the software itself: a measurement says which software ran, not that it is free of faults",
 )
 _SIMULATED = (
-    "hardware: judged under a root that is not Intel's (--root), this evidence is SIMULATED; it can "
-    "show that the checks work, and nothing about any machine"
+    "hardware: judged under a root that is not Intel's (--root), this evidence is SIMULATED; it "
+    "can show that the checks work, and nothing about any machine"
 )
 _NO_ORIGIN = "which software is wanted: without a policy nothing says which measurements to accept"
 _NO_CLOCK = "time: receipt times are the guest's clock, which the host controls"

@@ -28,9 +28,10 @@ FILES = {
 
 
 def made(folder: Path, *more: str) -> ModelLock:
-    """Lock a folder with the command, into a file beside it."""
+    """Lock a folder with the command, into a file beside it, in place of an earlier one."""
     out = folder.parent / "model.lock"
-    assert main(["model", "lock", str(folder), "--name", "tiny", "-o", str(out), *more]) == 0
+    named = ["--name", "tiny", "-o", str(out), "--force"]
+    assert main(["model", "lock", str(folder), *named, *more]) == 0
     return parse_model_lock(out.read_bytes())
 
 

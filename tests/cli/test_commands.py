@@ -143,8 +143,38 @@ def test_bundle_merges_files_and_verifies_afterwards(
     assert Path(out).read_bytes() == made.bundle().encode()
     assert folder.verify("--contents", folder["bodies"], file=out) == 15
     capsys.readouterr()
-    assert main(["bundle", boots, "-o", out, "--json"]) == 0
+    assert main(["bundle", boots, "-o", out, "--json", "--force"]) == 0
     assert printed(capsys)["receipts"] == 0
+
+
+def test_bundle_carries_openings_and_is_for_its_owner_alone(folder: Folder) -> None:
+    out = Path(folder["out.json"])
+    assert main(["bundle", folder["bundle.json"], "-o", str(out)]) == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+    out.chmod(0o644)
+    assert main(["bundle", folder["bundle.json"], "-o", str(out), "--force"]) == 0
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_bundle_that_exists_is_replaced_only_when_that_is_asked_for(
+    folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = folder.write("out.json", b"mine")
+    assert main(["bundle", folder["bundle.json"], "-o", out]) == 2
+    assert "--force" in capsys.readouterr().err
+    # Made by somebody else between the look and the writing.
+    monkeypatch.setattr("attestation.cli.bundle.require_absent", lambda _: None)
+    assert main(["bundle", folder["bundle.json"], "-o", out]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert Path(out).read_bytes() == b"mine"
+    assert main(["bundle", folder["bundle.json"], "-o", out, "--force"]) == 0
+    assert Path(out).read_bytes() == folder.gateway.bundle().encode()
+
+
+def test_bundle_into_what_is_no_regular_file_leaves_its_mode(folder: Folder) -> None:
+    before = Path("/dev/null").stat().st_mode
+    assert main(["bundle", folder["bundle.json"], "-o", "/dev/null", "--force"]) == 0
+    assert Path("/dev/null").stat().st_mode == before
 
 
 def test_one_receipt_is_taken_out_of_a_bundle(
@@ -184,7 +214,8 @@ def test_bundle_takes_endorsements_in(folder: Folder) -> None:
     out = folder["out.json"]
     assert main(["bundle", file, "--endorsements", collateral, "-o", out]) == 0
     assert list(parse_bundle(Path(out).read_bytes()).collateral) == [fresh.digest]
-    assert main(["bundle", folder["bundle.json"], "--endorsements", collateral, "-o", out]) == 0
+    again = ["--endorsements", collateral, "-o", out, "--force"]
+    assert main(["bundle", folder["bundle.json"], *again]) == 0
     assert list(parse_bundle(Path(out).read_bytes()).collateral) == [fresh.digest]
 
 

@@ -290,6 +290,19 @@ def test_folder_that_cannot_be_listed_is_said_so(
     assert (code, "Permission denied" in told) == (14, True)
 
 
+def test_lock_that_exists_is_replaced_only_when_that_is_asked_for(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(model)
+    out = model.parent / "model.lock"
+    before = out.read_bytes()
+    code, told = refused(capsys, "lock", model, "--name", "other", "-o", out)
+    assert (code, "--force" in told) == (2, True)
+    assert out.read_bytes() == before
+    assert main(["model", "lock", str(model), "--name", "other", "-o", str(out), "--force"]) == 0
+    assert out.read_bytes() != before
+
+
 @pytest.mark.parametrize("name", ["absent/model.lock", "a\0b", "."])
 def test_lock_that_cannot_be_written_is_a_usage_error(
     model: Path, capsys: pytest.CaptureFixture[str], name: str
