@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.log_continuity import Connection
 from attestation.cli.log_key import ARGUMENT, BESIDE, BUNDLE, LogKey
+from attestation.cli.progress import counted
 from attestation.encoding import base64std
 from attestation.encoding.printable import printable
 from attestation.errors import UsageError
@@ -146,8 +147,8 @@ def _included(looked: Looked) -> str:
     """The boot's statement is the one entry that every bundle holds."""
     if looked.key.source == BESIDE:
         return "entry 0 is the statement of the boot beside the log"
-    receipts = looked.report.included - 1
-    return f"of the bundle in their places: the boot's statement, {receipts} receipts"
+    receipts = counted(looked.report.included - 1, "receipt")
+    return f"of the bundle in their places: the boot's statement, {receipts}"
 
 
 def _document(looked: Looked) -> dict[str, Any]:
