@@ -20,6 +20,7 @@ from attestation.cli.files import (
 )
 from attestation.encoding.instants import instant
 from attestation.errors import EvidenceError, MalformedError, PolicyError, UsageError
+from attestation.result import Verdict
 from attestation.tdx.collateral import encode_dcap_collateral
 from attestation.tdx.endorsements import DAY_SECONDS, State, in_order, verify_own_root
 
@@ -36,7 +37,8 @@ Every part of every set, with the instants between which it holds.  A bundle is 
 sets inside it.  Nothing is fetched, and no quote is judged: `attested verify` does that.
 
 exit codes:
-  0   everything is in date at --at (now)
+  0   everything is in date at --at (now), and signed under Intel's root
+  15  the same, but a set is SIMULATED: signed under a root of its own
   11  something has expired, or does not hold yet
   10  a set is not signed by the root it brings       13  a file cannot be parsed
   2   usage; there are no sets
@@ -134,7 +136,9 @@ class _Look:
         if self.domain is None:
             return EvidenceError.exit_code
         late = self.state(self.one.whole) in (State.EXPIRED, State.NOT_YET)
-        return PolicyError.exit_code if late else 0
+        if late:
+            return PolicyError.exit_code
+        return 0 if self.domain == "intel" else Verdict.SIMULATED.exit_code
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -166,10 +170,10 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _worst(codes: Sequence[int], broken: Sequence[object]) -> int:
-    """13 before 10 before 11 before 0, as everywhere."""
+    """13 before 10 before 11 before 15 before 0, as everywhere."""
     if broken:
         return MalformedError.exit_code
-    for code in (EvidenceError.exit_code, PolicyError.exit_code):
+    for code in (EvidenceError.exit_code, PolicyError.exit_code, Verdict.SIMULATED.exit_code):
         if code in codes:
             return code
     return 0

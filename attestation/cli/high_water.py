@@ -34,6 +34,9 @@ class HighWaterFile:
         Raises `MalformedError` for a file that is something else, `UsageError` for one that
         could not be written later.
         """
+        # Before there is a lock: what is no such file keeps no lock beside it either.
+        if self.path.exists():
+            return self._load()
         with self._locked():
             if self.path.exists():
                 return self._load()

@@ -36,7 +36,7 @@ def expand(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if name != STDIN and Path(name).is_dir():
-            inside = [str(path) for path in list_folder(name) if path.is_file()]
+            inside = [str(path) for path in _evidence_in(name)]
             if not inside:
                 raise UsageError(f"{name!a} has no files in it", code="file")
             found += inside
@@ -46,6 +46,18 @@ def expand(names: Sequence[str]) -> list[str]:
         if name != STDIN:
             _require_readable(name)
     return found
+
+
+def _evidence_in(name: str) -> list[Path]:
+    """Return the files of a folder; of one that `attested call` left, its bundle, which has all.
+
+    Names that start with a dot, and locks (`*.lock`), are no evidence.
+    """
+    found = [path for path in list_folder(name) if path.is_file()]
+    bundle = [path for path in found if path.name == "bundle.json"]
+    if bundle and any(path.name == "openings.json" for path in found):
+        return bundle
+    return [path for path in found if path.name[0] != "." and path.suffix != ".lock"]
 
 
 def _require_readable(name: str) -> None:

@@ -62,7 +62,7 @@ def test_status_shows_every_part_with_its_dates(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(store, GOOD)
-    assert status("--store", str(store), *AT) == 0
+    assert status("--store", str(store), *AT) == 15
     shown = capsys.readouterr().out
     assert "SIMULATED" in shown
     assert GOOD.digest.hex in shown
@@ -75,8 +75,8 @@ def test_status_shows_every_part_with_its_dates(
 @pytest.mark.parametrize(
     ("at", "state", "code"),
     [
-        (NOW, "ok", 0),
-        (NOW + 24 * DAY_SECONDS, "soon", 0),
+        (NOW, "ok", 15),
+        (NOW + 24 * DAY_SECONDS, "soon", 15),
         (NOW + 31 * DAY_SECONDS, "expired", 11),
         (NOW - DAY_SECONDS, "not yet", 11),
     ],
@@ -110,9 +110,9 @@ def test_status_of_a_folder_is_that_of_the_store(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep(store, GOOD, issued(evaluation_number=21, qe_evaluation_number=21))
-    assert status("--store", str(store), *AT) == 0
+    assert status("--store", str(store), *AT) == 15
     named = capsys.readouterr().out
-    assert status(str(store), *AT) == 0
+    assert status(str(store), *AT) == 15
     assert capsys.readouterr().out == named
 
 
@@ -126,7 +126,7 @@ def test_status_of_a_store_that_is_not_there_says_why(
 
 
 def test_status_looks_into_bundles(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
-    assert status(folder["bundle.json"], *AT, "--json") == 0
+    assert status(folder["bundle.json"], *AT, "--json") == 15
     (one,) = printed(capsys)["sets"]
     assert [one["digest"]] == [digest.hex for digest in folder.gateway.bundle().collateral]
 
@@ -232,7 +232,7 @@ def test_other_files_in_a_store_are_left_alone(store: Path) -> None:
     keep(store, GOOD)
     (store / "README").write_bytes(b"x")
     (store / f".{GOOD.digest.hex}.partial").write_bytes(b"{")
-    assert status("--store", str(store), *AT) == 0
+    assert status("--store", str(store), *AT) == 15
 
 
 def test_store_gives_what_is_in_date_first(store: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,31 @@ def test_missing_file_is_made_and_that_is_said(
     assert files.number == 20
     assert files.verify(files.bundle(20)) == 15
     assert capsys.readouterr().err == ""
+
+
+def test_wrong_file_is_refused_before_a_lock_is_made_beside_it(files: Files) -> None:
+    files.mark.write_bytes(b"no mark")
+    assert files.verify(files.bundle(20)) == 13
+    assert not files.mark.with_name("seen.json.lock").exists()
+
+
+def test_file_that_another_command_makes_meanwhile_is_read(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.verify(files.bundle(20)) == 15
+    kept = files.mark.read_bytes()
+    files.mark.unlink()
+    locked = HighWaterFile._locked
+
+    @contextlib.contextmanager
+    def behind_another(self: HighWaterFile) -> Iterator[None]:
+        with locked(self):
+            files.mark.write_bytes(kept)
+            yield
+
+    monkeypatch.setattr(HighWaterFile, "_locked", behind_another)
+    assert HighWaterFile(str(files.mark)).open() == parse_high_water(kept)
+    assert files.mark.read_bytes() == kept
 
 
 def test_older_endorsements_are_refused_from_then_on(

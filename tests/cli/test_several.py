@@ -48,6 +48,30 @@ def test_folder_stands_for_its_files_in_order(
     assert value["schema"] == "attested-gateway/attestation-results/v1"
 
 
+def test_folder_that_a_call_left_stands_for_its_bundle(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder.path / "run"
+    run.mkdir()
+    for name, data in {
+        "bundle.json": folder.gateway.bundle().encode(),
+        "openings.json": b"{}",
+    }.items():
+        (run / name).write_bytes(data)
+    (run / "receipt.jws").write_bytes(folder.first.item.receipt.token.encode())
+    assert folder.verify_all([str(run)], "--json") == 15
+    assert printed(capsys)["file"] == str(run / "bundle.json")
+
+
+def test_locks_and_hidden_files_of_a_folder_are_no_evidence(
+    month: Month, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("month/seen.json.lock", "month/.hidden"):
+        month.folder.write(name, b"")
+    assert month.folder.verify_all([month.path], "--json") == 15
+    assert len(printed(capsys)["results"]) == 3
+
+
 def test_folder_without_files_is_a_usage_error(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
