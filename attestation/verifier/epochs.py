@@ -109,9 +109,16 @@ def appraise_epochs(
         if epoch is not None and not page.flaws:
             anchors[key] = epoch
         else:
-            why = ", ".join(dict.fromkeys(page.flaws))
-            anchors.setdefault(key, f"{page.subject} has this checkpoint, but did not pass {why}")
+            anchors.setdefault(key, f"{page.subject} has this checkpoint, but {_why_not(page)}")
     return Epochs(quoted=tuple(quoted), anchors=anchors, appraised=tuple(appraised))
+
+
+def _why_not(page: Page) -> str:
+    flaws = list(dict.fromkeys(page.flaws))
+    failed = [id_ for id_ in flaws if id_ in page.failed]
+    if failed:
+        return f"failed {', '.join(failed)}"
+    return f"not everything could be checked: {', '.join(flaws)} not made"
 
 
 def epoch_subject(statement: EpochStatement) -> str:
