@@ -363,6 +363,7 @@ def test_topics_are_known_by_the_names_of_the_specification() -> None:
         "jcs",
         "json",
         "merkle",
+        "signatures",
         "tdx",
         "tlog-proof",
         "tlog-tiles",

@@ -83,6 +83,18 @@ def test_facts_name_model_source_engine_and_size() -> None:
     }
 
 
+def test_what_a_gateway_measures_are_the_digests_of_lock_and_arguments() -> None:
+    measured = LOCK.measured
+    assert measured is not None
+    assert LOCK.engine is not None
+    assert (measured.digest, measured.engine) == (LOCK.digest, str(LOCK.engine))
+    assert measured.arguments_digest == LOCK.engine.arguments_digest
+
+
+def test_a_lock_without_engine_is_nothing_to_measure() -> None:
+    assert replace(LOCK, engine=None).measured is None
+
+
 @pytest.mark.parametrize("form", [LOCK.canonical + b"\n", b" " + LOCK.canonical, b"{}", b"[]"])
 def test_any_other_bytes_are_refused(form: bytes) -> None:
     with pytest.raises(MalformedError):
