@@ -26,7 +26,9 @@ def locked(folder: Path, *, weights: bytes = b"weights") -> tuple[Path, ModelLoc
     (model / "config.json").write_text("{}")
     path = folder / "model.lock"
     engine = ("--engine", "demo-engine==1", "--arg=--max-model-len=4096")
-    done = attested(folder, "model", "lock", "model", "--name", "tiny", *engine, "-o", str(path))
+    done = attested(
+        folder, "model", "lock", "model", "--name", "tiny", *engine, "-o", str(path), "--force"
+    )
     assert done.returncode == 0, done.stderr
     return path, parse_model_lock(path.read_bytes())
 

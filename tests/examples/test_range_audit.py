@@ -75,6 +75,7 @@ def test_downloaded_epochs_and_receipts_are_one_complete_range(
         (tmp_path / f"run{number}" / "bundle.json").rename(tmp_path / "receipts" / f"{number}.json")
     missing = typed(stack, tmp_path)
     assert missing.returncode == 12, missing.stderr
+    (tmp_path / "range.json").unlink()  # nothing is replaced without --force
     (tmp_path / "run2" / "bundle.json").rename(tmp_path / "receipts" / "2.json")
     done = typed(stack, tmp_path)
     assert done.returncode == 15, done.stderr
