@@ -106,6 +106,15 @@ def test_soon_is_as_long_before_the_end_as_asked(
     assert status("--store", str(store), *AT, "--soon", "-1") == 2
 
 
+def test_status_of_sets_in_date_under_the_root_that_is_compiled_in_is_0(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(store, GOOD)
+    monkeypatch.setattr("attestation.tdx.anchor.INTEL_ANCHOR", PLATFORM.anchor)
+    assert status("--store", str(store), *AT) == 0
+    assert "SIMULATED" not in capsys.readouterr().out
+
+
 def test_status_of_a_folder_is_that_of_the_store(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
