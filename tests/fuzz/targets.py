@@ -17,9 +17,6 @@ from attestation.bundle import parse_bundle
 from attestation.bundle.lone import parse_evidence
 from attestation.encoding import base64std, base64url, jcs, jwk
 from attestation.encoding.jws import assemble, parse_compact_jws
-from attestation.encoding.jws_keys import parse_verification_keys
-from attestation.encoding.jws_verify import parse_signed_token, verify_signed_token
-from attestation.encoding.signature import parse_public_key
 from attestation.encoding.strict_json import JsonLimits, JsonValue, parse_json, parse_json_object
 from attestation.errors import EvidenceError
 from attestation.lineage.context import lineage_from_headers, parse_traceparent
@@ -51,22 +48,10 @@ from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
 from attestation.tdx.runtime import parse_runtime_content
 from attestation.verifier import parse_challenge, verify
-from tests.fuzz import logs, policies, seeds, wire
+from tests.fuzz import logs, policies, seeds, tokens, wire
 from tests.fuzz.seeds import world
 
 Run = Callable[[bytes], object]
-# RFC 8037 appendix A.4, with the algorithm its key is for.
-SIGNED_KEY = {
-    "kty": "OKP",
-    "crv": "Ed25519",
-    "alg": "EdDSA",
-    "use": "sig",
-    "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-}
-SIGNED_TOKEN = (
-    b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc."
-    b"hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
-)
 _WIDE = JsonLimits(max_number_chars=1024, min_integer=-(1 << 1023), max_integer=1 << 1023)
 
 
@@ -110,23 +95,6 @@ def run_base64std(data: bytes) -> None:
 def run_jws(data: bytes) -> None:
     jws = parse_compact_jws(data)
     assert assemble(jws.signing_input, jws.signature).encode() == data
-
-
-def run_signed_token(data: bytes) -> None:
-    token = parse_signed_token(text_of(data))
-    assert token.signing_input + b"." + base64url.encode(token.signature).encode() == data
-    verify_signed_token(token, parse_verification_keys(SIGNED_KEY))
-    assert data == SIGNED_TOKEN, "a signature for another token"
-
-
-def run_key_set(data: bytes) -> None:
-    verify_signed_token(
-        parse_signed_token(SIGNED_TOKEN.decode()), parse_verification_keys(parse_json(data))
-    )
-
-
-def run_public_key(data: bytes) -> None:
-    parse_public_key(data)
 
 
 def run_jwk(data: bytes) -> None:
@@ -391,16 +359,9 @@ TARGETS: dict[str, Target] = {
     "jcs": Target(run=run_jcs, seeds=lambda: _json({"b": [1, None], "a": "é"}), shape="json"),
     "base64url": Target(run=run_base64url, seeds=lambda: [b"AAECAw", b"-_8"], shape="text"),
     "base64std": Target(run=run_base64std, seeds=lambda: [b"AAECAw==", b"+/8="], shape="text"),
-    "signed-token": Target(run=run_signed_token, seeds=lambda: [SIGNED_TOKEN], shape="jws"),
-    "key-set": Target(
-        run=run_key_set,
-        seeds=lambda: [json.dumps({"keys": [SIGNED_KEY]}).encode()],
-        shape="json",
-    ),
-    "public-key": Target(
-        run=run_public_key,
-        seeds=lambda: [bytes.fromhex("302a300506032b6570032100") + bytes(range(32))],
-    ),
+    "signed-token": Target(run=tokens.run_token, seeds=tokens.tokens, shape="jws"),
+    "key-set": Target(run=tokens.run_key_set, seeds=tokens.key_sets, shape="json"),
+    "public-key": Target(run=tokens.run_public_key, seeds=tokens.public_keys),
     "jws": Target(run=run_jws, seeds=lambda: [world().token.encode()], shape="jws"),
     "jwk": Target(
         run=run_jwk,
