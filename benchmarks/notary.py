@@ -16,7 +16,6 @@ import os
 import sys
 import time
 from array import array
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +110,7 @@ class Child:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
-        self._samples: Counter[str] = Counter()
+        self._sampler = Sampler(active=arguments.profile)
         self._cpu = 0.0
 
     async def run(self) -> None:
@@ -125,7 +124,7 @@ class Child:
         settle_interpreter()
         _say({"ready": round(time.perf_counter() - began, 3)})
         self._cpu = cpu_seconds(os.getpid())
-        with Sampler(self._samples, active=self._arguments.profile):
+        with self._sampler:
             await self._answer(notary)
         await server.close()
         await notary.close()
@@ -142,11 +141,10 @@ class Child:
         sealing, committing = notary.begin()
         cpu = cpu_seconds(os.getpid())
         used, self._cpu = cpu - self._cpu, cpu
+        samples = self._sampler.take()
         shares = {
-            name: round(100 * count / self._samples.total(), 1)
-            for name, count in self._samples.most_common(25)
+            name: round(100 * count / samples.total(), 1) for name, count in samples.most_common(25)
         }
-        self._samples.clear()
         return {
             "sealed": len(sealing),
             "commit": latencies(committing or (0.0,)),

@@ -16,11 +16,18 @@ _PERIOD = 0.001
 
 
 class Sampler:
-    """Counts into `samples`, "module.function" each, from entering to leaving; if `active`."""
+    """Counts "module.function" from entering to leaving; if `active`."""
 
-    def __init__(self, samples: Counter[str], *, active: bool) -> None:
-        self._samples = samples
+    def __init__(self, *, active: bool) -> None:
+        self._samples: Counter[str] = Counter()
         self._active = active
+
+    def take(self) -> Counter[str]:
+        """Return what was counted since the last call.  A signal may interrupt anything, so the
+        counter is exchanged first and read only when nothing is counted into it any more.
+        """
+        taken, self._samples = self._samples, Counter()
+        return taken
 
     def __enter__(self) -> Self:
         if self._active:

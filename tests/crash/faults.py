@@ -40,7 +40,8 @@ class Call:
 
 
 class FaultyLayer(FileLayer):
-    """Passes calls on to `inner`; call number `at` (from 0) suffers `fault`.
+    """Passes calls on to `inner`; call number `at` (from 0, of those that can suffer `fault`:
+    only reads and writes can be short) suffers it.
 
     After a failed sync nothing may be written to that file, nor the sync be tried again: the
     layer notes it as a violation, because the program may swallow what is raised here.
@@ -54,6 +55,7 @@ class FaultyLayer(FileLayer):
         self._names: dict[int, str] = {}
         self._lost: set[str] = set()
         self.calls: list[Call] = []
+        self.candidates = 0
         self.violations: list[Violation] = []
         self.hit: Call | None = None
         self._wanted: tuple[str, Callable[[str], bool]] | None = None
@@ -129,16 +131,16 @@ class FaultyLayer(FileLayer):
         self, name: str, about: str, call: Callable[[], T], short: Callable[[], T] | None = None
     ) -> T:
         with self._lock:
-            number = len(self.calls)
             self.calls.append(Call(name=name, about=about))
+            if self._fault is Fault.SHORT and short is None:
+                return call()
+            number = self.candidates
+            self.candidates += 1
             if number != self._at and not self._is_wanted(self.calls[-1]):
                 return call()
-            if self._fault is Fault.SHORT:
-                if short is None:
-                    return call()
-                self.hit = self.calls[-1]
-                return short()
             self.hit = self.calls[-1]
+            if self._fault is Fault.SHORT and short is not None:
+                return short()
             raise self._fault.error
 
     def _is_wanted(self, call: Call) -> bool:
