@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -16,13 +17,31 @@ def write_durably(path: Path, data: bytes) -> None:
     Whoever reads the file meanwhile sees the old one or the new one.  Raises OSError, and leaves
     nothing beside the file then.
     """
+    _put(path, data, lambda partial: partial.replace(path))
+
+
+def create_durably(path: Path, data: bytes) -> None:
+    """Do the same where nothing is yet; of several at once, one makes the file.
+
+    Raises FileExistsError where there is something, even a link that leads nowhere, and OSError.
+    """
+
+    def place(partial: Path) -> None:
+        # Unlike a rename, a new link never takes the place of what is there.
+        path.hardlink_to(partial)
+        partial.unlink()
+
+    _put(path, data, place)
+
+
+def _put(path: Path, data: bytes, place: Callable[[Path], object]) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        place(partial)
     except OSError:
         partial.unlink(missing_ok=True)
         raise

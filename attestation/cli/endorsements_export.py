@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.durable import write_durably
 from attestation.cli.endorsement_files import load_store, require_some
-from attestation.cli.files import INSTANT, STDIN, parse_instant
+from attestation.cli.files import INSTANT, STDIN, parse_instant, require_absent, save_whole
 from attestation.encoding.instants import instant
 from attestation.errors import UsageError
 from attestation.tdx.collateral import encode_dcap_collateral
@@ -24,12 +22,14 @@ _EPILOG = """\
 One JSON file, as `attested verify --endorsements`, `attested quote --collateral` and the setting
 evidence.collateral_file take it: this is how endorsements reach a machine without a network.
 Of several sets the one in date at --at (now) counts, then the greatest evaluation number, then
-the newest.
+the newest.  A file that is there is left alone, unless --force replaces it: whole, as others may
+read it meanwhile.
 
 examples:
   attested endorsements export --store endorsements/ -o endorsements.json
   attested endorsements export --store endorsements/ --fmspc 90c06f000000 --ca platform
   attested endorsements export --store endorsements/ --digest 5b1f0c2d9a77
+  attested endorsements export --store endorsements/ -o endorsements.json --force
 """
 
 
@@ -44,18 +44,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ca", choices=("platform", "processor"), help="whose list of revoked certificates")
     add("--at", metavar="T", help="instant to be in date at: " + INSTANT)
     add("-o", "--output", metavar="OUT", default=STDIN, help="where to write (stdout)")
+    add("--force", action="store_true", help="with -o: replace the file if there is one")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the chosen set, and say on stderr which one that is."""
     at = parse_instant(args.at)
+    if not args.force:
+        require_absent(args.output)
     sets = require_some(load_store(args.store), args.store)
     chosen = _choose([one for one in sets if _wanted(one, args)], sets, at)
     data = encode_dcap_collateral(chosen.collateral)
-    if args.output == STDIN:
-        sys.stdout.buffer.write(data)
-    else:
-        _write(Path(args.output), data)
+    save_whole(args.output, data, replace=args.force)
     whole = chosen.whole
     late = not whole.issued <= at <= whole.until
     print(
@@ -86,15 +86,3 @@ def _choose(wanted: list[Endorsements], sets: list[Endorsements], at: int) -> En
             observed=", ".join(shown),
         )
     return in_order(wanted, at)[0]
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write whole or not at all: a gateway may read the file at any time."""
-    try:
-        write_durably(path, data)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {str(path)!a}",
-            code="file",
-            observed=error.strerror or "an I/O error",
-        ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attestation.bundle import MAX_BUNDLE_BYTES
+from attestation.cli.durable import create_durably, write_durably
 from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError, UsageError
 from attestation.policy import parse_policy
@@ -151,6 +152,22 @@ def save_bytes(name: str, data: bytes, *, replace: bool, mode: int = 0o666) -> N
             if stat.S_ISREG(status.st_mode):
                 os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & mode)
             file.write(data)
+    except FileExistsError:
+        raise _exists(name) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {name!a}", code="file", observed=_reason(error)) from error
+
+
+def save_whole(name: str, data: bytes, *, replace: bool) -> None:
+    """Write `data` to a file that others may read at any time: whole or not at all.
+
+    To standard output for "-".  Raises `UsageError` as `save_bytes` does.
+    """
+    if name == STDIN:
+        save_bytes(name, data, replace=replace)
+        return
+    try:
+        (write_durably if replace else create_durably)(Path(name), data)
     except FileExistsError:
         raise _exists(name) from None
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.cli.durable import write_durably
+from attestation.cli.durable import create_durably, write_durably
 
 
 def test_file_is_replaced_whole_with_nothing_beside_it(tmp_path: Path) -> None:
@@ -49,3 +49,14 @@ def test_disk_that_fails_leaves_the_old_file(
         write_durably(path, b"new")
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["state"]
+
+
+def test_file_is_made_only_where_nothing_is(tmp_path: Path) -> None:
+    create_durably(tmp_path / "state", b"first")
+    with pytest.raises(FileExistsError):
+        create_durably(tmp_path / "state", b"second")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        create_durably(tmp_path / "link", b"second")
+    assert (tmp_path / "state").read_bytes() == b"first"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "state"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from attestation.bundle import Bundle, parse_bundle
+from attestation.cli import endorsements_export
 from attestation.cli.endorsement_files import load_sets
 from attestation.cli.main import main
 from attestation.tdx.collateral import Collateral, encode_dcap_collateral, parse_dcap_collateral
@@ -217,9 +218,41 @@ def test_export_that_cannot_write_leaves_nothing_behind(store: Path, tmp_path: P
     keep(store, GOOD)
     target = tmp_path / "taken"
     target.mkdir()
-    assert export(store, "-o", str(target)) == 2
-    assert export(store, "-o", str(tmp_path / "absent" / "out")) == 2
+    assert export(store, "-o", str(target), "--force") == 2
+    for name in (str(tmp_path / "absent" / "out"), "a\0b"):
+        assert export(store, "-o", name) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "taken"]
+
+
+def test_export_replaces_a_file_only_when_told_to(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(store, GOOD)
+    out = tmp_path / "out.json"
+    out.write_bytes(b"theirs")
+    assert export(store, "-o", str(out)) == 2
+    assert "exists" in (told := capsys.readouterr().err)
+    assert "--force replaces it; or give -o another name" in told
+    assert out.read_bytes() == b"theirs"
+    assert export(store, "-o", str(out), "--force") == 0
+    assert parse_dcap_collateral(out.read_bytes()) == GOOD
+
+
+def test_export_refuses_before_it_looks_at_the_store(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_bytes(b"theirs")
+    (store / f"{'0' * 64}.json").write_bytes(b"broken")
+    assert export(store, "-o", str(tmp_path / "out.json")) == 2
+
+
+def test_file_that_is_made_while_an_export_goes_on_stays(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(store, GOOD)
+    out = tmp_path / "out.json"
+    out.write_bytes(b"theirs")
+    monkeypatch.setattr(endorsements_export, "require_absent", lambda _: None)
+    assert export(store, "-o", str(out)) == 2
+    assert out.read_bytes() == b"theirs"
 
 
 def test_set_under_another_name_than_its_digest_is_malformed(store: Path) -> None:
