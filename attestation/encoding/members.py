@@ -19,10 +19,6 @@ _NAMES_SHOWN = 5
 T = TypeVar("T")
 
 
-def _compiled(pattern: re.Pattern[str] | str) -> re.Pattern[str]:
-    return re.compile(pattern) if isinstance(pattern, str) else pattern
-
-
 class Members:
     """The members of one parsed JSON object, read by name and type.
 
@@ -85,8 +81,8 @@ class Members:
             raise self._refusal(name, f"at most {max_chars} characters", f"{len(value)} characters")
         if choices is not None and value not in choices:
             raise self._refusal(name, "one of " + ", ".join(sorted(choices)), "another string")
-        if pattern is not None and not _compiled(pattern).fullmatch(value):
-            shape = _compiled(pattern).pattern
+        if pattern is not None and not re.compile(pattern).fullmatch(value):
+            shape = re.compile(pattern).pattern
             raise self._refusal(name, f"a string of the form {shape}", "another string")
         return value
 

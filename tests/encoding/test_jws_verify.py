@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from attestation.encoding import base64url
 from attestation.encoding.jws_keys import parse_verification_keys
 from attestation.encoding.jws_verify import parse_signed_token, verify_signed_token
-from attestation.errors import AttestationError, EvidenceError
+from attestation.errors import AttestationError, EvidenceError, MalformedError
 from tests.refusals import refusal
 
 PAYLOAD = b"any \x00 bytes"
@@ -229,6 +229,53 @@ def roca_modulus() -> int:
 def test_key_that_is_not_for_this_is_rejected(alg: str, changes: dict[str, Any]) -> None:
     with pytest.raises(AttestationError):
         verify(token(alg), jwk(alg, **changes))
+
+
+def test_key_is_refused_before_a_signature_is_looked_at() -> None:
+    """Whatever the token: some of these keys would only fail to verify it."""
+    public = RSA.public_key().public_numbers()
+    for alg, changes, words in (
+        ("RS256", {"n": number((1 << 2046) + 1)}, "modulus of another size"),
+        ("RS256", {"n": number((1 << 16384) + 1)}, "modulus of another size"),
+        ("RS256", {"n": number((1 << 2048) - 2)}, "is none"),
+        ("RS256", {"n": number(roca_modulus())}, "ROCA"),
+        ("RS256", {"n": ""}, "n is not in its shortest form"),
+        ("RS256", {"e": ""}, "e is not in its shortest form"),
+        ("RS256", {"n": number(public.n, 257)}, "n is not in its shortest form"),
+        ("RS256", {"e": "AQ"}, "is none"),
+        ("RS256", {"e": "BA"}, "is none"),
+        ("RS256", {"e": number((1 << 64) + 1)}, "is none"),
+        ("ES256", {"x": longer("ES256", "x")}, "x"),
+        ("ES256", {"y": longer("ES256", "y")}, "y"),
+        ("HS256", {"k": base64url.encode(bytes(31))}, "too short"),
+        ("HS512", {"k": base64url.encode(bytes(63))}, "too short"),
+        ("RS256", {"alg": "ES256"}, "which algorithm"),
+        ("ES256", {"alg": "RS256"}, "which algorithm"),
+        ("ES256", {"key_ops": ["verify", *"abcdefghijklmnop"]}, "key_ops"),
+    ):
+        keys = parse_verification_keys(jwk(alg, **changes))
+        with pytest.raises(MalformedError, match=words):
+            keys.choose("one")
+
+
+def longer(alg: str, name: str) -> str:
+    return base64url.encode(b"\0" + base64url.decode(jwk(alg)[name]))
+
+
+def test_set_of_more_keys_than_are_read_is_refused() -> None:
+    many = [jwk("HS256", kid=str(index)) for index in range(1001)]
+    assert parse_verification_keys({"keys": many[:1000]}).choose("999").key == SECRET
+    assert refusal(parse_verification_keys, {"keys": many}) == "member_value"
+
+
+def test_two_keys_of_one_name_are_refused_even_if_the_token_names_a_third() -> None:
+    keys = [jwk("ES256"), jwk("ES384", kid="two"), jwk("ES512", kid="two")]
+    assert refusal(parse_verification_keys, {"keys": keys}) == "jwk"
+    parse_verification_keys({"keys": keys[:2]})
+
+
+def test_token_that_is_not_ascii_is_refused_as_such() -> None:
+    assert refusal(parse_signed_token, token("HS256").replace(".", ".é", 1)) == "jws"
 
 
 @pytest.mark.parametrize("operations", [["verify"], ["sign", "verify"]])

@@ -120,6 +120,7 @@ def test_other_encoding_of_an_ecdsa_signature_is_rejected(signature: bytes) -> N
         FIXED[:-1],
         FIXED + b"\0",
         b"\0" + FIXED[:48] + b"\0" + FIXED[48:],
+        FIXED[:48] + b"\0" + FIXED[48:],
         FIXED[48:] + FIXED[:48],
         bytes(96),
         FIXED[:48] + ORDER.to_bytes(48, "big"),
