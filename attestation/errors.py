@@ -4,6 +4,7 @@
     ├── MalformedError      the producer sent bytes that do not parse            exit 13
     ├── EvidenceError       the cryptography says no                             exit 10
     ├── PolicyError         the evidence is genuine, the policy says no          exit 11
+    ├── IncompleteError     what was given does not suffice for the check        exit 12
     ├── UnavailableError    something that was needed could not be reached       exit 14
     └── UsageError          the caller asked for something that makes no sense   exit  2
 
@@ -68,6 +69,12 @@ class PolicyError(AttestationError):
     """Nothing about the evidence is wrong, but the appraisal policy does not accept it."""
 
     exit_code = 11
+
+
+class IncompleteError(AttestationError):
+    """Nothing is wrong with what was looked at, but what was given does not suffice to check it."""
+
+    exit_code = 12
 
 
 class UnavailableError(AttestationError):

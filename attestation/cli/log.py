@@ -62,7 +62,8 @@ the log: that one is checked against its quote only with --policy (and --root, -
 _EXAMPLES = """
 exit codes:
   0   everything holds; the key's quote was accepted, or nobody asked for that
-  12  a boot left records but no log, or a new log continues none of those seen (monitor)
+  12  a boot left records but no log, a new log continues none of those seen (monitor), or
+      --bundle is about other logs: nothing was checked
   10  the log contradicts itself, its signature, or what it showed before
   13  something is not of the form it should have
   14  the log cannot be reached, or not be read within --max-entries and --timeout

@@ -13,7 +13,7 @@ from attestation.cli.files import (
     load_policy,
     parse_instant,
 )
-from attestation.errors import EvidenceError, UsageError
+from attestation.errors import EvidenceError, IncompleteError, UsageError
 from attestation.log import Held, Leaf, SignedCheckpoint, log_entry, read_checkpoint
 from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import Vkey, parse_note, parse_vkey
@@ -51,8 +51,10 @@ def find_key(args: argparse.Namespace, place: Place, note: bytes) -> LogKey:
     """Return the key for the log whose checkpoint is `note`: --vkey, --bundle, or found beside it.
 
     With --policy, --root, --at or --endorsements the bundle goes through the verifier's pipeline.
-    Raises `UsageError` if there is nothing to take a key from, `EvidenceError` (code "origin")
-    if the bundle has no boot with this log.
+    Raises `UsageError` if there is nothing to take a key from.  If no boot has this log (code
+    "origin"), a bundle that was given is about other logs and says nothing against this one
+    (`IncompleteError`); evidence that stands beside the log belongs to it and contradicts it
+    (`EvidenceError`).
     """
     if args.vkey is not None:
         return LogKey(vkey=parse_vkey(args.vkey), source=ARGUMENT)
@@ -67,7 +69,7 @@ def find_key(args: argparse.Namespace, place: Place, note: bytes) -> LogKey:
             code="vkey",
             expected="--vkey, --bundle with the boot's evidence, or boot.json beside the log",
         )
-    boot = _boot_of(bundle, note)
+    boot = _boot_of(bundle, source, note)
     previous = boot.statement.prev
     return LogKey(
         vkey=boot.keyset.log_key,
@@ -100,16 +102,19 @@ def _distinct(notes: list[str], vkey: Vkey) -> tuple[SignedCheckpoint, ...]:
     return tuple(read_checkpoint(note, vkey) for note in dict.fromkeys(notes))
 
 
-def _boot_of(bundle: Bundle, note: bytes) -> BootEvidence:
+def _boot_of(bundle: Bundle, source: str, note: bytes) -> BootEvidence:
     origin = parse_checkpoint(parse_note(note).text).origin
     for boot in bundle.boots:
         if boot.keyset.log_key.name == origin:
             return boot
-    raise EvidenceError(
-        "the log is of no boot in the bundle",
+    kind = IncompleteError if source == BUNDLE else EvidenceError
+    raise kind(
+        "INCOMPLETE: the bundle is about other logs, so this one was not checked"
+        if source == BUNDLE
+        else "the boot beside the log is not the log's",
         code="origin",
-        expected="one of " + (", ".join(b.keyset.log_key.name for b in bundle.boots) or "none"),
-        observed=origin,
+        expected=f"the evidence of the boot whose log is {origin}",
+        observed="boots of " + (", ".join(b.keyset.log_key.name for b in bundle.boots) or "none"),
         hint="every start of a gateway has a log of its own: get the evidence of this one",
     )
 

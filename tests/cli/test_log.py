@@ -117,11 +117,47 @@ def test_checkpoint_of_the_bundle_that_the_log_does_not_continue_is_refused(
     assert verify(boot.path, "--bundle", bundle) == 10
 
 
-def test_log_of_no_boot_in_the_bundle_is_refused(boot: Boot, folder: Folder) -> None:
-    other = folder.write("other.json", Gateway(seed="b").bundle().encode())
-    assert verify(boot.path, "--bundle", other) == 10
+def test_bundle_about_other_logs_accuses_no_log_and_is_incomplete(
+    boot: Boot, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = Gateway(seed="b")
+    other = folder.write("other.json", stranger.bundle().encode())
+    assert verify(boot.path, "--bundle", other) == 12
+    told = capsys.readouterr().err
+    assert "INCOMPLETE: the bundle is about other logs, so this one was not checked" in told
+    assert f"the boot whose log is {boot.log.origin}" in told
+    assert f"boots of {stranger.origin}" in told
+    assert "get the evidence of this one" in told
     empty = folder.write("empty.json", make_bundle().encode())
-    assert verify(boot.path, "--bundle", empty) == 10
+    assert verify(boot.path, "--bundle", empty) == 12
+    assert "boots of none" in capsys.readouterr().err
+
+
+def test_log_that_the_key_of_its_boot_in_the_bundle_did_not_sign_is_contradicted(
+    boot: Boot, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boot.show(replace(boot.log, key=Gateway(seed="b").log_key))
+    assert verify(boot.path, "--bundle", folder["bundle.json"]) == 10
+    assert "INCOMPLETE" not in capsys.readouterr().err
+
+
+def test_boot_beside_a_log_that_is_another_s_contradicts_it(
+    boot: Boot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Gateway(seed="b").bundle(receipts=[]).encode()
+    (boot.folder / "boot.json").write_bytes(other)
+    assert verify(boot.path) == 10
+    assert "the boot beside the log is not the log's" in capsys.readouterr().err
+
+
+def test_log_that_fails_is_worse_than_one_the_bundle_is_not_about(
+    boot: Boot, tmp_path: Path, folder: Folder
+) -> None:
+    Boot(tmp_path / "data", Gateway(seed="b"))
+    assert verify(tmp_path / "data", "--bundle", folder["bundle.json"]) == 12
+    boot.log.flip("tile/0/000")
+    boot.show(boot.log)
+    assert verify(tmp_path / "data", "--bundle", folder["bundle.json"]) == 10
 
 
 def test_whole_data_folder_is_read_boot_by_boot(
