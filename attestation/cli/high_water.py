@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from attestation.cli.durable import write_durably
+from attestation.cli.durable import create_durably, write_durably
 from attestation.cli.files import load_parsed
 from attestation.errors import MalformedError, UsageError
 from attestation.verifier import HighWater, parse_high_water
@@ -34,15 +35,16 @@ class HighWaterFile:
         Raises `MalformedError` for a file that is something else, `UsageError` for one that
         could not be written later.
         """
-        # Before there is a lock: what is no such file keeps no lock beside it either.
-        if self.path.exists():
-            return self._load()
-        with self._locked():
-            if self.path.exists():
+        if not self.path.exists():
+            try:
+                create_durably(self.path, HighWater().encode())
+            except FileExistsError:
+                # Another verification made it meanwhile.
                 return self._load()
-            self._store(HighWater())
-        print(f"attested: {str(self.path)!a} is new: nothing was seen before", file=sys.stderr)
-        return HighWater()
+            except (OSError, ValueError) as error:
+                raise self._unusable(error) from error
+            print(f"attested: {str(self.path)!a} is new: nothing was seen before", file=sys.stderr)
+        return self._load()
 
     def raise_by(self, results: Iterable[AttestationResult]) -> None:
         """Remember the endorsements behind every quote that was found genuine."""
@@ -69,14 +71,29 @@ class HighWaterFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep others from replacing the file between reading and writing it."""
+        """Keep others from replacing the file between reading and writing it.
+
+        The file itself is locked, so that nothing is left beside it.  A lock on a file that was
+        replaced while it was waited for keeps nobody out: then the new one is locked.
+        """
+        while True:
+            with self._opened() as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if self._is_here(file):
+                    yield
+                    return
+
+    def _opened(self) -> BinaryIO:
         try:
-            file = self.path.with_name(self.path.name + ".lock").open("ab")
-        except (OSError, ValueError) as error:
+            return self.path.open("r+b")
+        except OSError as error:
             raise self._unusable(error) from error
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+
+    def _is_here(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> UsageError:
         reason = error.strerror if isinstance(error, OSError) else "not a file name"
@@ -84,5 +101,5 @@ class HighWaterFile:
             f"cannot use {str(self.path)!a} as a high-water file",
             code="high_water",
             observed=reason or "an I/O error",
-            hint="it and a lock file beside it have to be written",
+            hint="the file has to be written, and replaced in its folder",
         )

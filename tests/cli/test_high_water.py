@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO, cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.cli import high_water as cli
+from attestation.cli.durable import create_durably, write_durably
 from attestation.cli.high_water import HighWaterFile
 from attestation.cli.main import main
 from attestation.errors import MalformedError, UsageError
+from attestation.result import AttestationResult
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.endorsed import Endorsed, SignedPart
 from attestation.verifier import HighWater, parse_high_water
@@ -83,29 +86,22 @@ def test_missing_file_is_made_and_that_is_said(
     assert capsys.readouterr().err == ""
 
 
-def test_wrong_file_is_refused_before_a_lock_is_made_beside_it(files: Files) -> None:
-    files.mark.write_bytes(b"no mark")
-    assert files.verify(files.bundle(20)) == 13
-    assert not files.mark.with_name("seen.json.lock").exists()
-
-
 def test_file_that_another_command_makes_meanwhile_is_read(
-    files: Files, monkeypatch: pytest.MonkeyPatch
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert files.verify(files.bundle(20)) == 15
     kept = files.mark.read_bytes()
     files.mark.unlink()
-    locked = HighWaterFile._locked
+    capsys.readouterr()
 
-    @contextlib.contextmanager
-    def behind_another(self: HighWaterFile) -> Iterator[None]:
-        with locked(self):
-            files.mark.write_bytes(kept)
-            yield
+    def behind_another(path: Path, data: bytes) -> None:
+        files.mark.write_bytes(kept)
+        create_durably(path, data)
 
-    monkeypatch.setattr(HighWaterFile, "_locked", behind_another)
+    monkeypatch.setattr(cli, "create_durably", behind_another)
     assert HighWaterFile(str(files.mark)).open() == parse_high_water(kept)
     assert files.mark.read_bytes() == kept
+    assert capsys.readouterr().err == ""
 
 
 def test_older_endorsements_are_refused_from_then_on(
@@ -205,10 +201,17 @@ def test_disk_that_fails_is_a_usage_error(files: Files, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "write_durably", full)
+    for name in ("create_durably", "write_durably"):
+        monkeypatch.setattr(cli, name, full)
     with pytest.raises(UsageError, match="No space left on device"):
         HighWaterFile(str(files.mark)).open()
     assert not files.mark.exists()
+    files.mark.write_bytes(HighWater().encode())
+    part = SignedPart(number=9, issued=9)
+    entry = Endorsed(root="intel", fmspc=bytes(6), tcb_info=part, qe_identity=part)
+    seen = cast("AttestationResult", SimpleNamespace(endorsed=(entry,)))
+    with pytest.raises(UsageError, match="No space left on device"):
+        HighWaterFile(str(files.mark)).raise_by([seen])
 
 
 def test_file_named_like_standard_input_is_a_file(
@@ -241,6 +244,7 @@ def test_writers_at_the_same_time_lose_nothing(files: Files) -> None:
     writers = [subprocess.Popen([*command, str(first)]) for first in range(3)]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
     known = parse_high_water(files.mark.read_bytes()).seen
+    assert list(files.mark.parent.glob("*seen*")) == [files.mark]
     highest = {key[1][0]: entry.tcb_info.number for key, entry in known.items()}
     assert highest == {0: 57, 1: 58, 2: 59, 0xFF: 59}
 
@@ -254,8 +258,51 @@ def test_what_is_written_is_what_is_there_when_the_lock_is_had(files: Files) -> 
     files.mark.write_bytes(HighWater().raised([entry]).encode())
     file.raise_by([])
     assert parse_high_water(files.mark.read_bytes()).of(entry) == entry
-    with (files.path / "seen.json.lock").open("ab") as lock:
+    with files.mark.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def behind(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `change` done while the first lock is waited for."""
+    lock, waits = fcntl.flock, [change]
+
+    def waiting(file: BinaryIO, how: int) -> None:
+        lock(file, how)
+        if waits:
+            waits.pop()()
+
+    monkeypatch.setattr(fcntl, "flock", waiting)
+
+
+def test_lock_is_on_the_file_that_is_there_and_not_on_one_that_was_replaced(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or two verifications hold locks at the same time, and one puts back what it read before."""
+    file = HighWaterFile(str(files.mark))
+    file.open()
+    behind(lambda: write_durably(files.mark, HighWater().encode()), monkeypatch)
+    with file._locked(), files.mark.open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_file_that_is_taken_away_while_its_lock_is_waited_for_is_a_usage_error(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = HighWaterFile(str(files.mark))
+    file.open()
+    behind(files.mark.unlink, monkeypatch)
+    assert refusal(file.raise_by, [], error=UsageError) == "high_water"
+    assert refusal(file.raise_by, [], error=UsageError) == "high_water"
+    assert not files.mark.exists()
+
+
+def test_first_uses_at_the_same_time_make_one_file(files: Files) -> None:
+    program = "import sys\nfrom attestation.cli.high_water import HighWaterFile\n"
+    program += "HighWaterFile(sys.argv[1]).open()\n"
+    command = [sys.executable, "-c", program + WRITER, str(files.mark)]
+    writers = [subprocess.Popen([*command, str(first)]) for first in range(3)]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert len(parse_high_water(files.mark.read_bytes()).seen) == 4
 
 
 def test_file_that_broke_meanwhile_is_malformed(files: Files) -> None:
