@@ -118,7 +118,8 @@ class AttestationResult:
     """The outcome of one verification at the instant `at` (Unix seconds).
 
     `policy_digest` is the SHA-256 of the policy file, None without one, and `policy_version` what
-    its author calls it.  `trust_domains` names what genuine quotes rest on, "intel" or
+    its author calls it; `policy_signers` are the keys (C2SP vkeys) that signed it, empty where no
+    signature was checked.  `trust_domains` names what genuine quotes rest on, "intel" or
     "simulated"; "simulated" also stands for quotes that were not found genuine under another root
     than Intel's.  `facts` are plain values worth showing; `not_proved` are sentences about what
     stays open even where all checks pass.  `endorsed` tells how new the endorsements were that
@@ -133,6 +134,7 @@ class AttestationResult:
     not_proved: tuple[str, ...]
     facts: dict[str, object] = field(default_factory=dict)
     policy_version: str | None = None
+    policy_signers: tuple[str, ...] = ()
     endorsed: tuple[Endorsed, ...] = ()
     now: AttestationResult | None = None
 

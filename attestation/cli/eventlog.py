@@ -18,12 +18,12 @@ from attestation.cli.eventlog_check import (
 from attestation.cli.eventlog_report import documents, render
 from attestation.cli.files import (
     load_parsed,
-    load_policy,
     print_json,
     print_text,
     require_one_stdin,
 )
 from attestation.cli.log_report import worst
+from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.cli.quote import decode_quote
 from attestation.errors import UsageError
 from attestation.tdx.events import EventLog
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("file", metavar="FILE", help='the event log; "-" is stdin')
     add("--quote", metavar="Q", help="quote to compare with: bytes, hexadecimal or base64")
     add("--expect", metavar="LOG", help="reference log: names the first event that differs")
-    add("--policy", metavar="P", help="appraisal policy (TOML): compare with its tuples")
+    add_policy_options(add, "appraisal policy (TOML): compare with its tuples")
     add("--tuple", metavar="NAME", help="only this tuple of the policy")
     add("--json", action="store_true", help="one JSON document on stdout")
 
@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what is in the logs and how they compare; return the exit code."""
     require_one_stdin([args.file, args.quote, args.expect, args.policy])
-    policy = load_policy(args.policy)
+    policy = policy_from(args)
     tuples = _tuples(policy, args.tuple)
     reference = None if args.expect is None else _reference(args.expect)
     findings = [

@@ -1,4 +1,4 @@
-"""Reading and writing for commands: files, standard input once, instants, policies, roots."""
+"""Reading and writing for commands: files, standard input once, instants, roots."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from attestation.bundle import MAX_BUNDLE_BYTES
 from attestation.cli.durable import create_durably, write_durably
 from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError, UsageError
-from attestation.policy import parse_policy
 from attestation.tdx.anchor import INTEL_ANCHOR, parse_anchor
 from attestation.tdx.collateral import parse_collateral, parse_dcap_collateral
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from attestation.policy import Policy
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
 
@@ -180,11 +178,6 @@ def require_one_stdin(names: Sequence[str | None]) -> None:
         raise UsageError(
             "standard input is named twice", code="stdin", expected='"-" for one argument only'
         )
-
-
-def load_policy(name: str | None) -> Policy | None:
-    """Return the policy in a file; None stays None."""
-    return None if name is None else load_parsed(name, parse_policy)
 
 
 def load_anchors(names: Sequence[str] | None) -> tuple[Anchor, ...]:

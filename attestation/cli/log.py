@@ -30,6 +30,7 @@ from attestation.cli.log_report import (
     worst,
 )
 from attestation.cli.main import describe
+from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.report import render_text
@@ -132,7 +133,7 @@ def _common() -> argparse.ArgumentParser:
     key = common.add_mutually_exclusive_group()
     key.add_argument("--vkey", metavar="V", help="the log's verifier key (C2SP vkey)")
     key.add_argument("--bundle", metavar="FILE", help="bundle with the evidence of the log's boot")
-    add("--policy", metavar="P", help="appraisal policy for the boot's quote (TOML)")
+    add_policy_options(add, "appraisal policy for the boot's quote (TOML)")
     add("--root", metavar="F", action="append", help="root certificate instead of Intel's")
     add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
@@ -144,6 +145,9 @@ def _common() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace, sleep: Callable[[float], None] = time.sleep) -> int:
     """Look at every log once, or again and again; the worst exit code."""
     require_limits(args)
+    if args.policy_signer:
+        # Before a log is read: a policy that is not authentic ends it, and with --vkey too.
+        policy_from(args)
     if args.action == "verify":
         records = args.read_records(args.log)
         places = args.open_log(args.log)

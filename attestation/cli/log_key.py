@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence, with_endorsements
 from attestation.cli.endorsement_files import load_sets
-from attestation.cli.files import (
-    load_anchors,
-    load_parsed,
-    load_policy,
-    parse_instant,
-)
+from attestation.cli.files import load_anchors, load_parsed, parse_instant
+from attestation.cli.policy_source import policy_from
 from attestation.errors import EvidenceError, IncompleteError, UsageError
 from attestation.log import Held, Leaf, SignedCheckpoint, log_entry, read_checkpoint
 from attestation.merkle.checkpoint import parse_checkpoint
@@ -120,10 +116,10 @@ def _boot_of(bundle: Bundle, source: str, note: bytes) -> BootEvidence:
 
 
 def _verified(args: argparse.Namespace, bundle: Bundle) -> AttestationResult | None:
-    if not (args.policy or args.root or args.at or args.endorsements):
+    if not (args.policy or args.policy_signer or args.root or args.at or args.endorsements):
         return None
     at = parse_instant(args.at)
-    policy, anchors = load_policy(args.policy), load_anchors(args.root)
+    policy, anchors = policy_from(args), load_anchors(args.root)
     whole = with_endorsements(bundle, load_sets(args.endorsements or (), at, anchors))
     if whole.receipts:
         return verify(whole, policy, at, anchors, {})

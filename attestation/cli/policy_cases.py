@@ -13,12 +13,12 @@ from attestation.cli.files import (
     load_bytes,
     load_collateral,
     load_parsed,
-    load_policy,
     load_regular,
     print_json,
     print_text,
     require_one_stdin,
 )
+from attestation.cli.policy_source import add_policy_options, load_policy, load_signers
 from attestation.cli.progress import counted
 from attestation.cli.quote import decode_quote
 from attestation.encoding.printable import printable
@@ -28,6 +28,7 @@ from attestation.statement.model_lock import parse_model_lock
 from attestation.verifier import Contents, malformed_result, verify, verify_raw_quote
 
 if TYPE_CHECKING:
+    from attestation.merkle.note import Vkey
     from attestation.policy import Policy
     from attestation.policy.cases import Case
     from attestation.result import AttestationResult, Verdict
@@ -77,15 +78,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = _EPILOG
     parser.add_argument("files", metavar="CASES", nargs="+", help="case file (TOML)")
-    parser.add_argument("--policy", metavar="P", help="judge by this policy instead")
+    add_policy_options(parser.add_argument, "judge by this policy instead")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
     """Try every case, print a line for each, say whether all came out as expected."""
     require_one_stdin([*args.files, args.policy])
-    policy = load_policy(args.policy)
-    tried = [one for name in args.files for one in _try_file(name, policy)]
+    signers = load_signers(args.policy_signer)
+    policy = None if args.policy is None else load_policy(args.policy, signers)
+    tried = [one for name in args.files for one in _try_file(name, policy, signers)]
     other = [one for one in tried if one.differences]
     code = EvidenceError.exit_code if other else 0
     if args.json:
@@ -97,19 +99,29 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _try_file(name: str, policy: Policy | None) -> list[Tried]:
+def _try_file(name: str, policy: Policy | None, signers: tuple[Vkey, ...]) -> list[Tried]:
     cases = load_parsed(name, parse_cases)
-    desk = _Desk(Path(name).parent, cases.policy, policy)
+    desk = _Desk(Path(name).parent, cases.policy, policy, signers)
     return [desk.tried(name, case) for case in cases.cases]
 
 
 class _Desk:
-    """The folder of one case file; `instead` is the policy in the place of all it names."""
+    """The folder of one case file; `instead` is the policy in the place of all it names.
 
-    def __init__(self, folder: Path, policy: str | None, instead: Policy | None) -> None:
+    One of `signers`, if there are any, has to have signed each policy that the file names.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: str | None,
+        instead: Policy | None,
+        signers: tuple[Vkey, ...],
+    ) -> None:
         self._folder = folder
         self._policy = policy
         self._instead = instead
+        self._signers = signers
 
     def tried(self, file: str, case: Case) -> Tried:
         """Return what became of one case."""
@@ -123,7 +135,7 @@ class _Desk:
         )
 
     def _result(self, case: Case) -> AttestationResult:
-        policy = self._instead or load_policy(self._named_policy(case))
+        policy = self._instead or load_policy(self._named_policy(case), self._signers)
         anchors = load_anchors([self._inside(name) for name in case.roots])
         if case.bundle is None:
             return verify_raw_quote(

@@ -12,13 +12,13 @@ from attestation.cli.files import (
     load_anchors,
     load_bytes,
     load_collateral,
-    load_policy,
     print_json,
     print_text,
     require_one_stdin,
 )
 from attestation.cli.high_water import HighWaterFile
 from attestation.cli.moments import Moments
+from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.report import documents, render_text
 from attestation.verifier import verify_raw_quote
 
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--collateral", metavar="F", help="endorsements (this project's JSON or dcap-qvl's)")
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: " + INSTANT)
-    add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add_policy_options(add)
     add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--json", action="store_true", help="one JSON document on stdout")
 
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Appraise the quote, print the report, return the verdict's exit code."""
     require_one_stdin([args.file, args.collateral])
-    policy, anchors = load_policy(args.policy), load_anchors(args.root)
+    policy, anchors = policy_from(args), load_anchors(args.root)
     moments = Moments(args.at)
     raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
     collateral = None if args.collateral is None else load_collateral(args.collateral)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         lambda at: verify_raw_quote(raw, collateral, policy, at, anchors, high_water=high_water)
     )
     if memory:
-        memory.raise_by([result])
+        memory.raise_by(result.endorsed)
     if args.json:
         print_json(documents([(args.file, result)]))
     else:

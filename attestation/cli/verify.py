@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence, with_endorsements
@@ -17,25 +17,33 @@ from attestation.cli.files import (
     load_body,
     load_bytes,
     load_parsed,
-    load_policy,
     load_regular,
     require_one_stdin,
 )
 from attestation.cli.high_water import HighWaterFile
 from attestation.cli.moments import Moments
+from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.cli.several import Json, Text, expand, progress_for
 from attestation.errors import MalformedError, UsageError
 from attestation.receipt.seal import receipt_id_in
+from attestation.receipt.text import NONCE
 from attestation.result import worst
 from attestation.statement.model_lock import parse_model_lock
 from attestation.verifier import BODY_CHECKS, Contents, malformed_result, verify
 from attestation.verifier.memory import QuoteMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from attestation.bundle import Bundle
+    from attestation.policy import Policy
     from attestation.result import AttestationResult
+    from attestation.tdx.endorsed import Endorsed
+    from attestation.statement.model_lock import ModelLock
+    from attestation.tdx.anchor import Anchor
+    from attestation.tdx.collateral import Collateral
+    from attestation.verifier import HighWater
 
 HELP = "verify audit bundles and receipts, offline"
 
@@ -67,7 +75,7 @@ is at best INCOMPLETE.
 
 check ids: """
 
-_BODY_FILE = re.compile(r"([0-9a-f]{32})\.(request|response|engine)")
+_BODY_FILE = re.compile(r"([0-9a-f]{32})\.(request|response|engine|nonce)")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,14 +84,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG + " ".join(CHECKS)
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help='bundle, receipt, answer, or folder; "-": stdin')
-    add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add_policy_options(add)
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add("--receipt", metavar="ID", help="the receipt that the next three are about")
     add("--request", metavar="F", help="the request body, exactly as sent")
     add("--response", metavar="F", help="the response body, exactly as received")
     add("--nonce", metavar="N", help="the nonce that was sent with the request")
-    add("--contents", metavar="DIR", help="folder of ID.request and ID.response files")
+    add("--contents", metavar="DIR", help="folder of ID.request, ID.response and ID.nonce files")
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add("--model-lock", metavar="F", help="lock of the model that is to have answered")
     add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
@@ -95,45 +103,18 @@ def run(args: argparse.Namespace) -> int:
     """Verify every file, print the report, return the worst verdict's exit code."""
     own_files = (args.policy, args.request, args.response, args.model_lock)
     require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
-    policy, anchors = load_policy(args.policy), load_anchors(args.root)
-    lock = None if args.model_lock is None else load_parsed(args.model_lock, parse_model_lock)
-    moments = Moments(args.at)
-    offered = load_offered(args.endorsements or (), anchors)
-    # A store offers what is in date at each instant.
-    sets = {at: offered.at(at) for at in moments.each}
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
-    high_water = memory.open() if memory else None
-    names, quotes = expand(args.files), QuoteMemory()
+    judge = _Judge.named_by(args, memory)
+    names = expand(args.files)
     asked, somewhere, parsed = _asked_about(args, names)
     told: Text | Json = Json(len(names)) if args.json else Text()
     progress = progress_for(names, wanted=args.progress)
-
-    def judged(item: Bundle | MalformedError) -> AttestationResult:
-        if isinstance(item, MalformedError):
-            return malformed_result(item, policy, moments.at)
-        here = {one.jti for one in item.receipts}
-        # A receipt is asked about where it is; one that is nowhere, everywhere.
-        own = {jti: known for jti, known in asked.items() if jti in here or jti not in somewhere}
-        if lock is not None:
-            own |= {jti: replace(own.get(jti, Contents()), model_lock=lock) for jti in here}
-        return moments.judge(
-            lambda at: verify(
-                with_endorsements(item, sets[at]),
-                policy,
-                at,
-                anchors,
-                own,
-                high_water=high_water,
-                quotes=quotes,
-            )
-        )
-
-    seen = []
+    seen: set[Endorsed] = set()
     for name, item, size in parsed:
-        result = judged(item)
+        result = judge.judge(item, asked, somewhere)
         told.add(name, result)
-        # What is remembered of a file is small, so that the number of files does not matter.
-        seen.append(replace(result, checks=(), facts={}, now=None))
+        # Of a file no more is kept than what is new in it, so that their number does not matter.
+        seen.update(result.endorsed)
         if progress:
             progress.add(size)
         # Or they would stay until the next file is read and judged: twice the memory.
@@ -144,6 +125,59 @@ def run(args: argparse.Namespace) -> int:
     if memory:
         memory.raise_by(seen)
     return worst(told.verdicts).exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judge:
+    """What all files of one command are judged by."""
+
+    policy: Policy | None
+    anchors: tuple[Anchor, ...]
+    lock: ModelLock | None
+    moments: Moments
+    sets: Mapping[int, list[Collateral]]
+    high_water: HighWater | None
+    quotes: QuoteMemory
+
+    @classmethod
+    def named_by(cls, args: argparse.Namespace, memory: HighWaterFile | None) -> _Judge:
+        policy, anchors = policy_from(args), load_anchors(args.root)
+        lock = None if args.model_lock is None else load_parsed(args.model_lock, parse_model_lock)
+        moments = Moments(args.at)
+        offered = load_offered(args.endorsements or (), anchors)
+        return cls(
+            policy=policy,
+            anchors=anchors,
+            lock=lock,
+            moments=moments,
+            # A store offers what is in date at each instant.
+            sets={at: offered.at(at) for at in moments.each},
+            high_water=memory.open() if memory else None,
+            quotes=QuoteMemory(),
+        )
+
+    def judge(
+        self, item: Bundle | MalformedError, asked: Mapping[str, Contents], somewhere: set[str]
+    ) -> AttestationResult:
+        """Verify one file, with what is known of its receipts beside it."""
+        if isinstance(item, MalformedError):
+            return malformed_result(item, self.policy, self.moments.at)
+        here = {one.jti for one in item.receipts}
+        # A receipt is asked about where it is; one that is nowhere, everywhere.
+        own = {jti: known for jti, known in asked.items() if jti in here or jti not in somewhere}
+        if self.lock is not None:
+            own |= {jti: replace(own.get(jti, Contents()), model_lock=self.lock) for jti in here}
+        return self.moments.judge(
+            lambda at: verify(
+                with_endorsements(item, self.sets[at]),
+                self.policy,
+                at,
+                self.anchors,
+                own,
+                high_water=self.high_water,
+                quotes=self.quotes,
+            )
+        )
 
 
 def _parsed(name: str) -> tuple[str, Bundle | MalformedError, int]:
@@ -205,20 +239,35 @@ def _named_receipt(args: argparse.Namespace, bundles: list[Bundle]) -> str | Non
 
 
 def _from_folder(name: str, bundles: list[Bundle]) -> dict[str, Contents]:
-    """Read ID.request, ID.response and ID.engine files; every body check is then demanded."""
+    """Read the files named by a receipt; every body check is then demanded."""
     receipts = {item.jti for bundle in bundles for item in bundle.receipts}
     bodies = {jti: Contents(demanded=BODY_CHECKS) for jti in receipts}
     for path in list_folder(name):
         match = _BODY_FILE.fullmatch(path.name)
         if match:
             known = bodies.get(match[1], Contents(demanded=BODY_CHECKS))
-            bodies[match[1]] = _with_body(known, match[2], load_regular(path))
+            bodies[match[1]] = _with_body(known, match[2], path)
     return bodies
 
 
-def _with_body(known: Contents, kind: str, body: bytes) -> Contents:
+def _with_body(known: Contents, kind: str, path: Path) -> Contents:
+    body = load_regular(path)
     if kind == "request":
         return replace(known, request=body)
     if kind == "response":
         return replace(known, response=body)
+    if kind == "nonce":
+        return replace(known, nonce=_nonce_in(body, path))
     return replace(known, engine=body)
+
+
+def _nonce_in(data: bytes, path: Path) -> str:
+    """Return the nonce in a file of `--contents`; a damaged one must not look like a forgery."""
+    nonce = data.decode("latin-1").removesuffix("\n")
+    if not NONCE.fullmatch(nonce):
+        raise UsageError(
+            f"{str(path)!a} holds no nonce",
+            code="nonce",
+            expected="the text that was sent as X-Receipt-Nonce, in one line",
+        )
+    return nonce

@@ -62,6 +62,14 @@ class Note:
     text: str
     signatures: tuple[NoteSignature, ...]
 
+    def encode(self) -> str:
+        """Return the note as it was parsed."""
+        lines = [
+            f"{_DASH}{one.name} {base64std.encode(one.key_id + one.signature)}\n"
+            for one in self.signatures
+        ]
+        return "\n".join([self.text, "".join(lines)])
+
 
 def vkey_for(name: str, public: bytes) -> str:
     """Return the text form `<name>+<hex key id>+<base64 of type and key>` of an Ed25519 key."""

@@ -14,6 +14,7 @@ from attestation.policy.model import (
     TdxRules,
 )
 from attestation.policy.parse import SCHEMA, parse_policy
+from attestation.policy.signature import read_signed_policy
 
 __all__ = [
     "NO_POLICY",
@@ -29,4 +30,5 @@ __all__ = [
     "StatusRule",
     "TdxRules",
     "parse_policy",
+    "read_signed_policy",
 ]

@@ -154,13 +154,15 @@ class PlatformRules:
 class Policy:
     """An appraisal policy; `digest` is the SHA-256 of the file it was read from.
 
-    `version` is what its author calls it.  `max_age_days` bounds the age of the endorsements;
-    `require` names checks that must pass beyond the floor.  `require_complete` asks that the file
-    hold every receipt of its logs.
+    `version` is what its author calls it.  `signers` are the verifier keys (C2SP vkeys) that signed
+    the file, out of those that were asked for; empty where no signature was checked.
+    `max_age_days` bounds the age of the endorsements; `require` names checks that must pass beyond
+    the floor.  `require_complete` asks that the file hold every receipt of its logs.
     """
 
     digest: Digest | None
     version: str | None = None
+    signers: tuple[str, ...] = ()
     tdx: TdxRules = TdxRules()
     reference_values: tuple[ReferenceValues, ...] = ()
     max_age_days: int | None = None

@@ -29,6 +29,7 @@ def document(result: AttestationResult, *, name: str) -> dict[str, Any]:
         "at_utc": instant(result.at),
         "policy_digest": result.policy_digest.hex if result.policy_digest else None,
         "policy_version": result.policy_version,
+        "policy_signers": list(result.policy_signers) or None,
         "now": None if result.now is None else _now(result, result.now),
         "trust_domains": sorted(result.trust_domains),
         "checks": [_check(check) for check in result.checks],

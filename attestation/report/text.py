@@ -79,7 +79,9 @@ def _policy(result: AttestationResult) -> str:
     if result.policy_digest is None:
         return "none was given"
     version = "" if result.policy_version is None else f' (version "{result.policy_version}")'
-    return f"{result.policy_digest.hex}{version}"
+    names = ", ".join(vkey.partition("+")[0] for vkey in result.policy_signers)
+    signed = f"signed by {names}" if names else "its signature not checked"
+    return f"{result.policy_digest.hex}{version}, {signed}"
 
 
 def _now_line(stated: AttestationResult, now: AttestationResult) -> str:

@@ -128,6 +128,7 @@ def conclude(
         at=grounds.at,
         policy_digest=grounds.policy.digest,
         policy_version=grounds.policy.version,
+        policy_signers=grounds.policy.signers,
         trust_domains=domains,
         not_proved=not_proved(ledger.checks, grounds.policy, domains),
         facts={

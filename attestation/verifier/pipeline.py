@@ -175,6 +175,7 @@ def verify_raw_quote(
         at=at,
         policy_digest=grounds.policy.digest,
         policy_version=grounds.policy.version,
+        policy_signers=grounds.policy.signers,
         trust_domains=domains,
         not_proved=not_proved(ledger.checks, grounds.policy, domains),
         facts={"quotes": [quote_facts(quote, genuine)] if quote else []},
@@ -191,6 +192,7 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
         at=at,
         policy_digest=policy.digest if policy else None,
         policy_version=policy.version if policy else None,
+        policy_signers=policy.signers if policy else (),
         trust_domains=frozenset(),
         not_proved=("anything: the file is not a bundle, so nothing in it was checked",),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from attestation.cli.files import load_anchors, load_body, load_policy, print_json
+from attestation.cli.files import load_anchors, load_body, print_json
+from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.encoding import jcs
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.policy import NO_POLICY
@@ -19,7 +21,7 @@ from attestation.receipt.claims import End
 from attestation.report import document, render_text
 from attestation.result import AttestationResult, Verdict
 from gateway.client.endpoint import INFERENCE_PATHS
-from gateway.client.export import write_private
+from gateway.client.export import BODIES_NAME, BUNDLE_NAME, write_private
 from gateway.client.judge import Trust
 from gateway.client.session import ANCHOR_SECONDS, Session
 
@@ -43,8 +45,11 @@ answer whose status is not 2xx.  Simulated evidence (15) is accepted only with -
 receipt that is not anchored (--no-wait, or --wait was too short), unless the policy says
 require_anchored = false.
 
-The folder left (--out) holds bundle.json, bodies/, and the receipt and its openings by
-themselves: `attested verify DIR/bundle.json --policy P --contents DIR/bodies`.
+The folder left (--out) holds bundle.json, bodies/ with request, answer and nonce, and the receipt
+and its openings by themselves.  stderr has the command that verifies it all again.
+
+--high-water F is the file of `attested verify`: it keeps the highest TCB evaluation numbers seen
+for each kind of platform; a gateway with lower ones is NOT-ACCEPTED, and nothing is sent to it.
 
 examples:
   attested call https://gateway:8443 --policy policy.toml --key-file key --prompt "hello"
@@ -83,8 +88,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     key = parser.add_mutually_exclusive_group()
     key.add_argument("--key-file", metavar="FILE", help="file that holds the API key")
     key.add_argument("--key-env", metavar="NAME", default=KEY_VARIABLE, help="%(default)s")
-    add("--policy", metavar="P", help="appraisal policy (TOML)")
+    add_policy_options(add)
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
+    add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--fresh", action="store_true", help="have the boot quoted anew for this call first")
     add("--task-id", metavar="ID", help="sent as X-Task-Id")
     add("--parent", metavar="ID", action="append", help="receipt id this call follows from")
@@ -112,9 +118,10 @@ def run(args: argparse.Namespace) -> int:
     key = _key(args)
     seen: list[AttestationResult] = []
     trust = Trust(
-        policy=load_policy(args.policy) or NO_POLICY,
+        policy=policy_from(args) or NO_POLICY,
         anchors=load_anchors(args.root),
         gate=lambda result: _gate(result, seen),
+        high_water=None if args.high_water is None else Path(args.high_water),
     )
     session = challenged = None
     waiting = ""
@@ -225,6 +232,7 @@ def _report(args: argparse.Namespace, session: Session, asides: Asides) -> int:
     _write_alone(folder, call)
     print(render_text(call.result, name=args.url), file=sys.stderr, end="")
     print(f"receipt {call.receipt_id}; everything is in {folder}", file=sys.stderr)
+    print(f"again: {_again(args, folder)}", file=sys.stderr)
     if asides.waiting:
         print(_unanchored(call, asides.waiting), file=sys.stderr)
     if args.json:
@@ -234,6 +242,19 @@ def _report(args: argparse.Namespace, session: Session, asides: Asides) -> int:
     if call.result.verdict in _USABLE:
         _require_answered(call)
     return call.result.exit_code
+
+
+def _again(args: argparse.Namespace, folder: Path) -> str:
+    """The command by which somebody who has the folder verifies it, nonce and bodies included."""
+    words = ["attested", "verify", str(folder / BUNDLE_NAME)]
+    words += ["--contents", str(folder / BODIES_NAME)]
+    if args.policy is not None:
+        words += ["--policy", args.policy]
+    for signer in args.policy_signer or ():
+        words += ["--policy-signer", signer]
+    for root in args.root or ():
+        words += ["--root", root]
+    return shlex.join(words)
 
 
 def _unanchored(call: Call, reason: str) -> str:
