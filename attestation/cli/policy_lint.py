@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import (
     INSTANT,
+    STDIN,
     load_bytes,
     parse_instant,
     print_json,
     print_text,
     require_one_stdin,
 )
+from attestation.cli.policy_source import SIGNER, load_signature, load_signers
 from attestation.encoding.printable import printable
 from attestation.errors import MalformedError, PolicyError
 from attestation.policy import parse_policy
 from attestation.policy.finding import Severity
 from attestation.policy.lint import lint_policy
+from attestation.policy.lint_signature import lint_signature
 from attestation.policy.parse import MAX_POLICY_BYTES
 
 if TYPE_CHECKING:
+    from attestation.merkle.note import Vkey
     from attestation.policy import Policy
     from attestation.policy.finding import Finding
 
@@ -33,7 +37,7 @@ _WIDTH = 100
 _EPILOG = """\
 An error is a line that cannot do what it says; a warning accepts more than a careful verifier
 would; a note is worth knowing.  No finding keeps a policy from being used: what it says is your
-decision, and this is its review.
+decision, and this is its review.  A signature file beside a policy is looked at too.
 
 exit codes (the worst of several files):
   0   no finding, or notes only
@@ -45,6 +49,7 @@ examples:
   attested policy lint policy.toml
   attested policy lint *.toml --at 2027-01-01      # what will have ended by then?
   attested policy lint policy.toml --json
+  attested policy lint policy.toml --policy-signer policy.vkey      # is it signed by this key?
 """
 
 
@@ -71,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("files", metavar="FILE", nargs="+", help='policy (TOML); "-" is stdin')
     parser.add_argument("--at", metavar="T", help="instant to judge ends by: " + INSTANT)
+    parser.add_argument("--policy-signer", metavar="V", action="append", help=SIGNER)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -78,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the findings of every file; return the worst file's exit code."""
     require_one_stdin(args.files)
     at = parse_instant(args.at)
-    linted = [_lint(name, at) for name in args.files]
+    signers = load_signers(args.policy_signer)
+    linted = [_lint(name, at, signers) for name in args.files]
     code = max(one.exit_code for one in linted)
     if args.json:
         files = [_document(one) for one in linted]
@@ -88,13 +95,15 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _lint(name: str, at: int) -> Linted:
+def _lint(name: str, at: int, signers: tuple[Vkey, ...]) -> Linted:
     data = load_bytes(name, limit=MAX_POLICY_BYTES)
     try:
         policy = parse_policy(data)
     except MalformedError as error:
         return Linted(file=name, malformed=error)
-    return Linted(file=name, policy=policy, findings=lint_policy(policy, at))
+    signature = None if name == STDIN else load_signature(name)
+    findings = (*lint_signature(data, signature, signers), *lint_policy(policy, at))
+    return Linted(file=name, policy=policy, findings=findings)
 
 
 def _lines(one: Linted) -> list[str]:

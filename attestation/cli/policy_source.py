@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from attestation.merkle.note import Vkey
     from attestation.policy import Policy
 
+SIGNER = (
+    f"P{SUFFIX} must be by this verifier key (C2SP vkey, or its file); may be repeated: one of "
+    "them is enough"
+)
+"""What --policy-signer asks for, for the help of options."""
 _LIKE_VKEY = re.compile(r"[^+]+\+[0-9a-f]{8}\+.+", re.ASCII)
 
 
 def add_policy_options(add: Callable[..., Any], meaning: str = "appraisal policy (TOML)") -> None:
     """Declare --policy and --policy-signer; `policy_from` reads what they say."""
     add("--policy", metavar="P", help=meaning)
-    add(
-        "--policy-signer",
-        metavar="V",
-        action="append",
-        help=f"P{SUFFIX} must be by this verifier key (C2SP vkey, or its file); may be repeated: "
-        "one of them is enough",
-    )
+    add("--policy-signer", metavar="V", action="append", help=SIGNER)
 
 
 def policy_from(args: argparse.Namespace) -> Policy | None:
