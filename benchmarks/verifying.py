@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.bundle import BundledReceipt, make_bundle, parse_bundle
-from attestation.cli.progress import Bytes
+from attestation.cli.progress import Counted
 from attestation.tdx.dcap import verify_quote
 from attestation.tdx.quote import parse_quote
 from attestation.verifier import Contents, verify
@@ -42,7 +43,12 @@ RECEIPTS = 2000
 QUOTES = 100
 ROUNDS = 7
 IN_ONE_FILE = 2000
+FLAT = 1.1
+"""How many times the memory after its first tenth a long run may have at its end.  A run of 10^6
+receipts then keeps less than ten bytes of each.
+"""
 _SAMPLES = 20
+_PROGRAM = "attestation.cli.main"
 _PAUSE_SECONDS = 0.05
 
 
@@ -159,6 +165,7 @@ class Month:
     folder: Path
     receipts: int
     size: int
+    program: str = _PROGRAM
 
     def __post_init__(self) -> None:
         self.made = Gateway()
@@ -175,7 +182,7 @@ class Month:
         """The run that reads them."""
         grounds = ["--policy", f"{self.folder}/policy.toml", "--root", f"{self.folder}/root.pem"]
         return [
-            sys.executable, "-m", "attestation.cli.main", "verify", *map(str, self.files),
+            sys.executable, "-m", self.program, "verify", *map(str, self.files),
             *grounds, "--at", str(AT), "--json",
         ]  # fmt: skip
 
@@ -199,20 +206,16 @@ class Month:
         return self.made.seal(outcome, index=index, admission=index - 1, issued_at=NOW)
 
 
-def long_run(receipts: int, size: int) -> dict[str, Any]:
-    """Return what a run over that many receipts took, and its memory on the way."""
+def long_run(receipts: int, size: int, program: str = _PROGRAM) -> dict[str, Any]:
+    """Return what a run over that many receipts took, and its memory on the way.
+
+    The verifier is a process of its own; this one makes its files.
+    """
     with tempfile.TemporaryDirectory() as name:
-        month = Month(folder=Path(name), receipts=receipts, size=size)
-        progress = Bytes("receipts", receipts) if sys.stderr.isatty() else None
+        month = Month(folder=Path(name), receipts=receipts, size=size, program=program)
         with subprocess.Popen(month.command, stdout=subprocess.DEVNULL) as child:
-            samples, done, seconds = [], 0, 0.0
-            for count in month.write():
-                # The pipe is read to its end: all files before this one are verified.
-                if done:
-                    samples.append({"receipts": done, "rss_mib": resident_mib(child.pid)})
-                done += count
-                if progress:
-                    progress.add(count)
+            samples = _samples(month, child.pid)
+            seconds = 0.0
             while child.poll() is None:
                 seconds = cpu_seconds(child.pid)
                 time.sleep(_PAUSE_SECONDS)
@@ -226,6 +229,42 @@ def long_run(receipts: int, size: int) -> dict[str, Any]:
         "receipts_per_cpu_second": round(receipts / seconds),
         "memory": samples[::every],
         "most_mib": max((one["rss_mib"] for one in samples), default=0.0),
+        "growth": growth(samples),
+    }
+
+
+def _samples(month: Month, verifier: int) -> list[dict[str, Any]]:
+    """Feed the verifier; return its memory after each file but the last."""
+    samples, done = [], 0
+    progress = Counted("verified receipts", month.receipts, spell="{:,.0f}".format)
+    for count in month.write():
+        # The pipe is read to its end: all files before this one are verified.
+        if done:
+            samples.append({"receipts": done, "rss_mib": resident_mib(verifier)})
+        done += count
+        progress.add(count)
+    progress.close()
+    return samples
+
+
+def growth(samples: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return how the memory at the end compares with that after the first tenth of a run.
+
+    Each is the median of a tenth of the samples, since what is garbage at the moment differs from
+    file to file.  None for a run of less than twenty samples, which says nothing.
+    """
+    tenth = len(samples) // 10
+    if tenth < 2:
+        return None
+    first, last = (
+        statistics.median(one["rss_mib"] for one in part)
+        for part in (samples[tenth : 2 * tenth], samples[-tenth:])
+    )
+    return {
+        "after_the_first_tenth_mib": first,
+        "in_the_last_tenth_mib": last,
+        "ratio": round(last / first, 3),
+        "flat": last <= FLAT * first,
     }
 
 
@@ -258,6 +297,9 @@ def main() -> None:
         folder=Path.cwd(),
     )
     publish(document, [*document["receipts"], *document["quotes"]], arguments.out)
+    grown = (document["long_run"] or {}).get("growth")
+    if grown and not grown["flat"]:
+        parser.exit(1, f"memory grew by {grown['ratio']} over the run, more than {FLAT}\n")
 
 
 if __name__ == "__main__":

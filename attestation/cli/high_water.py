@@ -17,7 +17,7 @@ from attestation.verifier import HighWater, parse_high_water
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from attestation.result import AttestationResult
+    from attestation.tdx.endorsed import Endorsed
 
 
 class HighWaterFile:
@@ -46,9 +46,8 @@ class HighWaterFile:
             print(f"attested: {str(self.path)!a} is new: nothing was seen before", file=sys.stderr)
         return self._load()
 
-    def raise_by(self, results: Iterable[AttestationResult]) -> None:
-        """Remember the endorsements behind every quote that was found genuine."""
-        endorsed = [one for result in results for one in result.endorsed]
+    def raise_by(self, endorsed: Iterable[Endorsed]) -> None:
+        """Remember what endorsements stood behind quotes that were found genuine."""
         with self._locked():
             known = self._load()
             raised = known.raised(endorsed)

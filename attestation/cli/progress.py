@@ -15,16 +15,25 @@ _LINE_SECONDS = 30.0
 _REDRAW_SECONDS = 0.2
 
 
-class Bytes:
-    """Counts bytes of a known total, from any thread, and says so once two seconds have passed.
+class Counted:
+    """Counts towards a known total, from any thread, and says so once two seconds have passed.
 
-    A terminal gets one line that is drawn anew, a file a line every half a minute.
+    `spell` writes a number for people.  A terminal gets one line that is drawn anew, a file a
+    line every half a minute.
     """
 
-    def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        spell: Callable[[float], str],
+    ) -> None:
         self._what = what
         self._total = total
         self._clock = clock
+        self._spell = spell
         self._lock = threading.Lock()
         self._began = clock()
         self._due = self._began + _QUIET_SECONDS
@@ -33,7 +42,7 @@ class Bytes:
         self._drawn = False
 
     def add(self, count: int) -> None:
-        """Note `count` more bytes."""
+        """Note `count` more."""
         with self._lock:
             self._done += count
             now = self._clock()
@@ -49,13 +58,19 @@ class Bytes:
 
     def _say(self, now: float) -> None:
         # Not before two seconds have passed, so that there is a speed to speak of.
-        speed = self._done / (now - self._began)
-        text = (
-            f"{self._what} {readable(self._done)} of {readable(self._total)}, {readable(speed)}/s"
-        )
+        done, total = self._spell(self._done), self._spell(self._total)
+        speed = self._spell(self._done / (now - self._began))
+        text = f"{self._what} {done} of {total}, {speed}/s"
         sys.stderr.write(f"\r{text:<70}" if self._terminal else text + "\n")
         sys.stderr.flush()
         self._drawn = True
+
+
+class Bytes(Counted):
+    """Counts bytes."""
+
+    def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(what, total, clock, spell=readable)
 
 
 def counted(count: int, noun: str) -> str:

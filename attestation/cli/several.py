@@ -74,20 +74,21 @@ class Text:
     """Tells every result when it is there; at last the worst, on which the exit code rests."""
 
     def __init__(self) -> None:
-        self.verdicts: list[Verdict] = []
+        self._count = 0
+        self.verdicts: set[Verdict] = set()
 
     def add(self, name: str, result: AttestationResult) -> None:
         """Print one result."""
-        self.verdicts.append(result.verdict)
+        self._count += 1
+        self.verdicts.add(result.verdict)
         print_text(render_text(result, name=name))
 
     def close(self) -> None:
         """Let the last line be the exit code's, not that of the file that happened to be last."""
-        if len(self.verdicts) > 1:
+        if self._count > 1:
             verdict = worst(self.verdicts)
-            count = len(self.verdicts)
             print_text(f"\nnote: {ALONE}\n")
-            print_text(f"the worst of {count} files: {verdict} (exit {verdict.exit_code})\n")
+            print_text(f"the worst of {self._count} files: {verdict} (exit {verdict.exit_code})\n")
 
 
 class Json:
@@ -95,7 +96,7 @@ class Json:
 
     def __init__(self, count: int) -> None:
         self._several = count > 1
-        self.verdicts: list[Verdict] = []
+        self.verdicts: set[Verdict] = set()
 
     def add(self, name: str, result: AttestationResult) -> None:
         """Write one result: the whole document, or the next item of its list."""
@@ -104,7 +105,7 @@ class Json:
             sys.stdout.write(_dumped(document(result, name=name)))
         else:
             print_json(documents([(name, result)]))
-        self.verdicts.append(result.verdict)
+        self.verdicts.add(result.verdict)
 
     def close(self) -> None:
         """Write what follows the list."""

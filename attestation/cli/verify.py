@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from attestation.bundle import Bundle
     from attestation.policy import Policy
     from attestation.result import AttestationResult
-    from attestation.tdx.endorsed import Endorsed
     from attestation.statement.model_lock import ModelLock
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
+    from attestation.tdx.endorsed import Endorsed
     from attestation.verifier import HighWater
 
 HELP = "verify audit bundles and receipts, offline"

@@ -211,7 +211,7 @@ def test_disk_that_fails_is_a_usage_error(files: Files, monkeypatch: pytest.Monk
     entry = Endorsed(root="intel", fmspc=bytes(6), tcb_info=part, qe_identity=part)
     seen = cast("AttestationResult", SimpleNamespace(endorsed=(entry,)))
     with pytest.raises(UsageError, match="No space left on device"):
-        HighWaterFile(str(files.mark)).raise_by([seen])
+        HighWaterFile(str(files.mark)).raise_by(seen.endorsed)
 
 
 def test_file_named_like_standard_input_is_a_file(
@@ -234,7 +234,7 @@ for number in range(int(sys.argv[2]), 60, 3):
     part = SignedPart(number=number, issued=number)
     common = Endorsed(root="intel", fmspc=b"\\xff" * 6, tcb_info=part, qe_identity=part)
     one = replace(common, fmspc=bytes([int(sys.argv[2])]) * 6)
-    file.raise_by([SimpleNamespace(endorsed=(one, common))])
+    file.raise_by([one, common])
 """
 
 
