@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+import httpx2
 import hypothesis
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -13,13 +15,20 @@ from tests import vectors_path
 
 # No deadline: a slow machine is not a failure. Derandomized: a red run stays red when repeated;
 # new inputs are the fuzzer's job.
-hypothesis.settings.register_profile(
-    "project", deadline=None, derandomize=True, database=None, max_examples=100
+_HYPOTHESIS = hypothesis.settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.register_profile(
-    "quick", deadline=None, derandomize=True, database=None, max_examples=15
-)
+hypothesis.settings.register_profile("project", _HYPOTHESIS, max_examples=100)
+hypothesis.settings.register_profile("quick", _HYPOTHESIS, max_examples=15)
 hypothesis.settings.load_profile("project")
+
+# Nor is it for clients that name no timeout of their own: five seconds are soon over on two busy
+# cores.  Every signature has this one object as its default.
+for _default in (httpx._config.DEFAULT_TIMEOUT_CONFIG, httpx2._config.DEFAULT_TIMEOUT_CONFIG):
+    _default.connect = _default.read = _default.write = _default.pool = 60.0
 
 
 @pytest.fixture(scope="session")

@@ -52,13 +52,13 @@ class ThreadedEngine:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.address = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(20)
+        self.address = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.engine.close(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self.engine.close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
+        self._thread.join(60)
 
     def _run(self) -> None:
         self._loop.run_forever()

@@ -65,7 +65,7 @@ async def clear_away(base: Path, layer: FileLayer) -> Counter[str]:
     except UnavailableError:
         return told
     try:
-        await asyncio.wait_for(done.wait(), 20)
+        await asyncio.wait_for(done.wait(), 60)
     finally:
         await notary.close()
     return told

@@ -77,7 +77,7 @@ def test_the_folder_holds_everything_and_nothing_private_is_open(
 
 
 LEFT = {"bundle.json", "policy.toml", "policy-cases.toml", "root.pem", "README.txt"}
-_KINDS = ("request", "response")
+_KINDS = ("request", "response", "nonce")
 _TAMPERED = ("answer", "receipt.json", "proof.json", "epoch-quote.json", "quote.json")
 
 
@@ -207,7 +207,7 @@ def test_an_upstream_of_the_users_own_is_used(tmp_path: Path) -> None:
         assert all(b'"mine"' in body for body in bodies)
     finally:
         engine.send_signal(signal.SIGTERM)
-        assert engine.wait(20) == 0
+        assert engine.wait(60) == 0
         engine.stdout.close()
 
 
@@ -230,7 +230,7 @@ def test_a_kept_gateway_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
             assert client.get(f"{url}/healthz").status_code == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         process.stderr.close()
 
 
@@ -243,7 +243,7 @@ def test_the_demo_engine_listens_on_a_free_port_and_stops_on_a_signal() -> None:
     with httpx2.Client() as client:
         assert client.get(f"{address}/health").status_code == 200
     engine.send_signal(signal.SIGINT)
-    assert engine.wait(20) == 0
+    assert engine.wait(60) == 0
     engine.stdout.close()
 
 

@@ -169,7 +169,7 @@ def test_head_that_never_ends_is_given_up_at_the_deadline() -> None:
         source = Transfer(Patience(seconds=0.3))
         assert refusal(source.get, url, error=UnavailableError) == "unreachable"
         over.set()
-        thread.join(10)
+        thread.join(60)
 
 
 def test_nobody_at_the_address_is_said_with_the_way_without_a_network() -> None:

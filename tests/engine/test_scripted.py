@@ -90,7 +90,7 @@ async def test_a_hanging_answer_notices_that_its_peer_left(close: Close) -> None
     if close is Close.HANG:
         await reader.readuntil(b"hi\r\n")
     writer.close()
-    await asyncio.wait_for(engine.left.wait(), 20)
+    await asyncio.wait_for(engine.left.wait(), 60)
     assert engine.requests
     await engine.close()
 

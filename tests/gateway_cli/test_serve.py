@@ -53,14 +53,14 @@ class Served:
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=30) as answer:
+            with opener.open(request, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        stdout, stderr = self.process.communicate(timeout=30)
+        stdout, stderr = self.process.communicate(timeout=60)
         return self.process.returncode, stdout, "".join(self.err) + stderr
 
 
@@ -243,6 +243,6 @@ def test_boot_that_ends_by_itself_ends_the_process_with_its_reason(config: Path,
         body = {"model": "stand-in-1", "messages": [{"role": "user", "content": "hi"}]}
         status, _ = served.post(body)
         assert status == 503
-        _, stderr = served.process.communicate(timeout=30)
+        _, stderr = served.process.communicate(timeout=60)
     assert served.process.returncode == 14
     assert "log_failed" in stderr

@@ -106,7 +106,7 @@ async def look(notary: LocalNotary, vkey: Vkey, seen: list[LogReport]) -> LogRep
 
     class Shown:
         def read(self, path: str, *, limit: int) -> bytes | None:
-            data = asyncio.run_coroutine_threadsafe(notary.read_log(path), loop).result(20)
+            data = asyncio.run_coroutine_threadsafe(notary.read_log(path), loop).result(60)
             assert data is None or len(data) <= limit
             return data
 

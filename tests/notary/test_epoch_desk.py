@@ -91,7 +91,7 @@ async def test_many_who_wait_force_no_more_than_one_epoch_every_two_seconds(benc
 async def test_who_waits_for_an_anchored_leaf_does_not_wait(bench: Bench) -> None:
     index = bench.receipt()
     await bench.time.advance(0)
-    await asyncio.wait_for(bench.desk.wait_anchored(index, 30), 5)
+    await asyncio.wait_for(bench.desk.wait_anchored(index, 30), 60)
     assert bench.starts == [0]
 
 
@@ -250,7 +250,7 @@ async def test_epoch_that_runs_at_the_end_is_followed_by_one_over_the_rest(bench
 
 
 async def test_nothing_is_quoted_at_the_end_of_a_clean_log(bench: Bench) -> None:
-    await asyncio.wait_for(bench.desk.finish(30), 5)
+    await asyncio.wait_for(bench.desk.finish(30), 60)
     assert bench.starts == []
 
 
@@ -320,7 +320,7 @@ async def test_cancelled_waiter_for_a_turn_passes_it_on(bench: Bench) -> None:
     await bench.time.advance(0)
     assert [task.cancelled() for task in tasks] == [True, True, False]
     assert tasks[2].done()
-    await asyncio.wait_for(take(Purpose.CHALLENGE), 5)
+    await asyncio.wait_for(take(Purpose.CHALLENGE), 60)
 
 
 def test_leaf_belongs_to_the_first_epoch_that_covers_it() -> None:

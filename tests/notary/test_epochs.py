@@ -184,7 +184,7 @@ async def test_first_checkpoint_is_there_before_any_request(tmp_path: Path) -> N
 async def test_log_resources_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     async with running_notary(tmp_path, limits=FAST) as notary:
         await found_by(notary, (await sealed(notary)).jti, wait_seconds=30)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 note = await notary.read_log("checkpoint")
                 size = parse_checkpoint(parse_note(note or b"").text).size
@@ -219,8 +219,8 @@ async def test_hanging_quote_blocks_no_request(tmp_path: Path) -> None:
     limits = replace(FAST, closing_seconds=0.0)
     async with running_notary(tmp_path, provider=provider, limits=limits) as notary:
         provider.gate = threading.Event()
-        receipts = await asyncio.wait_for(asyncio.gather(*(sealed(notary) for _ in range(20))), 20)
-        async with asyncio.timeout(20):
+        receipts = await asyncio.wait_for(asyncio.gather(*(sealed(notary) for _ in range(20))), 60)
+        async with asyncio.timeout(60):
             while provider.quotes < 2:  # noqa: ASYNC110 - a thread counts
                 await asyncio.sleep(0.01)
         for receipt in receipts:
@@ -436,7 +436,7 @@ async def test_survey_of_the_boot_before_is_reported_and_counted(tmp_path: Path)
         told.append((event, fields))
 
     async with running_notary(tmp_path, emit=emit) as notary:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(told) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         text = (await notary.metrics_text()).decode()

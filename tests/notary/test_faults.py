@@ -58,7 +58,7 @@ class FaultyLayer(FileLayer):
     def sync_data(self, descriptor: int) -> None:
         path = self._paths[descriptor]
         if self.gate is not None and self.where in str(path):
-            self.gate.wait(20)
+            self.gate.wait(60)
         self._note("sync_data", path)
         super().sync_data(descriptor)
 

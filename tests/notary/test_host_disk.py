@@ -29,7 +29,7 @@ from tests.support.notaries import ALICE, BOB, announcement, quiet_notary, seale
 @contextmanager
 def opened(folder: Path) -> Iterator[sqlite3.Connection]:
     """The host's own connection to the index."""
-    with closing(sqlite3.connect(folder / "data" / "index.sqlite", timeout=10)) as host:
+    with closing(sqlite3.connect(folder / "data" / "index.sqlite", timeout=60)) as host:
         yield host
         host.commit()
 

@@ -271,13 +271,13 @@ class _SlowIndex:
 
         def slow(jti: bytes) -> Any:
             self.asked.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
             return get(jti)
 
         monkeypatch.setattr(index, "get", slow)
 
     async def is_asked(self) -> None:
-        assert await asyncio.to_thread(self.asked.wait, 10)
+        assert await asyncio.to_thread(self.asked.wait, 60)
 
 
 async def test_slow_look_up_of_a_parent_holds_no_other_receipt_up(
@@ -288,7 +288,7 @@ async def test_slow_look_up_of_a_parent_holds_no_other_receipt_up(
         index = _SlowIndex(notary, monkeypatch)
         waiting = asyncio.create_task(sealed(notary, lineage=_child(parent.jti)))
         await index.is_asked()
-        other = await asyncio.wait_for(sealed(notary), 10)
+        other = await asyncio.wait_for(sealed(notary), 60)
         index.go_on.set()
         child = await waiting
         assert (parent.index, other.index, child.index) == (1, 2, 3)

@@ -55,7 +55,7 @@ class Counting:
     def quote(self, report_data: bytes) -> bytes:
         self.quotes += 1
         if self.gate is not None:
-            self.gate.wait(20)
+            self.gate.wait(60)
         if self.fault is not None:
             raise self.fault
         return self.replay or self._inner.quote(report_data)

@@ -18,7 +18,7 @@ from tests.outcomes.conftest import Start
 
 
 async def engine_asked(bench: Bench) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not bench.engine.requests:  # noqa: ASYNC110 - the engine has no event for it
             await asyncio.sleep(0.01)
 
@@ -37,7 +37,7 @@ async def test_caller_that_leaves_before_the_first_byte(start: Start) -> None:
     bench = await start(Script(close=Close.MUTE), upstream_limits=PATIENT)
     client, jti = await ask_and_wait(bench)
     client.leave()
-    await asyncio.wait_for(bench.engine.left.wait(), 5)
+    await asyncio.wait_for(bench.engine.left.wait(), 60)
     claims = (await bench.sealed(jti)).claims
     assert claims.response.end is End.CLIENT_ABORT
     assert claims.response.status is None
@@ -52,7 +52,7 @@ async def test_caller_that_leaves_while_a_plain_answer_is_gathered(start: Start)
     )
     client, jti = await ask_and_wait(bench)
     client.leave()
-    await asyncio.wait_for(bench.engine.left.wait(), 5)
+    await asyncio.wait_for(bench.engine.left.wait(), 60)
     sealed = await bench.sealed(jti)
     assert sealed.claims.response.end is End.CLIENT_ABORT
     assert sealed.claims.response.length == 0
@@ -69,7 +69,7 @@ async def test_caller_that_leaves_mid_stream_is_charged_what_the_transport_took(
     while len(got) < len(b"".join(EVENTS)):
         got += await client.chunk()
     client.leave()
-    await asyncio.wait_for(bench.engine.left.wait(), 5)
+    await asyncio.wait_for(bench.engine.left.wait(), 60)
     sealed = await bench.sealed(jti)
     response = sealed.claims.response
     assert response.end is End.CLIENT_ABORT
@@ -95,7 +95,7 @@ async def test_caller_that_leaves_inside_its_own_body_is_recorded_as_partial(
     monkeypatch.setattr(bench.notary, "announce", noting)
     client = await bench.connect()
     client.send(bench.request()[:-5])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not jtis:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     client.leave()
@@ -143,7 +143,7 @@ async def test_caller_with_queued_requests_is_noticed_too(start: Start, pipeline
     client.send(bench.request() * (1 + pipelined))
     await engine_asked(bench)
     client.leave()
-    await asyncio.wait_for(bench.engine.left.wait(), 5)
+    await asyncio.wait_for(bench.engine.left.wait(), 60)
     jti = bench.engine.requests[0].header("x-request-id")
     assert jti is not None
     claims = (await bench.sealed(jti)).claims

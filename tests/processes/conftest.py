@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +92,17 @@ def children(parent: int, module: str) -> list[int]:
     return sorted(found)
 
 
+def state(pid: int) -> str:
+    """The letter that the kernel has for what the process does; "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state(pid) not in {"", "Z", "X"}
 
 
 def worker_of(client_port: int, candidates: list[int]) -> int:
@@ -121,6 +126,21 @@ def links(pid: int) -> set[str]:
         with contextlib.suppress(OSError):
             found.add(str(path.readlink()))
     return found
+
+
+@contextlib.contextmanager
+def standing_still(pids: Iterable[int]) -> Iterator[None]:
+    """Stop these workers meanwhile: new connections go to the others."""
+    stopped = tuple(pids)
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in stopped:
+            wait_until(lambda pid=pid: state(pid) == "T")  # type: ignore[misc]
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
 
 
 @dataclass(slots=True, kw_only=True)

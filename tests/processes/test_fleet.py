@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from attestation.receipt.claims import End
 from gateway.notary.log.segments import Kind
 from tests.api.test_admin import CHAIN, Authority
-from tests.processes.conftest import Fleet, kill, worker_of
+from tests.processes.conftest import Fleet, kill, standing_still, worker_of
 from tests.support.logs import leaves_of
 from tests.support.serving import (
     PROGRAM,
@@ -87,10 +87,12 @@ def served_leaf(port: int, workers: list[int]) -> tuple[int, bytes]:
     """Which worker answered a new connection, and the certificate that it showed."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", port)) as plain:
-        worker = worker_of(plain.getsockname()[1], workers)
-        with context.wrap_socket(plain) as sock:
-            leaf = sock.getpeercert(binary_form=True)
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain) as sock,
+    ):
+        leaf = sock.getpeercert(binary_form=True)
+        worker = worker_of(sock.getsockname()[1], workers)
     assert leaf is not None
     return worker, leaf
 
@@ -98,15 +100,10 @@ def served_leaf(port: int, workers: list[int]) -> tuple[int, bytes]:
 def leaves_by_worker(gateway: Fleet) -> dict[int, bytes]:
     """The certificate of every worker."""
     workers, found = gateway.workers, {}
-    for _ in range(200):
-        try:
-            worker, leaf = served_leaf(gateway.served.port, workers)
-        except LookupError:
-            continue  # not accepted yet when it was looked for
-        found[worker] = leaf
-        if len(found) == len(workers):
-            break
-    assert len(found) == len(workers)
+    for one in workers:
+        with standing_still(pid for pid in workers if pid != one):
+            worker, found[one] = served_leaf(gateway.served.port, workers)
+        assert worker == one
     return found
 
 

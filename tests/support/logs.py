@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attestation.merkle.checkpoint import parse_checkpoint
+from attestation.merkle.note import parse_note
 from gateway.notary.log.leaves import parse_receipt_payload
 from gateway.notary.log.segments import LEAF_KINDS, Kind, Record, SegmentError, iter_records
 
@@ -35,6 +37,20 @@ def records_of(boot: Path) -> list[Record]:
             if not fault.torn or path != segments_of(boot)[-1]:
                 raise
     return found
+
+
+def is_at_rest(boot: Path) -> bool:
+    """Whether the newest checkpoint is over all that is durable, receipts also under an epoch.
+
+    Nothing more is written until another leaf comes, or another epoch is due.
+    """
+    kinds = [record.kind for record in leaves_of(boot)]
+    last = records_of(boot)[-1]
+    return (
+        last.kind is Kind.CHECKPOINT
+        and parse_checkpoint(parse_note(last.payload).text).size == len(kinds)
+        and (Kind.EPOCH in kinds or Kind.RECEIPT not in kinds)
+    )
 
 
 def leaves_of(boot: Path) -> list[Record]:

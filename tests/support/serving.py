@@ -114,8 +114,9 @@ class Served:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """Every log line after the start block."""
-        return [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
+        """Every log line after the start block; one that is just being written is none yet."""
+        written = self.stderr.rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in written if line.startswith("{")]
 
     @property
     def url(self) -> str:

@@ -30,7 +30,7 @@ class GatedLayer(FileLayer):
 
     def sync_data(self, descriptor: int) -> None:
         self.entered.set()
-        self.gate.wait(20)
+        self.gate.wait(60)
         self.syncs += 1
         if self.code:
             raise OSError(self.code, "made to fail")
@@ -62,7 +62,7 @@ class Committed:
 
     async def syncing(self) -> None:
         """Return when a batch is taken and its sync has begun."""
-        await asyncio.to_thread(self.layer.entered.wait, 20)
+        await asyncio.to_thread(self.layer.entered.wait, 60)
 
     def _failed(self) -> None:
         self.failures += 1
@@ -102,7 +102,7 @@ async def test_what_waits_becomes_one_batch_in_order(committed: Committed) -> No
 async def test_long_turn_of_the_loop_does_not_keep_the_disk_waiting(committed: Committed) -> None:
     waiters = [committed.submit(f"{number}") for number in range(64)]
     # Nothing was awaited: the loop is still in the turn in which they were submitted.
-    assert committed.layer.entered.wait(20)
+    assert committed.layer.entered.wait(60)
     waiters += [committed.submit(f"{number}") for number in range(64, 100)]
     locations = await asyncio.gather(*waiters)
     assert locations == sorted(locations)

@@ -224,7 +224,7 @@ def test_failing_export_is_told_once_and_never_tried_again(tmp_path: Path) -> No
     exporter = Exporter(exported.log, seconds=0.001, on_failure=failed.set)
     exporter.start()
     exporter.note(1, exported.note(1))
-    assert failed.wait(20)
+    assert failed.wait(60)
     calls = layer.calls
     exporter.note(1, exported.note(1))
     exporter.close()

@@ -268,7 +268,7 @@ def test_unwritable_index_keeps_receipts_findable_in_memory(tmp_path: Path) -> N
     row = IndexedReceipt(b"j" * 16, RUNNING, 0, 1, 1, b"s" * 32, b"d" * 32)
     index.add(row)
     with events.changed:
-        assert events.changed.wait_for(lambda: "index_failed" in events.told, 20)
+        assert events.changed.wait_for(lambda: "index_failed" in events.told, 60)
     assert index.get(row.jti) == row
     with pytest.raises(UnavailableError) as refusal:
         index.get(b"k" * 16)
