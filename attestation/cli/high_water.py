@@ -15,8 +15,9 @@ from attestation.errors import MalformedError, UsageError
 from attestation.verifier import HighWater, parse_high_water
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from attestation.policy import Policy
     from attestation.tdx.endorsed import Endorsed
 
 
@@ -29,30 +30,42 @@ class HighWaterFile:
     def __init__(self, name: str) -> None:
         self.path = Path(name)
 
-    def open(self) -> HighWater:
+    def open(self, policy: Policy | None = None) -> HighWater:
         """Return what is remembered; a missing file is made, and stderr says so.
 
-        Raises `MalformedError` for a file that is something else, `UsageError` for one that
+        A `policy` whose signature was checked must not be older than what is remembered of its
+        signers (`HighWater.after`), and is remembered at once: it is theirs, whatever it is used
+        on.  Raises `MalformedError` for a file that is something else, `UsageError` for one that
         could not be written later.
         """
+        self._make_if_missing()
+        if policy is None or not policy.signatures:
+            return self._load()
+        with self._locked():
+            return self._raised(lambda known: known.after(policy))
+
+    def _make_if_missing(self) -> None:
         if not self.path.exists():
             try:
                 create_durably(self.path, HighWater().encode())
             except FileExistsError:
                 # Another verification made it meanwhile.
-                return self._load()
+                return
             except (OSError, ValueError) as error:
                 raise self._unusable(error) from error
             print(f"attested: {str(self.path)!a} is new: nothing was seen before", file=sys.stderr)
-        return self._load()
 
     def raise_by(self, endorsed: Iterable[Endorsed]) -> None:
         """Remember what endorsements stood behind quotes that were found genuine."""
         with self._locked():
-            known = self._load()
-            raised = known.raised(endorsed)
-            if raised != known:
-                self._store(raised)
+            self._raised(lambda known: known.raised(endorsed))
+
+    def _raised(self, by: Callable[[HighWater], HighWater]) -> HighWater:
+        known = self._load()
+        raised = by(known)
+        if raised != known:
+            self._store(raised)
+        return raised
 
     def _load(self) -> HighWater:
         try:

@@ -152,7 +152,7 @@ class _Judge:
             moments=moments,
             # A store offers what is in date at each instant.
             sets={at: offered.at(at) for at in moments.each},
-            high_water=memory.open() if memory else None,
+            high_water=memory.open(policy) if memory else None,
             quotes=QuoteMemory(),
         )
 

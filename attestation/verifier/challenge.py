@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from attestation.statement import ChallengeStatement
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.quote import Quote
+    from attestation.verifier.high_water import HighWater
     from attestation.verifier.ledger import Page
 
 SUBJECT = "challenge"
@@ -90,6 +91,8 @@ def verify_challenge(
     policy: Policy | None,
     at: int,
     anchors: Sequence[Anchor],
+    *,
+    high_water: HighWater | None = None,
 ) -> AttestationResult:
     """Return what the answer to `nonce` (32 bytes, drawn for this one question) proves.
 
@@ -104,12 +107,15 @@ def verify_challenge(
     6. the log of the statement does not contradict the epochs in the bundle, if there are any
 
     A result that is accepted says that this boot ran after the nonce was drawn.  It does not say
-    who is at the other end of a connection.  Raises `UsageError` for another number of boots,
-    a nonce of another length, no anchor, or an instant outside 1970-9999.
+    who is at the other end of a connection.  `high_water` is what was seen of endorsements before.
+    Raises `UsageError` for another number of boots, a nonce of another length, no anchor, or an
+    instant outside 1970-9999.
     """
     boot = _only_boot(bundle)
     _require_nonce(nonce)
-    grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
+    grounds = Grounds(
+        policy=policy or NO_POLICY, at=at, anchors=tuple(anchors), high_water=high_water
+    )
     ledger = Ledger((grounds.policy.required & BOOT_SCOPE) | {"NONCE"})
     boots = appraise_boots(bundle, grounds, ledger)
     epochs = appraise_epochs(bundle, boots, grounds, ledger)

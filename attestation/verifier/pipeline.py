@@ -126,13 +126,20 @@ def verify(
 
 
 def verify_boots(
-    bundle: Bundle, policy: Policy | None, at: int, anchors: Sequence[Anchor]
+    bundle: Bundle,
+    policy: Policy | None,
+    at: int,
+    anchors: Sequence[Anchor],
+    *,
+    high_water: HighWater | None = None,
 ) -> AttestationResult:
     """Return what the boots of `bundle` prove, before there is any receipt.
 
     Steps 1, 3 and 9 of `verify`; what epochs, receipts and the log have to pass is not asked for.
     """
-    grounds = Grounds(policy=policy or NO_POLICY, at=at, anchors=tuple(anchors))
+    grounds = Grounds(
+        policy=policy or NO_POLICY, at=at, anchors=tuple(anchors), high_water=high_water
+    )
     ledger = Ledger(grounds.policy.required & BOOT_SCOPE)
     appraised = appraise_boots(bundle, grounds, ledger)
     check_boot_chain(appraised.values(), (), ledger)

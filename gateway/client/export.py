@@ -1,4 +1,4 @@
-"""Writing a session's record: one bundle, and beside it the bodies it commits to."""
+"""Writing a session's record: one bundle, and beside it the bodies and nonces it commits to."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ BODIES_NAME = "bodies"
 
 
 def write_record(folder: Path, bundle: Bundle, calls: Iterable[Call]) -> Path:
-    """Write `bundle.json`, `bodies/<jti>.request` and `bodies/<jti>.response`.
+    """Write `bundle.json`, and `bodies/<jti>` with the endings request, nonce and response.
 
-    The response is written only where it was read to its end.  The folder may exist, none of
+    Of the nonce, the text that was sent.  The response is written only where it was read to its
+    end.  The folder may exist, none of
     the files may: `UsageError` otherwise.
     """
     bodies = folder / BODIES_NAME
@@ -34,6 +35,7 @@ def write_record(folder: Path, bundle: Bundle, calls: Iterable[Call]) -> Path:
             continue
         jti = receipt.claims.jti
         write_private(bodies / f"{jti}.request", call.request_body)
+        write_private(bodies / f"{jti}.nonce", f"{call.nonce}\n".encode())
         if call.ended is Ended.COMPLETE:
             write_private(bodies / f"{jti}.response", call.response_body)
     return write_private(folder / BUNDLE_NAME, bundle.encode())

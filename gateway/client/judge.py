@@ -16,6 +16,7 @@ from attestation.tdx.anchor import INTEL_ANCHOR, Anchor, parse_anchor
 from attestation.verifier import Contents, verify, verify_boots, verify_challenge
 from gateway.client.call import Call, Ended
 from gateway.client.evidence import CHANNEL_OPEN
+from gateway.client.marks import Marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,28 +38,34 @@ class Trust:
     """What a caller accepts: its policy, the roots, and the least verdict it goes on with.
 
     `gate` raises for a result that must not be used; `AttestationResult.require_accepted` lets
-    only real evidence pass.
+    only real evidence pass.  `high_water` is the file in which sessions remember the newest
+    endorsements seen and by which they refuse older ones, as `attested verify --high-water` does.
     """
 
     policy: Policy
     anchors: tuple[Anchor, ...]
     gate: Callable[[AttestationResult], None] = AttestationResult.require_accepted
+    high_water: Path | None = None
 
 
-def load_trust(policy: Path, *, simulated_root: Path | None = None) -> Trust:
+def load_trust(
+    policy: Path, *, simulated_root: Path | None = None, high_water: Path | None = None
+) -> Trust:
     """The trust that the file `policy` states, under Intel's root.
 
     With `simulated_root`, the root certificate of a simulated platform, that one takes the
     place of Intel's, and simulated evidence is enough: for tests and demonstrations only.
+    `high_water` names the file of `Trust.high_water`; it is made if it is missing.
     Raises `MalformedError` for files that do not parse, `OSError` for files that are not there.
     """
     parsed = parse_policy(policy.read_bytes())
     if simulated_root is None:
-        return Trust(policy=parsed, anchors=(INTEL_ANCHOR,))
+        return Trust(policy=parsed, anchors=(INTEL_ANCHOR,), high_water=high_water)
     return Trust(
         policy=parsed,
         anchors=(parse_anchor(simulated_root.read_bytes()),),
         gate=AttestationResult.require_accepted_or_unsafe_simulated,
+        high_water=high_water,
     )
 
 
@@ -66,12 +73,18 @@ class EvidenceJudge:
     """Judges every call by the evidence of the boot that was accepted at the beginning."""
 
     def __init__(
-        self, evidence: Evidence, channel: Check, trust: Trust, clock: Callable[[], float]
+        self,
+        evidence: Evidence,
+        channel: Check,
+        trust: Trust,
+        clock: Callable[[], float],
+        marks: Marks | None = None,
     ) -> None:
         self._evidence = evidence
         self._channel = channel
         self._trust = trust
         self._clock = clock
+        self._marks = marks or Marks(trust.high_water)
 
     def judge(self, call: Call) -> AttestationResult:
         """The verification of one call; raises `AttestationError` unless it is accepted.
@@ -99,7 +112,9 @@ class EvidenceJudge:
             self._trust.policy,
             int(self._clock()),
             self._trust.anchors,
+            high_water=self._marks.known,
         )
+        self._marks.see(result)
         result = with_channel(result, self._channel)
         self._trust.gate(result)
         return result
@@ -124,7 +139,9 @@ class EvidenceJudge:
             at=int(self._clock()),
             anchors=self._trust.anchors,
             contents={receipt.claims.jti: _contents(call) for call, receipt in pairs},
+            high_water=self._marks.known,
         )
+        self._marks.see(result)
         # Where the connection has no key, the pipeline cannot know why: the session does.
         seen = any(call.peer is not None for call, _ in pairs)
         return result if seen else with_channel(result, self._channel)
@@ -163,10 +180,13 @@ def session_bundle(
     )
 
 
-def accept_boot(evidence: Evidence, channel: Check, trust: Trust, *, at: int) -> AttestationResult:
+def accept_boot(
+    evidence: Evidence, channel: Check, trust: Trust, marks: Marks, *, at: int
+) -> AttestationResult:
     """The verification of a boot before anything is sent to it; raises unless it is accepted."""
-    bundle = evidence.bundle
-    result = with_channel(verify_boots(bundle, trust.policy, at, trust.anchors), channel)
+    result = verify_boots(evidence.bundle, trust.policy, at, trust.anchors, high_water=marks.known)
+    marks.see(result)
+    result = with_channel(result, channel)
     trust.gate(result)
     return result
 

@@ -24,6 +24,7 @@ from gateway.client.endpoint import Endpoint, parse_endpoint
 from gateway.client.evidence import Evidence, check_channel, fetch_challenge, fetch_evidence
 from gateway.client.export import receipt_of, write_record
 from gateway.client.judge import EvidenceJudge, Trust, accept_boot, bundled, session_bundle
+from gateway.client.marks import Marks
 from gateway.client.recorder import Recorder
 from gateway.client.transport import AsyncReceiptTransport, ReceiptTransport
 
@@ -69,15 +70,15 @@ class Session:
     def connect(cls, url: str, trust: Trust, *, clock: Callable[[], float] = time.time) -> Session:
         """Fetch the gateway's evidence and accept it under `trust`, or raise.
 
-        Raises `UsageError` for an address that must not be used, `UnavailableError` if nothing
-        answers there, any other `AttestationError` if the evidence is not accepted.  Nothing of
-        the caller's has been sent then.
+        Raises `UsageError` for an address that must not be used or a file of `trust.high_water`
+        that cannot be, `UnavailableError` if nothing answers there, any other `AttestationError`
+        if the evidence is not accepted.  Nothing of the caller's has been sent then.
         """
-        endpoint = parse_endpoint(url)
+        endpoint, marks = parse_endpoint(url), Marks(trust.high_water)
         evidence = fetch_evidence(endpoint)
         channel = check_channel(endpoint, evidence.peer, evidence.boot.keyset.tls_spki)
-        result = accept_boot(evidence, channel, trust, at=int(clock()))
-        judge = EvidenceJudge(evidence, channel, trust, clock)
+        result = accept_boot(evidence, channel, trust, marks, at=int(clock()))
+        judge = EvidenceJudge(evidence, channel, trust, clock, marks)
         return cls(endpoint, evidence, result, judge)
 
     def challenge(self) -> AttestationResult:

@@ -106,7 +106,7 @@ def readme(story: Story) -> str:
         "",
         "bundle.json   evidence of one gateway boot; for each call a receipt with its openings,",
         "              and the quoted state of the log that anchors it",
-        "bodies/       the exact requests and answers, by receipt id",
+        "bodies/       the exact requests and answers, and the nonces sent, by receipt id",
         "policy.toml   what the auditor accepts: the software and settings it names",
         *(_ROOT_LINE for _ in story.grounds.roots),
         "tampered/     copies in which one byte was changed",

@@ -129,6 +129,31 @@ def test_engines_bytes_are_read_from_the_folder(folder: Folder) -> None:
     assert folder.verify("--contents", folder["bodies"]) == 10
 
 
+def test_nonce_that_was_sent_is_read_from_the_folder(
+    folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"bodies/{folder.first.jti}.nonce"
+    for text, code in (("abcdefgh", 15), ("abcdefgh\n", 15), ("abcdefgi\n", 10)):
+        folder.write(name, text.encode())
+        capsys.readouterr()
+        assert folder.verify("--contents", folder["bodies"], "--json") == code
+        nonce = check_of(printed(capsys), "NONCE")
+        assert nonce["status"] == ("pass" if code == 15 else "fail")
+    named = ["--contents", folder["bodies"], "--receipt", folder.first.jti]
+    assert folder.verify(*named, "--nonce", "abcdefgh") == 15
+
+
+@pytest.mark.parametrize("data", [b"", b"abcdefgh\n\n", b"abc", b"abcdefg\xe9", b"a" * 89])
+def test_file_that_holds_no_nonce_is_named_and_not_taken_for_a_forgery(
+    folder: Folder, capsys: pytest.CaptureFixture[str], data: bytes
+) -> None:
+    folder.write(f"bodies/{folder.first.jti}.nonce", data)
+    assert folder.verify("--contents", folder["bodies"]) == 2
+    told = capsys.readouterr().err
+    assert f"{folder.first.jti}.nonce' holds no nonce" in told
+    assert "X-Receipt-Nonce" in told
+
+
 def test_named_receipt_is_checked_with_its_bodies_and_nonce(
     folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import httpx2
@@ -11,6 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.bundle import parse_bundle
 from attestation.receipt.signing import parse_receipt
+from attestation.tdx.endorsed import Endorsed, SignedPart
+from attestation.tdx.endorsements import parse_endorsements
+from attestation.verifier import HighWater, parse_high_water
 from gateway.cli.local.policy import pin_policy
 from gateway.cli.main import main
 from gateway.client.session import Session
@@ -59,6 +63,89 @@ def test_a_call_prints_the_body_and_leaves_what_an_auditor_verifies(
     assert set(json.loads((desk / "left" / "openings.json").read_bytes())) == {"req", "res"}
     grounds = GROUNDS[:4]
     assert main(["verify", "left/bundle.json", *grounds, "--contents", "left/bodies"]) == 15
+
+
+def test_the_command_that_a_call_prints_verifies_the_nonce_as_well(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(plain_stack.gateway.url, "--prompt", "hello", "--out", "my run", "--json") == 15
+    seen = capsys.readouterr()
+    document = json.loads(seen.out)
+    (nonce,) = (desk / "my run" / "bodies").glob("*.nonce")
+    assert nonce.read_text() == f"{document['nonce']}\n"
+    assert nonce.stat().st_mode & 0o077 == 0
+    (line,) = (line for line in seen.err.splitlines() if line.startswith("again: "))
+    command = shlex.split(line.removeprefix("again: "))
+    assert command[:2] == ["attested", "verify"]
+    assert main([*command[1:], "--json"]) == 15
+    result = json.loads(capsys.readouterr().out)
+    assert [c["status"] for c in result["checks"] if c["id"] == "NONCE"] == ["pass"]
+    nonce.write_text("another-nonce\n")
+    assert main(command[1:]) == 10
+
+
+def remembered(stack: Stack, number: int) -> bytes:
+    """A high-water file that has seen endorsements of this number for the stack's platform."""
+    collateral = stack.gateway.boot.collateral
+    assert collateral is not None
+    mark = SignedPart(number=number, issued=4_000_000_000)
+    one = Endorsed(
+        root=stack.gateway.anchor.name,
+        fmspc=bytes.fromhex(parse_endorsements(collateral).fmspc),
+        tcb_info=mark,
+        qe_identity=mark,
+    )
+    return HighWater().raised([one]).encode()
+
+
+def test_a_call_remembers_endorsements_in_the_file_of_verify(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--prompt", "hello", "--out", "left", "--high-water", "seen")
+    assert call(plain_stack.gateway.url, *arguments) == 15
+    assert "'seen' is new: nothing was seen before" in capsys.readouterr().err
+    (entry,) = parse_high_water((desk / "seen").read_bytes()).seen.values()
+    assert entry.root == plain_stack.gateway.anchor.name
+    before = (desk / "seen").stat().st_ino
+    assert main(["verify", "left/bundle.json", *GROUNDS[:4], "--high-water", "seen"]) == 15
+    assert call(plain_stack.gateway.url, *arguments[:2], "--out", "again", *arguments[4:]) == 15
+    assert (desk / "seen").stat().st_ino == before
+
+
+def test_a_gateway_with_rolled_back_endorsements_is_refused_in_the_words_of_verify(
+    plain_stack: Stack, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = plain_stack.gateway.url
+    assert call(url, "--prompt", "hello", "--out", "left") == 15
+    (desk / "seen").write_bytes(kept := remembered(plain_stack, 1_000))
+    capsys.readouterr()
+    arguments = ("--prompt", "hello", "--out", "again", "--high-water", "seen", "--json")
+    assert call(url, *arguments) == 11
+    seen = capsys.readouterr()
+    assert seen.err.endswith("neither key nor request was sent\n")
+    assert not (desk / "again").exists()
+    verify = ["verify", "left/bundle.json", *GROUNDS[:4], "--high-water", "seen", "--json"]
+    assert main(verify) == 11
+    told = [
+        next(c for c in json.loads(text)["checks"] if c["id"] == "COLLATERAL-FRESH")
+        for text in (seen.out, capsys.readouterr().out)
+    ]
+    assert "endorsements were rolled back" in told[0]["reason"]
+    for word in ("status", "reason", "expected", "hint"):
+        assert told[0][word] == told[1][word]
+    assert (desk / "seen").read_bytes() == kept
+
+
+@pytest.mark.parametrize(("content", "code"), [(b"{}", 13), (None, 2)])
+def test_a_file_that_remembers_nothing_ends_a_call_before_it_begins(
+    plain_stack: Stack, desk: Path, content: bytes | None, code: int
+) -> None:
+    if content is not None:
+        (desk / "seen").write_bytes(content)
+    name = "seen" if content is not None else ""
+    arguments = ("--prompt", "hello", f"--high-water={name}", "--out", "left")
+    assert call(plain_stack.gateway.url, *arguments) == code
+    assert not (desk / "left").exists()
 
 
 def test_a_call_waits_until_its_receipt_is_anchored_and_leaves_it_so(

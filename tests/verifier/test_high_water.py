@@ -9,17 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.bundle import make_bundle
 from attestation.encoding import jcs
 from attestation.encoding.instants import instant
 from attestation.errors import MalformedError, UsageError
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.endorsed import Endorsed, SignedPart
-from attestation.verifier import HighWater, high_water, parse_high_water, verify, verify_raw_quote
+from attestation.verifier import (
+    HighWater,
+    high_water,
+    parse_high_water,
+    verify,
+    verify_boots,
+    verify_challenge,
+    verify_raw_quote,
+)
 from gateway.attester.simulated.facts import Endorsements, Machine, Writing
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.refusals import refusal
 from tests.support.bundles import NOW, Gateway, failed, the_check
+from tests.verifier.test_challenge import NONCE, answer
 
 PLATFORM = SimulatedPlatform(now=NOW, seed=b"high water")
 AT = NOW + 60
@@ -94,6 +104,19 @@ def test_quote_by_itself_is_compared_as_well() -> None:
         )
         assert failed(result) == fails
         assert len(result.endorsed) == 1
+
+
+def test_boot_alone_and_its_answer_to_a_nonce_are_compared_as_well() -> None:
+    older, known = endorsed(19), seen(endorsed())
+    alone = make_bundle(boots=[older.evidence], collateral=[older.machine.collateral()])
+    grounds = (older.policy(), AT, [older.anchor])
+    for mark, fails in ((None, set()), (known, {"COLLATERAL-FRESH"})):
+        for result in (
+            verify_boots(alone, *grounds, high_water=mark),
+            verify_challenge(alone, answer(older), NONCE, *grounds, high_water=mark),
+        ):
+            assert failed(result) == fails
+            assert {one.tcb_info.number for one in result.endorsed} == {19}
 
 
 def test_the_policys_number_and_age_hold_beside_the_mark() -> None:
