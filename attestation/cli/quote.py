@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
     collateral = None if args.collateral is None else load_collateral(args.collateral)
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
-    high_water = memory.open() if memory else None
+    high_water = memory.open(policy) if memory else None
     result = moments.judge(
         lambda at: verify_raw_quote(raw, collateral, policy, at, anchors, high_water=high_water)
     )

@@ -10,6 +10,7 @@ from attestation.policy.model import (
     Policy,
     ReferenceValues,
     RequiredEvent,
+    SignedBy,
     StatusRule,
     TdxRules,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Policy",
     "ReferenceValues",
     "RequiredEvent",
+    "SignedBy",
     "StatusRule",
     "TdxRules",
     "parse_policy",

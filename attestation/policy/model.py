@@ -151,18 +151,27 @@ class PlatformRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedBy:
+    """A signature that was checked: by which key (C2SP vkey), of which version and SHA-256."""
+
+    signer: str
+    version: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """An appraisal policy; `digest` is the SHA-256 of the file it was read from.
 
-    `version` is what its author calls it.  `signers` are the verifier keys (C2SP vkeys) that signed
-    the file, out of those that were asked for; empty where no signature was checked.
+    `version` is what its author calls it.  `signatures` are those of the file by keys that were
+    asked for; empty where no signature was checked.
     `max_age_days` bounds the age of the endorsements; `require` names checks that must pass beyond
     the floor.  `require_complete` asks that the file hold every receipt of its logs.
     """
 
     digest: Digest | None
     version: str | None = None
-    signers: tuple[str, ...] = ()
+    signatures: tuple[SignedBy, ...] = ()
     tdx: TdxRules = TdxRules()
     reference_values: tuple[ReferenceValues, ...] = ()
     max_age_days: int | None = None
@@ -172,6 +181,11 @@ class Policy:
     require_complete: bool = False
     lineage_complete: bool = False
     require: frozenset[str] = frozenset()
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """The verifier keys that signed the file, out of those that were asked for."""
+        return tuple(one.signer for one in self.signatures)
 
     @property
     def required(self) -> frozenset[str]:

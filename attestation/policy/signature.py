@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from attestation.encoding.digest import Digest
 from attestation.errors import EvidenceError, MalformedError, UnavailableError, UsageError
 from attestation.merkle.note import Note, parse_note, verify_note, vkey_for
+from attestation.policy.model import SignedBy
 from attestation.policy.parse import parse_policy
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ def read_signed_policy(data: bytes, signature: bytes | None, signers: Sequence[V
     2. It is by one of `signers` and about these bytes (`verify_policy_signature`).
     3. Only then are these bytes read as a policy, whose version is the one that was signed.
 
-    The policy's `signers` are those that signed.  Raises `UnavailableError` without a signature,
-    `MalformedError` for a signature or a policy that does not parse, `EvidenceError` for a
-    policy that is not authentic.
+    The policy's `signatures` are by those of `signers` that signed.  Raises `UnavailableError`
+    without a signature, `MalformedError` for a signature or a policy that does not parse,
+    `EvidenceError` for a policy that is not authentic.
     """
     if signature is None:
         raise UnavailableError(
@@ -177,4 +178,10 @@ def read_signed_policy(data: bytes, signature: bytes | None, signers: Sequence[V
             expected=f"version {signed.version}",
             observed=ascii(policy.version)[:80],
         )
-    return replace(policy, signers=tuple(vkey_for(one.name, one.public) for one in found))
+    signatures = (
+        SignedBy(
+            signer=vkey_for(one.name, one.public), version=signed.version, digest=signed.digest
+        )
+        for one in found
+    )
+    return replace(policy, signatures=tuple(signatures))

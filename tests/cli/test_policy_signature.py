@@ -388,3 +388,46 @@ def test_lint_needs_no_key_to_see_that_a_signature_is_of_something_else(
     assert main([*LINT, desk.policy, "--json"]) == 11
     (file,) = printed(capsys)["files"]
     assert file["findings"][0]["code"] == "signature"
+
+
+def signed_version(desk: Desk, version: str, *, more: str = "") -> list[str]:
+    text = f'version = "{version}"\n{desk.folder.gateway.policy_toml()}{more}'
+    policy = desk.folder.write(f"{version}{len(more)}.toml", text.encode())
+    assert main(["policy", "sign", policy, "--key", desk.folder["ours.key"], "--force"]) == 0
+    return desk.signer(desk.ours, policy=policy)
+
+
+def test_older_policy_of_a_signer_is_refused_after_a_newer_one_with_high_water(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory, root = desk.folder["mark"], ["--root", desk.folder["root.pem"], *AT]
+    quote = desk.folder.write("quote.bin", desk.folder.gateway.evidence.quote)
+
+    def verify(grounds: list[str], *more: str) -> int:
+        return main(["verify", desk.folder["bundle.json"], *grounds, *root, *more])
+
+    nine, ten = signed_version(desk, "2026-9"), signed_version(desk, "2026-10")
+    other = signed_version(desk, "2026-10", more="# changed\n")
+    assert verify(nine, "--high-water", memory) == 15
+    assert verify(ten, "--high-water", memory) == 15
+    capsys.readouterr()
+    assert verify(nine, "--high-water", memory) == 10
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert "older than one of 'ours'" in seen.err
+    assert main(["quote", quote, *nine, *root, "--high-water", memory]) == 10
+    assert verify(other, "--high-water", memory) == 10
+    assert verify(ten, "--high-water", memory) == 15
+    # Nobody asks whose it is, or what was seen before.
+    assert verify(nine[:2], "--high-water", memory) == 15
+    assert verify(nine) == 15
+
+
+def test_policy_is_remembered_even_if_the_file_that_it_is_used_on_is_none(desk: Desk) -> None:
+    memory, bad = desk.folder["mark"], desk.folder.write("bad.json", b"{")
+    five, four = signed_version(desk, "5"), signed_version(desk, "4")
+    assert main(["verify", bad, *five, "--high-water", memory]) == 13
+    assert main(["verify", bad, *four, "--high-water", memory]) == 10
+    before = Path(memory).read_bytes()
+    assert main(["verify", bad, *five, "--high-water", memory]) == 13
+    assert Path(memory).read_bytes() == before

@@ -71,7 +71,7 @@ def test_signed_text_is_the_digest_that_verdicts_show_and_the_version() -> None:
 def test_policy_signed_by_a_key_that_was_asked_for_is_read_and_names_it() -> None:
     policy = read_signed_policy(POLICY, signed(), vkeys(SECOND, OURS))
     assert policy.signers == (OURS.vkey,)
-    assert replace(policy, signers=()) == parse_policy(POLICY)
+    assert replace(policy, signatures=()) == parse_policy(POLICY)
 
 
 def test_all_that_signed_out_of_those_asked_for_are_named() -> None:

@@ -116,4 +116,4 @@ def test_the_policy_with_everything_leaves_no_field_at_its_default() -> None:
         set_somewhere[name] = set_somewhere.get(name, False) or other
     assert set_somewhere.keys() > {"Policy.version", "ListedMachine.until", "TdxRules.mrseam"}
     # Who signed the file is not in the file.
-    assert [name for name, other in set_somewhere.items() if not other] == ["Policy.signers"]
+    assert [name for name, other in set_somewhere.items() if not other] == ["Policy.signatures"]
