@@ -89,8 +89,7 @@ def _from_json(value: JsonValue) -> EventLog:
         inner = next((value[name] for name in _MEMBERS if name in value), None)
         if isinstance(inner, str):
             inner = parse_json(inner.encode(), _LIMITS)
-        if inner is not None:
-            return _from_json(inner)
+        return _from_json(inner)
     raise MalformedError(
         "the JSON document holds no event log",
         code="event_log",

@@ -81,6 +81,24 @@ def test_flag_is_on_only_if_it_is_one(data: bytes, value: bool | None) -> None:
     assert content.get("value") is value
 
 
+@pytest.mark.parametrize("name", ["SecureBoot", "SetupMode", "AuditMode", "DeployedMode"])
+def test_every_flag_has_a_truth_value(name: str) -> None:
+    content = read_content(event(variable(name, b"\x01"), VARIABLE))
+    assert content is not None
+    assert content["value"] is True
+
+
+def test_variable_that_is_no_flag_has_no_truth_value() -> None:
+    content = read_content(event(variable("Timeout", b"\x01"), VARIABLE))
+    assert content is not None
+    assert (content["hex"], content.get("value")) == ("01", None)
+
+
+def test_partition_table_of_128_is_the_largest() -> None:
+    content: Any = read_content(event(table(*"a" * 128), GPT))
+    assert len(content["partitions"]) == 128
+
+
 def test_variable_of_another_maker_is_read_without_a_meaning() -> None:
     content = read_content(event(variable("SecureBootX", b"\x01" * 100, OTHER), VARIABLE))
     assert content == {
@@ -172,6 +190,7 @@ def test_other_content_is_text_or_bytes(content: bytes, expected: dict[str, Any]
         (VARIABLE, struct.pack("<16sQQ", bytes(16), 1, 0) + b"\x00\xd8"),
         (GPT, table("a", signature=b"EFI PARX")),
         (GPT, table("a", count=129)),
+        (GPT, table(*"a" * 129)),
         (GPT, table("a", count=2)),
         (GPT, table("a") + b"\x00"),
         (TAG, struct.pack("<II", 1, 4) + b"\x00\x01\x02"),

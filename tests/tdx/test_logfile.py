@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.encoding import base64url
+from attestation.errors import MalformedError
 from attestation.tdx.events import replay
 from attestation.tdx.logfile import (
     MAX_FILE_BYTES,
@@ -52,6 +53,7 @@ def written(value: Any) -> bytes:
         (gzip.compress(CCEL), "ccel", 2),
         (zlib.compress(CCEL), "ccel", 2),
         (zlib.compress(CCEL, 1), "ccel", 2),
+        (zlib.compress(CCEL, 5), "ccel", 2),
         (zlib.compress(CCEL, 9), "ccel", 2),
         (gzip.compress(written([dstack()])), "dstack", 1),
     ],
@@ -78,6 +80,7 @@ def test_log_is_told_by_its_shape(data: bytes, log_format: str, events: int) -> 
         written({"data": [], "format": "dstack", "more": 1}),
         table(),
         b"CCEL",
+        b"CCEL" + CCEL[4:],
         gzip.compress(b"text"),
         gzip.compress(CCEL)[:-1],
         gzip.compress(CCEL) + b"x",
@@ -97,12 +100,28 @@ def test_file_that_holds_no_log_is_refused(data: bytes) -> None:
         ({"event_log": "\ud800"}, "surrogate"),
         ({"event_log": {"event_log": "["}}, "syntax"),
         ([dstack(), 1], "member_type"),
+        ([1], "member_type"),
         ([{"imr": 0}], "missing_member"),
         ([{}], "missing_member"),
     ],
 )
 def test_log_in_json_that_does_not_parse_is_refused(value: Any, code: str) -> None:
     assert refusal(parse_log_file, written(value)) == code
+
+
+def test_table_is_told_from_a_damaged_one() -> None:
+    with pytest.raises(MalformedError) as whole:
+        parse_log_file(table())
+    assert whole.value.expected == "the log itself"
+    with pytest.raises(MalformedError) as damaged:
+        parse_log_file(bench.flipped(table(), 40))
+    assert damaged.value.expected == "56 bytes that sum to zero"
+
+
+def test_damaged_compression_is_the_cause_of_its_refusal() -> None:
+    with pytest.raises(MalformedError) as caught:
+        parse_log_file(b"\x78\x9c" + bytes(20))
+    assert isinstance(caught.value.__cause__, zlib.error)
 
 
 def test_what_a_log_unpacks_to_is_bounded() -> None:

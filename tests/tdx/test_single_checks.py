@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import struct
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from attestation.errors import EvidenceError
 from attestation.tdx import der, pck, signatures
 from attestation.tdx.ccel import parse_ccel
 from attestation.tdx.dcap import verify_quote
+from attestation.tdx.endorsements import parse_endorsements
 from attestation.tdx.identity import identity_of
 from gateway.attester.simulated import der as writer
 from gateway.attester.simulated.facts import Machine
@@ -93,6 +95,19 @@ def test_object_identifier_of_another_tree_is_refused() -> None:
     changed = good[:place] + other + good[place + len(oid) :]
     assert pck.parse_pck_extension_value(good).ppid == bytes(16)
     assert refusal(pck.parse_pck_extension_value, changed) == "pck"
+
+
+# Endorsements
+
+
+@pytest.mark.parametrize("field", ["tcb_info", "qe_identity"])
+@pytest.mark.parametrize(
+    "until", ["2126-03-03", "2126-03-03T00:00:00", "2126-03-03T00:00:00+14:00"]
+)
+def test_end_of_endorsements_is_an_instant_of_utc(field: str, until: str) -> None:
+    good = bench.collateral()
+    text = json.dumps({**json.loads(getattr(good, field)), "nextUpdate": until})
+    assert refusal(parse_endorsements, replace(good, **{field: text})) == "member_value"
 
 
 # Event logs
