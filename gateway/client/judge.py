@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from attestation.bundle import BundledReceipt, make_bundle
 from attestation.checks import ANCHORING
 from attestation.errors import EvidenceError
-from attestation.policy import Policy, parse_policy
+from attestation.merkle.note import parse_vkey
+from attestation.policy import Policy, parse_policy, read_signed_policy
+from attestation.policy.signature import SUFFIX
 from attestation.receipt.signing import parse_receipt
 from attestation.result import AttestationResult, Status
 from attestation.tdx.anchor import INTEL_ANCHOR, Anchor, parse_anchor
@@ -49,16 +51,23 @@ class Trust:
 
 
 def load_trust(
-    policy: Path, *, simulated_root: Path | None = None, high_water: Path | None = None
+    policy: Path,
+    *,
+    simulated_root: Path | None = None,
+    high_water: Path | None = None,
+    signers: Sequence[str] = (),
 ) -> Trust:
     """The trust that the file `policy` states, under Intel's root.
 
     With `simulated_root`, the root certificate of a simulated platform, that one takes the
     place of Intel's, and simulated evidence is enough: for tests and demonstrations only.
     `high_water` names the file of `Trust.high_water`; it is made if it is missing.
-    Raises `MalformedError` for files that do not parse, `OSError` for files that are not there.
+    With `signers`, verifier keys (C2SP vkeys), one of them must have signed exactly this policy, in
+    the file beside it that ends in `.sig` (`attested policy sign`).
+    Raises `MalformedError` for files that do not parse, `OSError` for files that are not there,
+    `UnavailableError` for a policy without the signature, `EvidenceError` if it is another's.
     """
-    parsed = parse_policy(policy.read_bytes())
+    parsed = _load_policy(policy, signers)
     if simulated_root is None:
         return Trust(policy=parsed, anchors=(INTEL_ANCHOR,), high_water=high_water)
     return Trust(
@@ -67,6 +76,15 @@ def load_trust(
         gate=AttestationResult.require_accepted_or_unsafe_simulated,
         high_water=high_water,
     )
+
+
+def _load_policy(path: Path, signers: Sequence[str]) -> Policy:
+    data = path.read_bytes()
+    if not signers:
+        return parse_policy(data)
+    beside = path.with_name(path.name + SUFFIX)
+    signature = beside.read_bytes() if beside.is_file() else None
+    return read_signed_policy(data, signature, [parse_vkey(signer) for signer in signers])
 
 
 class EvidenceJudge:
@@ -84,7 +102,7 @@ class EvidenceJudge:
         self._channel = channel
         self._trust = trust
         self._clock = clock
-        self._marks = marks or Marks(trust.high_water)
+        self._marks = marks or Marks(trust.high_water, trust.policy)
 
     def judge(self, call: Call) -> AttestationResult:
         """The verification of one call; raises `AttestationError` unless it is accepted.

@@ -9,6 +9,7 @@ from attestation.cli.high_water import HighWaterFile
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from attestation.policy import Policy
     from attestation.result import AttestationResult
     from attestation.verifier import HighWater
 
@@ -20,14 +21,16 @@ class Marks:
     by one measure; None remembers nothing.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, policy: Policy | None = None) -> None:
         """Read the file; a missing one is made, and stderr says so.
+
+        A signed `policy` that is older than one of its signer's in the file raises `EvidenceError`.
 
         Raises `MalformedError` for a file that is something else, `UsageError` for one that
         cannot be made or read.
         """
         self._file = None if path is None else HighWaterFile(str(path))
-        self.known: HighWater | None = self._file.open() if self._file else None
+        self.known: HighWater | None = self._file.open(policy) if self._file else None
         self._raised = self.known
 
     def see(self, result: AttestationResult) -> None:

@@ -74,7 +74,7 @@ class Session:
         that cannot be, `UnavailableError` if nothing answers there, any other `AttestationError`
         if the evidence is not accepted.  Nothing of the caller's has been sent then.
         """
-        endpoint, marks = parse_endpoint(url), Marks(trust.high_water)
+        endpoint, marks = parse_endpoint(url), Marks(trust.high_water, trust.policy)
         evidence = fetch_evidence(endpoint)
         channel = check_channel(endpoint, evidence.peer, evidence.boot.keyset.tls_spki)
         result = accept_boot(evidence, channel, trust, marks, at=int(clock()))
