@@ -99,7 +99,8 @@ def examine(settings: Settings | None, provider: str | None, root: Path) -> Iter
         seen = look_at_evidence(wanted, time.monotonic)
         yield from seen.findings
         configured, refused = _configured(settings, int(time.time()))
-        chosen = choose_endorsements(configured, seen)
+        choice = choose_endorsements(configured, seen)
+        chosen, refused = choice.collateral, refused or choice.refused
         if settings is not None or chosen is not None:
             yield refused or look_at_endorsements(chosen, seen, int(time.time()))
         if (judgement := look_at_tcb(chosen, seen, int(time.time()))) is not None:

@@ -13,6 +13,7 @@ from gateway.attester.simulated.facts import Domain, Endorsements, Machine, TcbL
 from gateway.attester.simulated.platform import SimulatedPlatform
 from gateway.cli.checkup import evidence as evidence_module
 from gateway.cli.checkup.endorsed import (
+    Choice,
     choose_endorsements,
     load_configured,
     look_at_endorsements,
@@ -93,11 +94,63 @@ def test_set_for_this_platform_is_chosen_among_several() -> None:
     fmspc = bytes.fromhex("00906ed50000")
     other = here.but(endorsements=Endorsements(fmspc=fmspc), machine=Machine(fmspc=fmspc))
     sets = [other.collateral(), here.collateral()]
-    assert choose_endorsements(sets, seen_on(here)) == sets[1]
-    assert choose_endorsements(sets, seen_on(other)) == sets[0]
-    nothing = evidence_module.Seen()
-    assert choose_endorsements(sets, nothing) == sets[0]
-    assert choose_endorsements((), nothing) is None
+    assert choose_endorsements(sets, seen_on(here)).collateral == sets[1]
+    assert choose_endorsements(sets, seen_on(other)).collateral == sets[0]
+    assert choose_endorsements((), seen_on(here)) == Choice()
+    own = evidence_module.Seen(collateral=sets[0])
+    assert choose_endorsements((), own) == Choice(collateral=sets[0])
+
+
+def test_set_under_another_root_is_not_chosen_though_it_is_for_this_platform() -> None:
+    here, stranger = SimulatedPlatform(now=NOW), SimulatedPlatform(now=NOW)
+    sets = [stranger.collateral(), here.collateral()]
+    assert choose_endorsements(sets, seen_on(here)) == Choice(collateral=sets[1])
+    without_quote = evidence_module.Seen(anchor=here.anchor)
+    assert choose_endorsements(sets, without_quote) == Choice(collateral=sets[1])
+
+
+def test_what_was_found_is_told_where_none_fits() -> None:
+    here, stranger = SimulatedPlatform(now=NOW), SimulatedPlatform(now=NOW)
+    fmspc = bytes.fromhex("00906ed50000")
+    other = here.but(endorsements=Endorsements(fmspc=fmspc), machine=Machine(fmspc=fmspc))
+    unsigned = here.but(endorsements=Endorsements(signer="pck"))
+    sets = [one.collateral() for one in (stranger, other, unsigned, stranger)]
+    choice = choose_endorsements(sets, seen_on(here))
+    assert choice.collateral is None
+    assert choice.refused is not None
+    assert choice.refused.level is Level.FAIL
+    assert "attested endorsements fetch" in choice.refused.todo
+    listed = choice.refused.data["found"]
+    assert isinstance(listed, list)
+    assert len(listed) == 3
+    assert stranger.anchor.name in listed[0]
+    assert "00906ed50000" in listed[1]
+    assert f"under {here.anchor.name}: " in choice.refused.seen
+    assert Machine().fmspc.hex() in choice.refused.seen
+    none = choose_endorsements(sets[:1], evidence_module.Seen())
+    assert none.refused is not None
+    assert "for any platform under intel" in none.refused.seen
+
+
+def test_no_more_than_a_few_of_many_sets_are_listed_in_words() -> None:
+    here = SimulatedPlatform(now=NOW)
+    sets = [SimulatedPlatform(now=NOW).collateral() for _ in range(5)]
+    refused = choose_endorsements(sets, seen_on(here)).refused
+    assert refused is not None
+    assert "and 2 more" in refused.seen
+
+
+def test_folder_without_a_set_that_fits_is_a_failure_that_names_what_is_there(
+    tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = SimulatedPlatform(now=int(time.time()))
+    one = stranger.collateral()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / f"{one.digest.hex}.json").write_bytes(encode_dcap_collateral(one))
+    arguments = config(tmp_path, engine, endorsements=str(tmp_path / "store"))
+    code, found = doctor(*arguments, capsys=capsys)
+    assert (code, found["evidence.endorsements"]["level"]) == (UNAVAILABLE, "fail")
+    assert stranger.anchor.name in found["evidence.endorsements"]["seen"]
 
 
 @pytest.mark.parametrize(("status", "level"), [("UpToDate", Level.OK), ("OutOfDate", Level.WARN)])

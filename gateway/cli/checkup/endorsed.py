@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from attestation.tdx.endorsements import (
     parse_endorsements,
     platform_of,
     verify_endorsements,
+    verify_own_root,
 )
 from gateway.cli.checkup.finding import Finding, Level, Subject
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attestation.tdx.collateral import Collateral
-    from attestation.tdx.endorsements import Endorsements
+    from attestation.tdx.endorsements import Endorsements, Platform
     from gateway.cli.checkup.evidence import Seen
 
 ENDORSEMENTS = Subject(id="evidence.endorsements", area="evidence", title="endorsements")
@@ -33,6 +35,7 @@ _TCB = Subject(id="evidence.tcb", area="evidence", title="TCB status")
 _UP_TO_DATE = "UpToDate"
 _FETCH = "attested endorsements fetch, into the folder that evidence.endorsements names"
 _DAY = 86_400
+_SHOWN = 3
 
 
 def load_configured(file: Path | None, folder: Path | None, now: int) -> list[Collateral]:
@@ -47,18 +50,57 @@ def load_configured(file: Path | None, folder: Path | None, now: int) -> list[Co
     return [*good, *named, *(one.collateral for one in stored)]
 
 
-def choose_endorsements(configured: Sequence[Collateral], seen: Seen) -> Collateral | None:
-    """Return the set that bundles would carry: the first configured one for this platform.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The set that bundles would carry; where none of those configured fits, what they are."""
 
-    Without a quote, or where none fits, it is the first one; without any, the provider's own.
+    collateral: Collateral | None = None
+    refused: Finding | None = None
+
+
+def choose_endorsements(configured: Sequence[Collateral], seen: Seen) -> Choice:
+    """Choose the first configured set for this platform under the root of its quotes.
+
+    That root is the provider's, or Intel's; without a quote any platform fits.  With nothing
+    configured it is the provider's own set.
     """
+    if not configured:
+        return Choice(collateral=seen.collateral)
+    root = (seen.anchor or INTEL_ANCHOR).name
+    wanted = _platform_in(seen)
+    found: list[str] = []
     for one in configured:
         try:
-            if seen.quote and parse_endorsements(one).is_for(platform_of(seen.quote)):
-                return one
-        except AttestationError:
+            stated = parse_endorsements(one)
+            signer = verify_own_root(stated).name
+        except AttestationError as error:
+            found.append(f"{one.digest.hex[:8]}…: {error.message}")
             continue
-    return configured[0] if configured else seen.collateral
+        if signer == root and (wanted is None or stated.is_for(wanted)):
+            return Choice(collateral=one)
+        found.append(f"{one.digest.hex[:8]}…: FMSPC {stated.fmspc} ({stated.ca} CA) under {signer}")
+    return Choice(refused=_none_fits(found, wanted, root))
+
+
+def _platform_in(seen: Seen) -> Platform | None:
+    try:
+        return platform_of(seen.quote) if seen.quote else None
+    except AttestationError:
+        # Whoever judges the set chosen says what is wrong with the quote.
+        return None
+
+
+def _none_fits(found: Sequence[str], wanted: Platform | None, root: str) -> Finding:
+    here = f"FMSPC {wanted.fmspc} ({wanted.ca} CA)" if wanted else "any platform"
+    # What stands in the folder and in the file is listed once.
+    shown = list(dict.fromkeys(found))
+    more = f"; and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ENDORSEMENTS.fail(
+        f"none of {len(shown)} is for {here} under {root}: {'; '.join(shown[:_SHOWN])}{more}",
+        _FETCH,
+        found=shown,
+        root=root,
+    )
 
 
 def look_at_endorsements(chosen: Collateral | None, seen: Seen, now: int) -> Finding:
