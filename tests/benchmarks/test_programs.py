@@ -97,3 +97,29 @@ def test_long_run_takes_one_file_after_the_other() -> None:
     long = verifying.long_run(5, 2)
     assert [one["receipts"] for one in long["memory"]] == [2, 4]
     assert all(one["rss_mib"] > 0 for one in long["memory"])
+
+
+@pytest.mark.slow
+def test_verifier_that_keeps_something_of_every_file_is_not_flat() -> None:
+    grown = verifying.long_run(120, 1, program="tests.benchmarks.leaking")["growth"]
+    assert grown["ratio"] > verifying.FLAT
+    assert grown["flat"] is False
+
+
+def _memory(values: list[float]) -> list[dict[str, float]]:
+    return [{"receipts": at, "rss_mib": value} for at, value in enumerate(values)]
+
+
+def test_memory_that_settles_is_flat_and_memory_that_creeps_is_not() -> None:
+    settled = verifying.growth(_memory([40.0] * 10 + [100.0, 108.0, 101.0] * 30))
+    assert settled is not None
+    assert settled["flat"] is True
+    crept = verifying.growth(_memory([100.0 + at / 5 for at in range(100)]))
+    assert crept is not None
+    assert crept["after_the_first_tenth_mib"] == pytest.approx(102.9)
+    assert crept["in_the_last_tenth_mib"] == pytest.approx(118.9)
+    assert crept["flat"] is False
+
+
+def test_short_run_says_nothing_of_growth() -> None:
+    assert verifying.growth(_memory([50.0] * 19)) is None

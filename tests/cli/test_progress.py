@@ -51,6 +51,17 @@ def test_long_run_writes_few_lines_to_a_file(monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+def test_other_things_than_bytes_are_spelled_as_they_are_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Screen(terminal=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    clock = iter([0.0, 2.0])
+    told = progress.Counted("receipts", 9000, lambda: next(clock), spell="{:,.0f}".format)
+    told.add(4000)
+    assert screen.getvalue() == "receipts 4,000 of 9,000, 2,000/s\n"
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1.5e9, "1.5 GB"), (2e15, "2000.0 TB")],
