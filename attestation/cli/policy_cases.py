@@ -23,15 +23,23 @@ from attestation.cli.progress import counted
 from attestation.cli.quote import decode_quote
 from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, EvidenceError, MalformedError, UsageError
+from attestation.policy import NO_POLICY
 from attestation.policy.cases import differences, parse_cases
 from attestation.statement.model_lock import parse_model_lock
-from attestation.verifier import Contents, malformed_result, verify, verify_raw_quote
+from attestation.verifier import (
+    Contents,
+    malformed_result,
+    parse_high_water,
+    verify,
+    verify_raw_quote,
+)
 
 if TYPE_CHECKING:
     from attestation.merkle.note import Vkey
     from attestation.policy import Policy
     from attestation.policy.cases import Case
     from attestation.result import AttestationResult, Verdict
+    from attestation.verifier import HighWater
 
 HELP = "verify the evidence of each case and compare with what the case expects"
 SCHEMA = "attested-gateway/policy-test/v1"
@@ -137,6 +145,7 @@ class _Desk:
     def _result(self, case: Case) -> AttestationResult:
         policy = self._instead or load_policy(self._named_policy(case), self._signers)
         anchors = load_anchors([self._inside(name) for name in case.roots])
+        known = self._known(case, policy)
         if case.bundle is None:
             return verify_raw_quote(
                 decode_quote(load_bytes(self._inside(case.quote or ""))),
@@ -144,6 +153,7 @@ class _Desk:
                 policy,
                 case.at,
                 anchors,
+                high_water=known,
             )
         sets = [load_collateral(self._inside(name)) for name in case.endorsements]
         try:
@@ -151,7 +161,16 @@ class _Desk:
         except MalformedError as error:
             return malformed_result(error, policy, case.at)
         contents = {case.receipt: self._contents(case)} if case.receipt else {}
-        return verify(with_endorsements(bundle, sets), policy, case.at, anchors, contents)
+        return verify(
+            with_endorsements(bundle, sets), policy, case.at, anchors, contents, high_water=known
+        )
+
+    def _known(self, case: Case, policy: Policy | None) -> HighWater | None:
+        """Return what the case says was seen before; the file stays as it is."""
+        if case.high_water is None:
+            return None
+        known = load_parsed(self._inside(case.high_water), parse_high_water)
+        return known.after(policy or NO_POLICY)
 
     def _named_policy(self, case: Case) -> str:
         name = case.policy or self._policy

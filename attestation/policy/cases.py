@@ -34,7 +34,8 @@ class Case:
 
     Paths are relative to the case file's folder and stay below it.  Exactly one of `bundle` and
     `quote` is given.  `roots` empty means Intel's; `at` is the instant to judge by (Unix
-    seconds).  `receipt` is the id of the one that the four after it are about.
+    seconds).  `high_water` is what was seen of endorsements and signed policies before; trying a
+    case never raises it.  `receipt` is the id of the one that the four after it are about.
     `checks` are ids with the status that every check of that id must have; `failing`, if it is
     not empty, are the ids of all checks that must fail.
     """
@@ -46,6 +47,7 @@ class Case:
     quote: str | None = None
     collateral: str | None = None
     endorsements: tuple[str, ...] = ()
+    high_water: str | None = None
     roots: tuple[str, ...] = ()
     policy: str | None = None
     receipt: str | None = None
@@ -140,6 +142,7 @@ def _read_case(value: object, path: str) -> Case:
         quote=_optional_path(table, "quote"),
         collateral=_optional_path(table, "collateral"),
         endorsements=_optional_paths(table, "endorsements"),
+        high_water=_optional_path(table, "high_water"),
         roots=_optional_paths(table, "roots"),
         policy=_optional_path(table, "policy"),
         receipt=_optional_text(table, "receipt", _RECEIPT),

@@ -20,6 +20,7 @@ policy = "policy.toml"
 name = "one"
 bundle = "a/bundle.json"
 endorsements = ["c.json"]
+high_water = "m.json"
 roots = ["root.pem"]
 at = 2026-09-30T12:00:00Z
 verdict = "NOT-ACCEPTED"
@@ -50,6 +51,7 @@ def run_cases(data: bytes) -> None:
     parsed = parse_cases(data)
     for case in parsed.cases:
         named = [case.bundle, case.quote, case.collateral, case.policy, case.request]
+        named.append(case.high_water)
         for name in [*named, case.response, parsed.policy, *case.roots, *case.endorsements]:
             path = PurePosixPath(name or "a")
             assert not path.is_absolute()
