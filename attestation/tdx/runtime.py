@@ -168,6 +168,11 @@ def parse_runtime_content(content: bytes) -> MeasuredEvent | KeyEvent:
     return _key_event(item) if _is_key_event(item) else _measured_event(item)
 
 
+def parse_measured_event(content: bytes) -> MeasuredEvent:
+    """Read what was measured before the keys: its canonical JSON; raises `MalformedError`."""
+    return _measured_event(parse_canonical(content, what="a runtime event"))
+
+
 def require_items(value: JsonValue, what: str) -> list[JsonValue]:
     """Return `value` if it is an array of at most `MAX_EVENTS`, or raise `MalformedError`."""
     if not isinstance(value, list) or len(value) > MAX_EVENTS:

@@ -65,7 +65,7 @@ def check_event_log(
     keys = [event.key for event in runtime if event.key is not None]
     if not runtime:
         _no_runtime_events(body, agreeing, policy, page)
-    elif not keys and not _claims_keys(runtime) and policy.tdx.unbound_keys:
+    elif not _claims_keys(runtime) and policy.tdx.unbound_keys:
         if _listed(runtime, agreeing, page):
             page.passed(_ID, "the keys are not bound to RTMR3, which the policy accepts")
     elif (

@@ -23,7 +23,7 @@ def missing_leaves(
     their numbers.  Between the size of an epoch and that of the next one stands the statement of
     the first: a single leaf there that no receipt has is that statement, and no receipt.
     """
-    sizes = sorted({epoch.statement.size for epoch in epochs if epoch.statement.size < size})
+    sizes = sorted({epoch.statement.size for epoch in epochs})
     own = {
         one.statement.size
         for one, other in itertools.pairwise(epochs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attestation.errors import MalformedError
 from attestation.statement.model_lock import ENGINE_ARGS_EVENT, MODEL_LOCK_EVENT
 from attestation.tdx.events import replay
-from attestation.tdx.runtime import RECEIPT_KEY, MeasuredEvent, parse_runtime_content
+from attestation.tdx.runtime import RECEIPT_KEY, parse_measured_event
 from attestation.verifier.ledger import Complaint, unequal
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from attestation.statement.model_lock import ModelLock
     from attestation.tdx.eventlog import Event
     from attestation.tdx.quote import Quote
+    from attestation.tdx.runtime import MeasuredEvent
     from attestation.verifier.appraisal import Appraised
     from attestation.verifier.ledger import Page
 
@@ -103,11 +104,11 @@ def _named_by(event: Event) -> MeasuredEvent | None:
     if event.content is None:
         return None
     try:
-        one = parse_runtime_content(event.content)
+        one = parse_measured_event(event.content)
     except MalformedError:
         # Other software measures other things; what is not in this form names no model.
         return None
-    return one if isinstance(one, MeasuredEvent) and one.name == event.name else None
+    return one if one.name == event.name else None
 
 
 def _no_model(known: Appraised, lock: ModelLock | None, page: Page) -> None:

@@ -167,6 +167,7 @@ def test_ccel_without_runtime_events_leaves_an_extended_rtmr3_open() -> None:
     )
     assert result.verdict is Verdict.INCOMPLETE
     assert "EVENT-LOG" in open_checks(result)
+    assert "no event log in the file accounts for it" in check(result).reason
 
 
 # Keys
@@ -370,6 +371,7 @@ def test_name_alone_does_not_make_an_event_the_listed_one() -> None:
 def test_measured_events_without_a_matching_tuple_leave_the_check_open(policy: Policy) -> None:
     result = judged(own(LOCK, KEY), policy=policy)
     assert check(result).status is Status.SKIP
+    assert "no matching tuple says what may stand before the keys" in check(result).reason
     assert "EVENT-LOG" in open_checks(result)
     assert check(judged(own(KEY), policy=policy)).status is Status.PASS
 

@@ -73,6 +73,8 @@ def test_measured_model_and_local_engine_pass_where_a_policy_asks_for_them() -> 
     policy = made.policy(model=f'"{MODEL.hex}"', more=REQUIRED)
     result = made.verify(policy=policy)
     assert result.verdict is Verdict.SIMULATED
+    boot = [c for c in result.checks if c.id == "MODEL" and c.subject.startswith("boot")]
+    assert [c.reason.rpartition(": ")[2] for c in boot] == [str(MODEL)]
     assert {c.status for c in result.checks if c.id in ("MODEL", "ENGINE-LOCAL")} == {Status.PASS}
     assert not any("which model" in note for note in result.not_proved)
     assert any("loaded the files" in note for note in result.not_proved)
@@ -215,6 +217,21 @@ def test_each_of_the_two_events_is_needed(missing: int) -> None:
     assert failed(result) == {"MODEL", "ENGINE-LOCAL"}
 
 
+@pytest.mark.parametrize(
+    ("stated", "missing", "claim"),
+    [(None, 0, {"digest": None}), (MODEL, 1, {"configuration": None})],
+    ids=["no model", "no arguments"],
+)
+def test_receipt_that_names_all_that_a_boot_measured_and_no_more_is_rejected(
+    stated: Digest | None, missing: int, claim: dict[str, Any]
+) -> None:
+    events = model_events(MODEL)
+    made = Gateway(statement_changes={"model_digest": stated}, measured=(events[1 - missing],))
+    result = claiming(made, **claim).verify()
+    refused(result, Verdict.REJECTED, "MODEL", "ENGINE-LOCAL")
+    assert "nothing measured stands behind" in receipt_check(result, "MODEL").reason
+
+
 def test_attempt_called_local_without_a_measured_model_is_rejected() -> None:
     result = claiming(Gateway(), digest=None, configuration=None).verify()
     refused(result, Verdict.REJECTED, "ENGINE-LOCAL")
@@ -234,6 +251,12 @@ def test_measured_model_for_an_engine_elsewhere_alone_is_rejected() -> None:
     result = claiming(measuring(), attempts=(ELSEWHERE,)).verify()
     refused(result, Verdict.REJECTED, "MODEL")
     assert the_check(result, "ENGINE-LOCAL").status is Status.SKIP
+
+
+def test_measured_model_for_an_engine_elsewhere_is_rejected_beside_its_lock() -> None:
+    result = holding(claiming(measuring(), attempts=(ELSEWHERE,)), LOCK)
+    refused(result, Verdict.REJECTED, "MODEL")
+    assert "outside this trust domain" in receipt_check(result, "MODEL").reason
 
 
 # dstack's log carries the same events under dstack's own digest rule

@@ -228,6 +228,7 @@ def test_raw_quote_needs_a_pinned_register_or_a_log() -> None:
     result = verify_raw_quote(raw_quote(), COLLATERAL, HEALTHY.policy(), NOW, [HEALTHY.anchor])
     assert result.verdict is Verdict.INCOMPLETE
     assert open_checks(result) == {"EVENT-LOG"}
+    assert "carries no event log" in the_check(result, "EVENT-LOG").reason
 
 
 @pytest.mark.parametrize(
@@ -244,6 +245,7 @@ def test_raw_quote_cannot_meet_pins_of_the_statement(pin: dict[str, str]) -> Non
     result = verify_raw_quote(raw_quote(), COLLATERAL, policy, NOW, [HEALTHY.anchor])
     assert result.verdict is Verdict.INCOMPLETE
     assert "MEASUREMENTS" in open_checks(result)
+    assert 'match "simulated", which also pins' in the_check(result, "MEASUREMENTS").reason
     assert not failed(result)
 
 

@@ -14,9 +14,11 @@ from attestation.receipt.claims import Splice
 from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body
 from attestation.result import Status, Verdict
-from attestation.verifier import Contents
+from attestation.tdx.endorsed import Endorsed, SignedPart
+from attestation.verifier import Contents, HighWater, high_water, parse_high_water
 from attestation.verifier.epochs import QuotedEpoch
 from attestation.verifier.missing import missing_leaves
+from tests.refusals import refusal
 from tests.support.bundles import (
     ANSWER,
     FRAMES,
@@ -220,6 +222,7 @@ def test_leaf_between_two_epochs_in_order_is_the_first_ones_statement() -> None:
 def test_missing_leaves_end_where_the_question_does() -> None:
     later = [epoch_at(0, 2), epoch_at(1, 9)]
     assert missing_leaves([], later, 5) == [(1, 4)]
+    assert missing_leaves([], [], 5) == [(1, 4)]
 
 
 def test_missing_spans_are_joined_across_the_size_of_an_epoch_only_if_they_touch() -> None:
@@ -282,3 +285,17 @@ def test_log_whose_epochs_leave_out_a_number_is_not_complete() -> None:
     assert failed(result) == set()
     (check,) = [c for c in checks(result, "EPOCH-CHAIN") if c.subject.startswith("log of ")]
     assert check.status is Status.SKIP
+
+
+def test_high_water_file_with_more_than_it_may_hold_is_malformed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    part = SignedPart(number=7, issued=5)
+    two = [
+        Endorsed(root="intel", fmspc=bytes([n] * 6), tcb_info=part, qe_identity=part)
+        for n in range(2)
+    ]
+    one_file, full_file = (HighWater().raised(two[:count]).encode() for count in (1, 2))
+    monkeypatch.setattr(high_water, "MAX_SEEN", 1)
+    assert len(parse_high_water(one_file).seen) == 1
+    assert refusal(parse_high_water, full_file) == "member_value"
