@@ -17,12 +17,14 @@ from attestation.cli.files import (
 from attestation.encoding.instants import instant
 from attestation.errors import EvidenceError, MalformedError, PolicyError, UsageError
 from attestation.result import Verdict
-from attestation.tdx.endorsements import DAY_SECONDS, State, in_order, verify_own_root
+from attestation.tdx.dates import DAY_SECONDS, State
+from attestation.tdx.endorsements import in_order, verify_own_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attestation.tdx.endorsements import Endorsements, Part
+    from attestation.tdx.dates import Part
+    from attestation.tdx.endorsements import Endorsements
 
 HELP = "show what expires when"
 _EPILOG = """\
@@ -161,15 +163,14 @@ def _lines(look: _Look) -> list[str]:
 
 def _standing(look: _Look) -> str:
     whole = look.one.whole
-    first = min(look.one.parts, key=lambda part: part.until)
     match look.state(whole):
         case State.NOT_YET:
             return f"NOT YET: it holds from {instant(whole.issued)}"
         case State.EXPIRED:
-            return f"EXPIRED {instant(whole.until)} ({first.name})"
+            return f"EXPIRED {instant(whole.until)} ({whole.name})"
         case state:
             left = _days_left(whole, look.at)
-            return f"{state}, {left} days left, until {instant(whole.until)} ({first.name})"
+            return f"{state}, {left} days left, until {instant(whole.until)} ({whole.name})"
 
 
 def _signer(domain: str | None) -> str:

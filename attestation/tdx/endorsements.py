@@ -9,21 +9,28 @@ identity version 2); RFC 5280, section 5, for the lists.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from attestation.encoding.instants import instant
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import parse_json_object
 from attestation.errors import EvidenceError, MalformedError
 from attestation.tdx.anchor import Anchor
 from attestation.tdx.chain import NOT_A_CERTIFICATE, parse_certificate, split_pem
 from attestation.tdx.collateral import oldest_issue, require_canonical_collateral
+from attestation.tdx.dates import (
+    DATE,
+    Part,
+    certificate_parts,
+    collateral_parts,
+    issuers_of,
+    parse_crl,
+    require_in_date,
+    shared,
+)
 from attestation.tdx.signatures import verify_collateral_signatures
 
 if TYPE_CHECKING:
@@ -32,39 +39,9 @@ if TYPE_CHECKING:
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.quote import Quote
 
-DAY_SECONDS = 86_400
-SOON_SECONDS = 7 * DAY_SECONDS
-"""How long before its end a set counts as ending soon: Intel's monthly parts live 30 days."""
 CAS = ("platform", "processor")
 
 _HEX = "[0-9a-fA-F]"
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
-
-
-class State(StrEnum):
-    """Where an instant lies in the time that something is good for."""
-
-    OK = "ok"
-    SOON = "soon"
-    EXPIRED = "expired"
-    NOT_YET = "not yet"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One dated part of a set; good from `issued` to `until` (Unix seconds), both included."""
-
-    name: str
-    issued: int
-    until: int
-
-    def state(self, at: int, *, soon: int = SOON_SECONDS) -> State:
-        """Say where `at` lies; `soon` is how many seconds before the end that begins."""
-        if at < self.issued:
-            return State.NOT_YET
-        if at > self.until:
-            return State.EXPIRED
-        return State.SOON if self.until - at < soon else State.OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +71,8 @@ class Endorsements:
 
     @property
     def whole(self) -> Part:
-        """The time in which every part holds, from the last issue to the earliest expiry."""
-        return Part(
-            name="the set",
-            issued=max(part.issued for part in self.parts),
-            until=min(part.until for part in self.parts),
-        )
+        """The time in which every part holds, by the name of the part that ends first."""
+        return shared(self.parts)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -132,8 +105,7 @@ def parse_endorsements(collateral: Collateral) -> Endorsements:
     """
     tcb = _members(collateral.tcb_info, "the TCB info", "TDX", 3)
     qe = _members(collateral.qe_identity, "the QE identity", "TD_QE", 2)
-    pck_crl = _crl(collateral.pck_crl, "the PCK revocation list")
-    root_crl = _crl(collateral.root_ca_crl, "the root CA's revocation list")
+    pck_crl = parse_crl(collateral.pck_crl, "the PCK revocation list")
     return Endorsements(
         collateral=collateral,
         fmspc=tcb.text("fmspc", pattern=f"{_HEX}{{12}}").lower(),
@@ -143,13 +115,7 @@ def parse_endorsements(collateral: Collateral) -> Endorsements:
         qe_number=qe.integer("tcbEvaluationDataNumber"),
         tcb_date=_newest_level(tcb),
         issued=oldest_issue(collateral),
-        parts=(
-            _text_part(tcb, "TCB info"),
-            _text_part(qe, "QE identity"),
-            _crl_part(pck_crl, "PCK CRL"),
-            _crl_part(root_crl, "root CRL"),
-            *_certificate_parts(collateral),
-        ),
+        parts=collateral_parts(collateral),
     )
 
 
@@ -167,7 +133,7 @@ def verify_endorsements(collateral: Collateral, anchor: Anchor, at: int) -> Endo
     """
     endorsements = parse_endorsements(collateral)
     require_canonical_collateral(collateral, anchor)
-    _require_in_date(endorsements, at)
+    require_in_date(endorsements.parts, at)
     verify_collateral_signatures(collateral, anchor, at)
     _require_not_revoked(collateral)
     return endorsements
@@ -182,7 +148,7 @@ def verify_own_root(endorsements: Endorsements) -> Anchor:
     """
     collateral = endorsements.collateral
     anchor = Anchor(split_pem(collateral.tcb_info_issuer_chain.encode(), what="the chain")[-1])
-    begun = max(part.issued for part in endorsements.parts if part.name in _CERTIFICATES)
+    begun = max(part.issued for part in certificate_parts(collateral))
     verify_collateral_signatures(collateral, anchor, begun)
     return anchor
 
@@ -230,10 +196,6 @@ def ca_of(signed: x509.Certificate | x509.CertificateRevocationList) -> str:
     )
 
 
-_CERTIFICATES = ("TCB info signer", "QE identity signer", "PCK CRL issuer", "root CA")
-_CHAINS = ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain")
-
-
 def _members(text: str, what: str, identity: str, version: int) -> Members:
     members = Members(parse_json_object(text.encode()), what)
     members.text("id", choices=(identity,))
@@ -243,84 +205,12 @@ def _members(text: str, what: str, identity: str, version: int) -> Members:
 
 def _newest_level(tcb: Members) -> str:
     levels = [Members(level, "a TCB level") for level in tcb.array("tcbLevels")]
-    return max((level.text("tcbDate", pattern=_DATE) for level in levels), default="none")
-
-
-def _text_part(members: Members, name: str) -> Part:
-    dates = [_seconds(members.text(key, pattern=_DATE)) for key in ("issueDate", "nextUpdate")]
-    return Part(name=name, issued=dates[0], until=dates[1])
-
-
-def _seconds(text: str) -> int:
-    try:
-        return int(dt.datetime.fromisoformat(text).timestamp())
-    except ValueError as error:
-        raise MalformedError(
-            "the endorsements name a day that there is not", code="date"
-        ) from error
-
-
-def _crl(data: bytes, what: str) -> x509.CertificateRevocationList:
-    try:
-        return x509.load_der_x509_crl(data)
-    except NOT_A_CERTIFICATE as error:
-        raise MalformedError(f"{what} does not parse", code="crl", expected="DER") from error
-
-
-def _crl_part(crl: x509.CertificateRevocationList, name: str) -> Part:
-    until = crl.next_update_utc
-    if until is None:
-        raise MalformedError(
-            f"the {name} does not say until when it holds", code="crl", expected="nextUpdate"
-        )
-    return Part(
-        name=name,
-        issued=int(crl.last_update_utc.timestamp()),
-        until=int(until.timestamp()),
-    )
-
-
-def _certificate_parts(collateral: Collateral) -> list[Part]:
-    issuers = _issuers(collateral)
-    (*_, root) = split_pem(collateral.tcb_info_issuer_chain.encode(), what="the issuer chain")
-    issuers["root CA"] = parse_certificate(root, what="the root")
-    return [
-        Part(
-            name=name,
-            issued=int(certificate.not_valid_before_utc.timestamp()),
-            until=int(certificate.not_valid_after_utc.timestamp()),
-        )
-        for name, certificate in issuers.items()
-    ]
-
-
-def _issuers(collateral: Collateral) -> dict[str, x509.Certificate]:
-    """Return who signed what; a set may leave out the issuer of the PCK revocation list."""
-    found: dict[str, x509.Certificate] = {}
-    for name, chain in zip(_CERTIFICATES[:-1], _CHAINS, strict=True):
-        if text := getattr(collateral, chain):
-            first = split_pem(text.encode(), what=f"collateral.{chain}")[0]
-            found[name] = parse_certificate(first, what=f"the {name}")
-    return found
-
-
-def _require_in_date(endorsements: Endorsements, at: int) -> None:
-    for part in endorsements.parts:
-        state = part.state(at)
-        if state in (State.EXPIRED, State.NOT_YET):
-            raise EvidenceError(
-                f"endorsements: {part.name} "
-                + ("has expired" if state is State.EXPIRED else "does not hold yet"),
-                code="expired" if state is State.EXPIRED else "not_yet_valid",
-                expected=f"a set that holds at {instant(at)}",
-                observed=f"good from {instant(part.issued)} to {instant(part.until)}",
-                hint="is the clock right? a cache may also serve what its source has renewed",
-            )
+    return max((level.text("tcbDate", pattern=DATE) for level in levels), default="none")
 
 
 def _require_not_revoked(collateral: Collateral) -> None:
     crl = x509.load_der_x509_crl(collateral.root_ca_crl)
-    for name, certificate in _issuers(collateral).items():
+    for name, certificate in issuers_of(collateral).items():
         if crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None:
             raise EvidenceError(
                 f"the root CA has revoked the {name}",

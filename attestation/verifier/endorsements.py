@@ -24,7 +24,7 @@ def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> N
     3. their oldest part is not older than the policy allows
     """
     policy, number = grounds.policy, genuine.tcb_evaluation_number
-    age = grounds.at - genuine.collateral_issued
+    holds, age = genuine.holds, grounds.at - genuine.collateral_issued
     if number < policy.tdx.min_tcb_evaluation_number:
         page.not_accepted(
             _ID,
@@ -47,8 +47,8 @@ def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> N
         page.passed(
             _ID,
             f"in date at {instant(grounds.at)}",
-            observed=f"{instant(genuine.collateral_not_before)} to "
-            f"{instant(genuine.collateral_not_after)}, evaluation number {number}",
+            observed=f"{instant(holds.issued)} to {instant(holds.until)} (ends first: "
+            f"{holds.name}), evaluation number {number}",
         )
 
 

@@ -104,8 +104,8 @@ def test_collateral_is_issued_when_it_is_asked_for() -> None:
     one = SimulatedProvider(platform, clock=lambda: later)
     quote = parse_quote(one.quote(bytes(64)))
     genuine = verify_quote(quote, one.collateral(), later, one.anchor())
-    assert genuine.collateral_not_before == later - 3600
-    assert genuine.collateral_not_after == later + 30 * DAY
+    assert genuine.holds.issued == later - 3600
+    assert genuine.holds.until == later + 30 * DAY - 1
 
 
 def test_extensions_from_many_threads_are_all_counted() -> None:

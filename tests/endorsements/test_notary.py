@@ -29,7 +29,7 @@ from gateway.notary.endorser import Endorser
 from gateway.notary.interface import Boot
 from gateway.notary.local import LocalNotary
 from gateway.notary.log.folder import BOOT_FILE
-from gateway.notary.parts import NotaryParts
+from gateway.notary.parts import NotaryLimits, NotaryParts
 from gateway.notary.wire import replies
 from gateway.notary.wire.replies import Condition
 from tests.refusals import refusal
@@ -102,10 +102,10 @@ def test_newest_set_that_fits_is_chosen_and_said_once(stage: Stage) -> None:
     assert stage.events == [
         (
             "endorsements.chosen",
-            {"digest": NEW.digest.hex, "number": 20, "until": NOW + 30 * DAY},
+            {"digest": NEW.digest.hex, "number": 20, "until": NOW + 30 * DAY - 1},
         )
     ]
-    assert endorser.seconds_left() == 30 * DAY
+    assert endorser.seconds_left() == 30 * DAY - 1
 
 
 def test_set_that_appears_later_takes_the_place_of_an_older_one(stage: Stage) -> None:
@@ -197,7 +197,7 @@ def test_set_that_ends_while_it_is_shown_stays_until_there_is_a_newer_one(stage:
     endorser.choose()
     stage.time.now += 31 * DAY
     assert endorser.choose() == OLD
-    assert endorser.seconds_left() == -DAY
+    assert endorser.seconds_left() == -DAY - 1
     assert stage.told == ["chosen", "absent"]
     renewed = PLATFORM.collateral(at=NOW + 30 * DAY)
     stage.keep(renewed)
@@ -209,7 +209,7 @@ def test_set_that_ends_while_it_is_shown_stays_until_there_is_a_newer_one(stage:
 def test_file_of_the_settings_is_shown_until_the_store_has_something(stage: Stage) -> None:
     endorser = stage.endorser(collateral=OLD)
     assert endorser.choose() == OLD
-    assert endorser.seconds_left() == 30 * DAY
+    assert endorser.seconds_left() == 30 * DAY - 1
     stage.keep(OLD)
     assert endorser.choose() == OLD
     assert stage.told == ["absent", "chosen"]
@@ -373,6 +373,40 @@ async def test_store_that_hangs_holds_up_no_epoch_and_has_one_look_at_most(
         finally:
             notary._renewal.close()
             released.set()
+
+
+async def test_store_that_hangs_at_the_start_ends_it_with_a_reason(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, released = threading.Event(), threading.Event()
+    limits = NotaryLimits(quote_interval=0.0, store_timeout=12_345.0)
+
+    def hang(_: EndorsementStore) -> tuple[str, ...]:
+        hanging.set()
+        released.wait()
+        return ()
+
+    async def until_it_hangs(seconds: float) -> None:
+        if seconds == limits.store_timeout:
+            assert await asyncio.to_thread(hanging.wait, 60)
+            return
+        await asyncio.sleep(seconds)
+
+    stage.keep(OLD)
+    parts = notary_parts(stage.path, **changes_of(stage), limits=limits)
+    with monkeypatch.context() as patched:
+        patched.setattr(EndorsementStore, "names", hang)
+        try:
+            with pytest.raises(UnavailableError) as caught:
+                await LocalNotary.start(replace(parts, clock=Clock(sleep=until_it_hangs)))
+        finally:
+            released.set()
+    assert caught.value.code == "endorsements_timeout"
+    assert f"{stage.store.folder} within 12345 s" in caught.value.expected
+    assert "evidence.endorsements" in caught.value.hint
+    # The data folder was given up.
+    async with running_notary(stage.path, **changes_of(stage)) as notary:
+        assert digests(evidence_bundle(notary.boot)) == {OLD.digest.hex}
 
 
 async def test_disk_that_cannot_keep_the_renewal_does_not_hold_it_up(stage: Stage) -> None:

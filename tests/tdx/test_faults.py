@@ -375,8 +375,8 @@ def test_genuine_quote_carries_what_policy_needs() -> None:
     assert genuine.piid == machine["piid"]
     assert genuine.tcb_evaluation_number == 19
     assert genuine.tcb_date == TcbLevel().date
-    assert genuine.collateral_not_before == bench.NOW - 40
-    assert genuine.collateral_not_after == bench.NOW + 60
+    assert genuine.holds.issued == bench.NOW - 40
+    assert genuine.holds.until == bench.NOW + 60
     assert genuine.trust_domain == "simulated"
 
 
@@ -395,7 +395,8 @@ def test_lower_evaluation_number_counts(endorsements: dict[str, int]) -> None:
 @pytest.mark.parametrize("name", ["tcb", "qe", "crl"])
 def test_earliest_expiry_bounds_the_collateral(name: str) -> None:
     one = bench.changed(V4, endorsements={f"{name}_expires": 33})
-    assert bench.verify(one).collateral_not_after == bench.NOW + 33
+    # A list no longer holds at its nextUpdate itself.
+    assert bench.verify(one).holds.until == bench.NOW + (32 if name == "crl" else 33)
     assert bench.verify(one, at=bench.NOW + 32).tcb_status == "UpToDate"
     code = bench.code_of(one.quote(bench.REPORT_DATA), one.collateral(), at=bench.NOW + 34)
     assert code == "expired"

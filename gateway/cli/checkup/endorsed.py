@@ -11,9 +11,9 @@ from attestation.cli.files import load_collateral
 from attestation.errors import AttestationError
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.collateral import issue_dates
+from attestation.tdx.dates import State
 from attestation.tdx.dcap import verify_quote
 from attestation.tdx.endorsements import (
-    State,
     in_order,
     parse_endorsements,
     platform_of,
