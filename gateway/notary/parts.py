@@ -34,6 +34,7 @@ class NotaryLimits:
 
     max_tasks: int = 250_000
     quote_timeout: float = 30.0
+    store_timeout: float = 30.0
     closing_seconds: float = 30.0
     quote_interval: float = 1.0
     max_challenges: int = 256

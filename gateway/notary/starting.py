@@ -22,6 +22,7 @@ from gateway.notary.parts import boot_files, public_boot
 from gateway.notary.quotes.quoter import in_thread
 
 if TYPE_CHECKING:
+    from attestation.tdx.collateral import Collateral
     from attestation.tdx.quote import Quote
     from gateway.notary.boot import BootPlan, StartedBoot
     from gateway.notary.files import FileLayer
@@ -72,8 +73,8 @@ async def open_boot(parts: NotaryParts) -> Started:
         quoted = await _quoted(parts, replace(parts.plan, prev=history.survey.prev), drawn)
         if parts.plan.model is not None and quoted.model is None:
             parts.emit("model.unmeasured", digest=parts.plan.model.digest.hex)
-        endorser = await asyncio.to_thread(Endorser, parts, quoted.quote)
-        boot = public_boot(parts, quoted, await asyncio.to_thread(endorser.choose))
+        endorser, chosen = await _endorsed(parts, quoted.quote)
+        boot = public_boot(parts, quoted, chosen)
         store = await asyncio.to_thread(
             LogStore.create,
             parts.layer,
@@ -122,5 +123,25 @@ async def _quoted(parts: NotaryParts, plan: BootPlan, drawn: BootSecrets) -> Sta
             code="quote_timeout",
             expected=f"a quote within {parts.limits.quote_timeout:g} s",
             hint="check the quoting service, or raise evidence.quote_timeout",
+        )
+    return call.result()
+
+
+async def _endorsed(parts: NotaryParts, quote: Quote) -> tuple[Endorser, Collateral | None]:
+    """Choose the first endorsements; whatever reads them may hang as any file system may."""
+
+    def look() -> tuple[Endorser, Collateral | None]:
+        endorser = Endorser(parts, quote)
+        return endorser, endorser.choose()
+
+    call = in_thread(look)
+    if not await parts.clock.reaches(call, parts.limits.store_timeout):
+        store = parts.endorsements.folder if parts.endorsements else None
+        raise UnavailableError(
+            "the endorsements to start with could not be read in time",
+            code="endorsements_timeout",
+            expected=f"the sets in {store or 'what the quote provider keeps'} within "
+            f"{parts.limits.store_timeout:g} s",
+            hint="does the file system answer? unset evidence.endorsements to start without",
         )
     return call.result()
