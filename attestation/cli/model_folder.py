@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from attestation.cli.progress import counted
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
-from attestation.errors import AttestationError, UnavailableError
+from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.statement.model_lock import MAX_PATH_CHARS, ModelSource, Role, require_path
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Survey:
 
 
 def open_folder(name: str, within: str | None) -> ModelFolder:
-    """Return the folder that a command names; raises `UnavailableError` if there is none.
+    """Return the folder that a command names; raises `UsageError` if there is none.
 
     Links may lead into `within`: by default the folder itself, or, where it is a snapshot of a
     Hugging Face cache (models--ORG--NAME/snapshots/REVISION), the cache folder of that model.
@@ -253,11 +253,16 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
 def _resolved(name: str) -> Path:
     try:
         path = Path(name).resolve(strict=True)
+        observed = "" if path.is_dir() else "something else"
     except (OSError, RuntimeError, ValueError) as error:
-        raise _unreadable(name, error) from error
-    if not path.is_dir():
-        raise UnavailableError(
-            f"{name!a} is not a folder", code="model_folder", hint="name the model's folder"
+        path, observed = Path(), _why(error)
+    if observed:
+        # As with every input that is named and not there.
+        raise UsageError(
+            f"{name!a} is not a folder that can be read",
+            code="model_folder",
+            expected="the model's folder",
+            observed=observed,
         )
     return path
 
@@ -272,9 +277,9 @@ def _leads_nowhere(path: str) -> UnavailableError:
 
 
 def _unreadable(name: str, error: Exception) -> UnavailableError:
+    return UnavailableError(f"{name!a} cannot be read", code="model_file", observed=_why(error))
+
+
+def _why(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) else None
-    return UnavailableError(
-        f"{name!a} cannot be read",
-        code="model_file",
-        observed=reason or type(error).__name__,
-    )
+    return reason or type(error).__name__

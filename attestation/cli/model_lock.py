@@ -42,7 +42,7 @@ Links are followed inside DIR only; in a Hugging Face cache (models--ORG--NAME/s
 also to that model's blobs, and repository and revision are taken from its name.  The lock is
 canonical JSON in one line; its SHA-256 (`sha256sum model.lock`) is the model digest.
 
-exit codes: 0 written; 2 usage, or OUT exists and there is no --force;
+exit codes: 0 written; 2 usage, DIR is no folder, or OUT exists and there is no --force;
 13 a name or argument that cannot stand in a lock; 14 a file that
 cannot be read, is neither file nor folder, leads out of the folder, or changed meanwhile.
 

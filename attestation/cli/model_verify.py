@@ -27,7 +27,8 @@ Names every file that is missing, extra or changed, and everything that could no
 files count, and where links may lead: see `attested model lock --help`.
 
 exit codes: 0 the folder is the model; 10 files are missing, extra or changed; 13 the lock cannot
-be parsed; 14 a file cannot be read, or changed while it was (10 if there are both); 2 usage.
+be parsed; 14 a file cannot be read, or changed while it was (10 if there are both); 2 usage, or
+DIR or LOCK is not there.
 
 examples:
   attested model verify ./tiny model.lock

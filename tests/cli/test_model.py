@@ -265,10 +265,21 @@ def test_what_is_no_file_is_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["absent", "tiny/config.json", "a\0b"])
-def test_folder_that_is_none_is_said_to_be_none(
+def test_folder_that_is_none_is_a_mistake_as_a_missing_file_is_elsewhere(
     model: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    assert refused(capsys, "lock", model.parent / name, "--name", "tiny")[0] == 14
+    made(model)
+    place, lock = model.parent / name, model.parent / "model.lock"
+    for arguments in (
+        ("lock", place, "--name", "tiny"),
+        ("lock", model, "--name", "tiny", "--links-within", place),
+        ("verify", place, lock),
+    ):
+        code, told = refused(capsys, *arguments)
+        assert code == 2
+        assert "is not a folder that can be read" in told
+    if name == "absent":
+        assert main(["verify", str(place)]) == main(["quote", str(place)]) == 2
 
 
 def test_folders_below_every_path_of_a_lock_are_refused(
