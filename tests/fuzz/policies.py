@@ -6,13 +6,29 @@ import json
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from attestation.policy import parse_policy
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from attestation.merkle.note import Vkey, parse_vkey
+from attestation.merkle.note_key import NoteKey, encode_note_key, parse_note_key
+from attestation.policy import parse_policy, read_signed_policy
 from attestation.policy.cases import parse_cases
 from attestation.policy.lint import lint_policy
 from attestation.policy.measurements_json import MAX_TUPLES, import_measurements
+from attestation.policy.signature import (
+    parse_policy_signature,
+    sign_policy,
+    signed_text,
+    version_numbers,
+)
 from attestation.tdx.endorsed import Endorsed, SignedPart
 from attestation.verifier import HighWater, parse_high_water
+from tests.fuzz import seeds
 
+_KEY, _OTHER = (
+    NoteKey(name=name, private=Ed25519PrivateKey.from_private_bytes(name.encode() * 8))
+    for name in ("ours", "them")
+)
+_MOST_NUMBERS = 8
 _NOON = 1_790_000_000
 _CASES = """schema = "policy-cases/1"
 policy = "policy.toml"
@@ -79,7 +95,8 @@ def high_water() -> list[bytes]:
     part = SignedPart(number=20, issued=_NOON)
     one = Endorsed(root="intel", fmspc=bytes(6), tcb_info=part, qe_identity=part)
     other = replace(one, root="simulated:" + "ab" * 32)
-    return [HighWater().raised([one, other]).encode()]
+    mark = HighWater().raised([one, other])
+    return [mark.encode(), mark.after(read_signed_policy(*_signed())).encode()]
 
 
 def cases() -> list[bytes]:
@@ -97,3 +114,35 @@ def measurements() -> list[bytes]:
     full = entry | {"measurement_id": "n"}
     full["measurements"] = registers | {"rtmr3": {"expected": "44" * 48}}
     return [json.dumps([entry, full]).encode()]
+
+
+def run_signature(data: bytes) -> None:
+    """Whatever a signature file becomes: only the text that was signed is authentic."""
+    signature = parse_policy_signature(data)
+    assert signature.note.encode().encode() == data
+    assert len(version_numbers(signature.version)) <= _MOST_NUMBERS
+    policy = read_signed_policy(_policy(), data, [parse_vkey(_KEY.vkey)])
+    assert policy.signatures == read_signed_policy(*_signed()).signatures
+    assert signature.note.text == signed_text(policy)
+
+
+def _policy() -> bytes:
+    return b'version = "1.4"\n' + seeds.policy()
+
+
+def _signed() -> tuple[bytes, bytes, list[Vkey]]:
+    data = _policy()
+    return data, sign_policy(parse_policy(data), [_KEY]).encode(), [parse_vkey(_KEY.vkey)]
+
+
+def signatures() -> list[bytes]:
+    one = _signed()[1]
+    return [one, sign_policy(parse_policy(_policy()), [_OTHER, _KEY]).encode()]
+
+
+def run_note_key(data: bytes) -> None:
+    assert encode_note_key(parse_note_key(data)) == data
+
+
+def note_keys() -> list[bytes]:
+    return [encode_note_key(_KEY)]

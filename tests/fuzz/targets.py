@@ -470,6 +470,8 @@ TARGETS: dict[str, Target] = {
     "wire-to-notary": Target(run=wire.run_to_notary, seeds=wire.to_notary, shape="json"),
     "wire-from-notary": Target(run=wire.run_from_notary, seeds=wire.from_notary, shape="json"),
     "policy": Target(run=policies.run_policy, seeds=lambda: [seeds.policy()], shape="text"),
+    "policy-signature": Target(run=policies.run_signature, seeds=policies.signatures, shape="text"),
+    "note-key": Target(run=policies.run_note_key, seeds=policies.note_keys, shape="text"),
     "policy-cases": Target(run=policies.run_cases, seeds=policies.cases, shape="text"),
     "measurements-json": Target(
         run=policies.run_measurements, seeds=policies.measurements, shape="json"

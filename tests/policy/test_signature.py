@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -232,3 +234,10 @@ def test_signatures_of_another_policy_are_not_added_to() -> None:
 @given(st.binary(max_size=200))
 def test_random_bytes_are_no_signature(data: bytes) -> None:
     assert refusal(parse_policy_signature, data) in {"policy_signature", "policy_signature_text"}
+
+
+def test_signature_in_the_document_is_one() -> None:
+    document = (Path(__file__).parents[2] / "docs/spec/policy.md").read_text("utf-8")
+    (example,) = re.findall(r"```\n(attested-gateway .*?)```", document, re.DOTALL)
+    parsed = parse_policy_signature(example.encode())
+    assert (parsed.version, parsed.claimed) == ("2026-11-22", ("example.com/policy+40c8fb90",))
