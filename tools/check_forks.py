@@ -23,7 +23,7 @@ from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 
 import pytest
-from check_sites import Site, code_of
+from check_change import Site, code_of
 
 PRELOADED = (
     "cryptography.x509", "cryptography.hazmat.primitives.asymmetric.ed25519", "dcap_qvl",

@@ -35,6 +35,7 @@ from pathlib import Path
 
 import pytest
 from attestation_tests import ROOT, folders
+from check_change import Site
 from check_forks import (
     PYTEST,
     Forks,
@@ -46,7 +47,7 @@ from check_forks import (
     prepare_hypothesis,
     run_cold,
 )
-from check_sites import Site, sites
+from check_sites import sites
 from check_survey import Survey, Uses, digest_of, make_survey
 from mutate import copy_tree
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import coverage
-from check_sites import Site
+from check_change import Site
 
 _PROGRAM = (
     "import sys, pytest; sys.path.insert(0, sys.argv.pop(1)); import check_survey; "

@@ -16,10 +16,10 @@ _BYTES = 1 << 18
 _add = Json.add
 
 
-def _add_and_keep(told: Json, name: str, result: AttestationResult) -> None:
+def _add_and_keep(self: Json, name: str, result: AttestationResult) -> None:
     # Not zeros: they would be memory that the system has not handed out yet.
     KEPT.append(b"k" * _BYTES)
-    _add(told, name, result)
+    _add(self, name, result)
 
 
 if __name__ == "__main__":

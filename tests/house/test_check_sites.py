@@ -46,7 +46,10 @@ def tool() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        # It is run as a program, which finds its neighbours.
+        patch.syspath_prepend(path.parent)
+        spec.loader.exec_module(module)
     return module
 
 
@@ -88,7 +91,7 @@ def test_every_kind_of_check_is_found(tool: ModuleType, tree: Path) -> None:
 def test_change_is_there_once_and_gone_afterwards(tool: ModuleType, tree: Path) -> None:
     site = next(one for one in tool.sites(tree) if one.change.startswith("always True"))
     space: dict[str, object] = {}
-    exec(tool.code_of(site, "small.py"), space)  # noqa: S102  (the module above)
+    exec(sys.modules["check_change"].code_of(site, "small.py"), space)  # noqa: S102  (the module above)
     assert space["holds"](2)  # type: ignore[operator]
     exec(compile(site.tree, "small.py", "exec"), space)  # noqa: S102
     assert not space["holds"](2)  # type: ignore[operator]
