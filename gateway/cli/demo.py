@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from attestation.cli.main import PROG
 from attestation.errors import EvidenceError, UnavailableError
 from gateway.attester.simulated.provider import RealDevices
 from gateway.cli.local.gateway import LocalGateway, LocalPlan
@@ -96,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
         story = _told(gateway, model, folder)
         folder.explain(case_file(story), report.readme(story))
         if args.json:
-            print(json.dumps(report.document(story, str(folder.path))))
+            print(json.dumps(report.document(story, str(folder.path), _program())))
         else:
-            print(report.render(story, str(folder.path)), end="")
+            print(report.render(story, str(folder.path), _program()), end="")
         sys.stdout.flush()
         if not story.went_as_told:
             raise EvidenceError(
@@ -111,6 +113,14 @@ def run(args: argparse.Namespace) -> int:
         if args.keep:
             _keep(gateway, model)
     return 0
+
+
+def _program() -> str:
+    """What this command was called by, to be called by again: in a checkout it is on no path."""
+    called = sys.argv[0]
+    if Path(called).name != PROG or shutil.which(PROG) == called:
+        return PROG
+    return called
 
 
 def _told(gateway: LocalGateway, model: str, folder: DemoFolder) -> Story:

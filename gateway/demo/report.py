@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attestation.encoding.instants import instant
 from attestation.result import Status
-from gateway.demo.folder import CASES_NAME, MARK
+from gateway.client.export import BODIES_NAME, BUNDLE_NAME
+from gateway.demo.folder import CASES_NAME, MARK, POLICY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +31,8 @@ _OPEN_IMAGE = (
 _ROOT_LINE = "root.pem      the root of the SIMULATED platform; Intel's is built into the verifier"
 
 
-def render(story: Story, folder: str) -> str:
-    """The story as text for a terminal."""
+def render(story: Story, folder: str, program: str) -> str:
+    """The story as text for a terminal; `program` is what the verifier is called by."""
     passed = sum(check.status is Status.PASS for check in story.connected.checks)
     simulated = story.grounds.simulated
     quotes = "simulated TDX quotes" if simulated else "this machine's TDX quotes"
@@ -93,13 +97,32 @@ def render(story: Story, folder: str) -> str:
         *(line for note in story.audit.not_proved for line in _bullet(note)),
         "",
         f"Everything is in {folder}; README.txt there has the commands to retype.",
+        f"At any later time this verifies the bundle again (exit {story.audit.exit_code}):",
+        "",
+        f"  {again(story, folder, program)}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def again(story: Story, folder: str, program: str) -> str:
+    """The command that verifies the bundle at any later time, from where the demo was started.
+
+    Endorsements go out of date: it judges by the instant at which the demo's auditor did.
+    """
+    place = Path(folder)
+    roots = (str(place / name) for name in story.grounds.roots)
+    return shlex.join(
+        [
+            *(program, "verify", str(place / BUNDLE_NAME), "--policy", str(place / POLICY_NAME)),
+            *(word for root in roots for word in ("--root", root)),
+            *("--contents", str(place / BODIES_NAME), "--at", instant(story.audit.at)),
+        ]
+    )
+
+
 def readme(story: Story) -> str:
     """README.txt of the folder."""
-    again = story.grounds.expected.exit_code
+    due = story.grounds.expected.exit_code
     commands = [story.audit, *(one.audit for one in story.tamperings)]
     lines = [
         MARK,
@@ -124,8 +147,8 @@ def readme(story: Story) -> str:
         "    exit 0: all of this again, each as expected",
         "",
         "The endorsements of the platform go out of date; after that the first command ends in 11,",
-        f"and --at with a time at which you held these files gives {again} again. The case",
-        "file names that time.",
+        f"and --at with a time at which you held these files gives {due} again: it was checked at",
+        f"--at {instant(story.audit.at)}, and the case file names that time.",
         "",
         "What none of this proves:",
         *(line for note in story.audit.not_proved for line in _bullet(note)),
@@ -133,7 +156,7 @@ def readme(story: Story) -> str:
     return "\n".join(lines) + "\n"
 
 
-def document(story: Story, folder: str) -> dict[str, Any]:
+def document(story: Story, folder: str, program: str) -> dict[str, Any]:
     """The story as JSON values."""
     return {
         "schema": SCHEMA,
@@ -143,6 +166,7 @@ def document(story: Story, folder: str) -> dict[str, Any]:
         "receipts": [call.receipt_id for call in story.calls],
         "unanchored": dict(story.unanchored),
         "audit": _audit_json(story.audit),
+        "again": again(story, folder, program),
         "tampered": [{"change": one.change, **_audit_json(one.audit)} for one in story.tamperings],
         "not_proved": list(story.audit.not_proved),
     }

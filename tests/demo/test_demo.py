@@ -8,12 +8,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from attestation.cli.main import main
 from attestation.errors import UnavailableError
 from gateway.attester.base import open_provider
 from gateway.attester.simulated.provider import RealDevices
@@ -76,6 +78,41 @@ def test_the_folder_holds_everything_and_nothing_private_is_open(
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*") if path.is_file())
 
 
+def test_the_command_that_is_printed_verifies_the_bundle_long_after(
+    told: tuple[Path, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, document = told
+    program, *arguments = shlex.split(document["again"])
+    assert (program, arguments[0], arguments[-2]) == ("attested", "verify", "--at")
+    in_two_years = time.time() + 730 * 86_400
+    monkeypatch.setattr("attestation.cli.files.time.time", lambda: in_two_years)
+    assert main(arguments) == 15
+    told_now = capsys.readouterr().out
+    assert "SIMULATED (exit 15)" in told_now
+    assert "no content bound" not in told_now
+    assert main(arguments[:-2]) == 11
+
+
+def test_the_command_names_the_program_that_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "bin" / "attested"
+    there.parent.mkdir()
+    there.write_text("#!/bin/sh\n")
+    there.chmod(0o755)
+    for path, called, name in (
+        ("/nowhere", str(there), str(there)),
+        ("/nowhere", ".venv/bin/attested", ".venv/bin/attested"),
+        (str(there.parent), str(there), "attested"),
+        (str(there.parent), "/somewhere/main.py", "attested"),
+    ):
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setattr(sys, "argv", [called, "demo"])
+        assert demo._program() == name
+
+
 LEFT = {"bundle.json", "policy.toml", "policy-cases.toml", "root.pem", "README.txt"}
 _KINDS = ("request", "response", "nonce")
 _TAMPERED = ("answer", "receipt.json", "proof.json", "epoch-quote.json", "quote.json")
@@ -136,7 +173,10 @@ def test_the_text_names_every_step(tmp_path: Path) -> None:
     assert done.returncode == 0
     for words in ("exit 15 SIMULATED", "exit 10 REJECTED", "Not proved by any of this", "README"):
         assert words in done.stdout
-    assert (tmp_path / "attested-demo" / "bundle.json").exists()
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  attested verify "))
+    words = shlex.split(line)
+    assert words[2] == "attested-demo/bundle.json"
+    assert attested(*words[1:], cwd=tmp_path).returncode == 15
 
 
 def test_a_demo_that_failed_is_in_nobodys_way(tmp_path: Path) -> None:
