@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 _BLOCK = re.compile(rb": receipt ([A-Za-z0-9_.-]+)\n: receipt-openings [A-Za-z0-9_-]+\n\n")
 _LIMIT = 1 << 22
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from tests.support.notaries import sealed
 
 Read = Mapping[str, Boot | None]
 Told = Mapping[str, Said]
-_FINDING_SECONDS = 20.0
+_FINDING_SECONDS = 60.0
 _AFTER_A_CRASH = (BootStatus.WHOLE, BootStatus.TORN, BootStatus.UNBORN)
 
 

@@ -94,6 +94,7 @@ async def serve() -> AsyncIterator[Serve]:
         app: Counting | None = None,
         listen: Listen | None = None,
         tls: BootTls | None = None,
+        drain_seconds: float = 1.0,
         **limits: Any,
     ) -> Served:
         server = EdgeServer(
@@ -101,7 +102,7 @@ async def serve() -> AsyncIterator[Serve]:
             bind(listen or Listen(), tls),
             tls=tls,
             limits=ConnectionLimits(**limits),
-            drain_seconds=1,
+            drain_seconds=drain_seconds,
         )
         await server.start()
         served = Served(server._server.config.app, server)  # type: ignore[arg-type]

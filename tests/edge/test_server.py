@@ -79,7 +79,7 @@ def test_other_files_are_not_replaced(tmp_path: Path) -> None:
 
 async def test_stop_lets_a_running_request_finish(serve: Serve) -> None:
     app = Counting(hold=asyncio.Event())
-    served = await serve(app)
+    served = await serve(app, drain_seconds=60.0)
     client = await served.connect()
     client.send(GOOD)
     await app.started.wait()

@@ -68,7 +68,7 @@ async def test_worker_sees_the_renewal_and_goes_on(tmp_path: Path) -> None:
         assert remote.boot == notary.boot
         store.add(parse_endorsements(newer))
         await notary._renewal.look()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while remote.boot.collateral != newer:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         assert remote.boot == notary.boot
@@ -80,7 +80,7 @@ async def test_worker_sees_the_renewal_and_goes_on(tmp_path: Path) -> None:
         other = await LocalNotary.start(elsewhere)
         server.notary = other
         server.introduce()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while remote.healthy:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         assert remote.reason == "notary_lost"
@@ -100,7 +100,7 @@ async def test_frame_that_is_no_hello_in_its_place_ends_the_connection(tmp_path:
     try:
         (connection,) = server._connections
         connection._require_transport().write(encode_frame(Kind.HELLO, 0, b"[]"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while remote.healthy:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
     finally:

@@ -89,7 +89,7 @@ async def test_log_of_a_running_gateway_grows_consistently(tmp_path: Path) -> No
         for number in range(1, 5):
             await asyncio.gather(*(sealed(notary) for _ in range(150)))
             report = await look(notary, vkey, seen)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while report.signed.checkpoint.size <= 150 * number:
                     # A reader outside has nothing to wait for but the next checkpoint.
                     await asyncio.sleep(0.05)

@@ -27,7 +27,7 @@ async def told_by(folder: Path, wanted: str) -> dict[str, Any]:
             heard.set_result(fields)
 
     async with running_notary(folder, emit=emit) as notary:
-        fields = await asyncio.wait_for(heard, 30)
+        fields = await asyncio.wait_for(heard, 60)
         assert notary.healthy
     return fields
 

@@ -253,9 +253,9 @@ def opened(commitment: bytes | None, openings: Openings, label: str, body: bytes
 PATIENT = UpstreamLimits(
     connect_timeout=60.0, first_byte_timeout=60.0, idle_timeout=60.0, total_timeout=120.0
 )
-LATE_TO_CONNECT = replace(PATIENT, connect_timeout=0.5)
-LATE_TO_BEGIN = replace(PATIENT, first_byte_timeout=0.5)
-LATE_TO_GO_ON = replace(PATIENT, idle_timeout=0.5)
+LATE_TO_CONNECT = replace(PATIENT, connect_timeout=1.0)
+LATE_TO_BEGIN = replace(PATIENT, first_byte_timeout=1.0)
+LATE_TO_GO_ON = replace(PATIENT, idle_timeout=1.0)
 
 
 @asynccontextmanager

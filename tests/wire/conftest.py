@@ -19,7 +19,7 @@ from gateway.notary.wire.server import WireServer
 from gateway.notary.wire.socket import bind_notary_socket
 from tests.support.notaries import running_notary
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class RawPeer:

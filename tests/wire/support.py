@@ -31,7 +31,7 @@ async def found(notary: Notary, jti: str) -> Found:
 
 async def end_of(notary: Notary, jti: str) -> End:
     """How the receipt says its request ended; waits while it runs."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (one := await found(notary, jti)).state is ReceiptState.RUNNING:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert one.token is not None

@@ -174,7 +174,7 @@ async def test_end_of_the_boot_is_told_to_everyone(serve: Serve) -> None:
     remote.announce(announcement(jti))
     wire.notary._lifetime.end("log_failed")
     wire.server.notify()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await told.wait()
     assert (remote.healthy, remote.reason) == (False, "log_failed")
     with pytest.raises(NotaryUnavailable):

@@ -12,7 +12,7 @@ from attestation.errors import UnavailableError
 from gateway.errors import NotaryUnavailable
 from gateway.notary.log.reader import SlowReader
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture
