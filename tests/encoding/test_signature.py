@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -160,8 +161,21 @@ def test_signature_of_something_else_is_rejected(number: int) -> None:
     assert refusal(other_data()[number], error=EvidenceError) == "signature"
 
 
+ODD_PRIMES = tuple(n for n in range(3, 168, 2) if all(n % smaller for smaller in range(3, n, 2)))
+
+
 def test_modulus_of_the_broken_library_is_recognised_and_others_are_not() -> None:
     assert has_roca_fingerprint(roca_modulus())
     assert not has_roca_fingerprint(roca_modulus() + 2)
     assert not has_roca_fingerprint(RSA.public_key().public_numbers().n)
     assert not has_roca_fingerprint(0)
+
+
+@pytest.mark.parametrize("prime", ODD_PRIMES)
+def test_modulus_that_fits_the_broken_library_but_for_one_prime_is_not_its(prime: int) -> None:
+    others = math.prod(ODD_PRIMES) // prime
+    powers = {pow(65537, exponent, prime) for exponent in range(prime)}
+    stray = next(value for value in reversed(range(prime)) if value not in powers)
+    like_a_power = 1 + others * ((stray - 1) * pow(others, -1, prime) % prime)
+    assert not has_roca_fingerprint(like_a_power)
+    assert has_roca_fingerprint(1 + others * prime)
