@@ -170,7 +170,7 @@ def verify_raw_quote(
     if quote is not None:
         anchor = quotes.anchor_for(quote, grounds.anchors)
         genuine = quotes.verify_genuine(quote, collateral, grounds, anchor, page)
-    if quote is not None and genuine is not None:
+    if genuine is not None:
         agreeing = appraise_quote(genuine, None, grounds, page)
         events.check_lone_quote(agreeing, page)
     else:
@@ -192,7 +192,7 @@ def verify_raw_quote(
 
 def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> AttestationResult:
     """Return the result for a file that does not parse: BUNDLE failed, nothing else was made."""
-    ledger = Ledger((policy or NO_POLICY).required)
+    ledger = Ledger(NO_POLICY.required)
     ledger.about(FILE).refused("BUNDLE", error, hint=error.hint or _DAMAGED)
     return AttestationResult(
         checks=ledger.checks,

@@ -18,6 +18,7 @@ from attestation.result import AttestationResult, Status, Verdict
 from attestation.statement import PreviousBoot
 from attestation.tdx.eventlog import KeyEvent
 from attestation.tdx.events import extend
+from attestation.verifier import verify_boots
 from gateway.attester.simulated.facts import Domain
 from gateway.attester.simulated.platform import SimulatedPlatform
 from tests.support.bundles import CONFIG_DIGEST, NOW, Gateway, failed, open_checks, the_check
@@ -425,6 +426,15 @@ def chain_check(result: AttestationResult, boot: BootEvidence) -> Any:
     name = f"boot {boot.statement.bootseed.hex()[:16]}"
     (check,) = [c for c in result.checks if c.id == "BOOT-CHAIN" and c.subject == name]
     return check
+
+
+def test_boots_by_themselves_are_checked_against_each_other() -> None:
+    boots = [HEALTHY, successor(HEALTHY), successor(HEALTHY, seed="another")]
+    bundle = make_bundle(
+        boots=[made.evidence for made in boots], collateral=[HEALTHY.machine.collateral()]
+    )
+    result = verify_boots(bundle, HEALTHY.policy(), NOW, [HEALTHY.anchor])
+    assert failed(result) == {"BOOT-CHAIN"}
 
 
 def test_predecessor_in_the_file_is_checked() -> None:

@@ -11,6 +11,7 @@ from attestation.bundle import make_bundle
 from attestation.encoding.digest import Digest
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.statement import ChallengeStatement, nonce_root
+from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.quote import parse_quote
 from attestation.verifier import ChallengeEvidence, verify_challenge, verify_raw_quote
 from attestation.verifier.appraisal import Appraised, Standing
@@ -24,7 +25,7 @@ from tests.support.bundles import (
     open_checks,
 )
 from tests.support.epochs import EpochLog, quoted_by
-from tests.verifier.support import checks, epoch_log, gateway
+from tests.verifier.support import OTHER, checks, epoch_log, gateway
 
 LOOSE = "require_anchored = false"
 NONCE = b"\x5a" * 32
@@ -171,3 +172,47 @@ def test_debug_domain_fails_its_attributes_once() -> None:
     made = Gateway(platform=debugged)
     own = [one for one in checks(made.verify(), "TD-ATTRIBUTES") if one.subject[:4] == "boot"]
     assert [check.status for check in own] == [Status.FAIL]
+
+
+def test_refusal_of_another_root_says_which_roots_there_are() -> None:
+    made = gateway()
+    for anchor, words in ((INTEL_ANCHOR, "give its root with --root"), (OTHER.anchor, "one each")):
+        result = verify_raw_quote(
+            made.evidence.quote, made.machine.collateral(), None, NOW, [anchor]
+        )
+        (check,) = checks(result, "QUOTE-GENUINE")
+        assert check.status is Status.FAIL
+        assert words in check.hint
+
+
+def test_quote_that_is_not_genuine_is_of_the_root_it_hangs_under() -> None:
+    made = gateway()
+    quote = bytearray(made.evidence.quote)
+    quote[640] ^= 1
+    boot = replace(made.evidence, quote=bytes(quote))
+    for anchors in ([INTEL_ANCHOR, made.anchor], [made.anchor, INTEL_ANCHOR]):
+        result = made.verify(bundle=made.bundle(boots=[boot]), anchors=anchors)
+        assert failed(result) == {"QUOTE-GENUINE"}
+        assert result.trust_domains == {"simulated"}
+
+
+def test_receipt_of_a_boot_whose_quote_cannot_be_read_is_not_shown_to_be_the_boots() -> None:
+    made = gateway()
+    made.evidence = replace(made.evidence, quote=b"\x04\x00")
+    (check,) = checks(made.verify(), "RECEIPT-BINDING")
+    assert check.status is Status.SKIP
+    assert "quote could not be read" in check.reason
+
+
+# Places in the log
+
+
+def test_without_a_policy_a_place_that_nobody_quoted_is_said_to_be_unanchored() -> None:
+    quoted, later = epoch_log(1), epoch_log(1)
+    later.serve()
+    for result, count in (
+        (quoted.verify(policy=None, epochs=[]), "2 of 2"),
+        (later.verify(policy=None), "3 of 3"),
+    ):
+        assert any(f"{count} receipts are not anchored" in note for note in result.not_proved)
+        assert not any("in a quoted state" in note for note in result.not_proved)

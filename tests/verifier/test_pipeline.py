@@ -202,6 +202,12 @@ def test_boots_are_held_to_the_same_checks() -> None:
     assert verify_boots(Bundle(), policy, NOW, [INTEL_ANCHOR]).verdict is Verdict.INCOMPLETE
 
 
+def test_boots_by_themselves_leave_open_what_a_policy_requires_and_nobody_checks() -> None:
+    policy = HEALTHY.policy(more="[gpu]\nrequired = true")
+    result = verify_boots(HEALTHY.bundle(receipts=[]), policy, NOW, [HEALTHY.anchor])
+    assert open_checks(result) == {"GPU-GENUINE", "GPU-MEASUREMENTS", "GPU-BINDING"}
+
+
 # A quote by itself
 
 
