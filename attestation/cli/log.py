@@ -69,6 +69,7 @@ exit codes:
   13  something is not of the form it should have
   14  the log cannot be reached, or not be read within --max-entries and --timeout
   11, 12, 15  as `attested verify` says about the quote of the log's key
+  10, 13, 14  as there, before the log is read: a policy that --policy-signer refuses
   2   usage
 """
 _EPILOG = (

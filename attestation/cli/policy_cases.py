@@ -62,7 +62,8 @@ the place of all that the file names, for example the one you are about to deplo
 
 exit codes:
   0   every case came to what it expects
-  10  some case did not
+  10  some case did not; or a policy is not authentic (--policy-signer)
+  14  a policy has no signature (--policy-signer)
   13  a case file, policy, root or set of endorsements is malformed
   2   usage, or a file that a case names is missing
 

@@ -41,7 +41,8 @@ decision, and this is its review.  A signature file beside a policy is looked at
 
 exit codes (the worst of several files):
   0   no finding, or notes only
-  11  there are warnings or errors: well-formed, and not to be accepted without a look
+  11  there are warnings or errors: well-formed, and not to be accepted without a look; a signature
+      that would be refused is an error
   13  a file is not a policy; the message names the key
   2   usage
 

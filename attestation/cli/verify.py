@@ -54,6 +54,7 @@ exit codes (the worst of several files; 13 before 10 before 11 before 14 before 
   11  NOT-ACCEPTED  the policy does not accept the evidence
   12  INCOMPLETE    nothing wrong, but a required check could not be made
   13  MALFORMED     a file cannot be parsed
+  14  UNAVAILABLE   the policy has no signature, and --policy-signer asks for one
   15  SIMULATED     all else passes, on simulated evidence
   1   internal error    2   usage
 
@@ -63,6 +64,7 @@ examples:
   attested verify bundle.json --policy policy.toml --at 2026-09-30T12:00:00Z \\
       --receipt 8c1f... --request request.json --response answer.json --nonce 5d0a...
   attested verify bundle.json --policy policy.toml --model-lock model.lock
+  attested verify bundle.json --policy policy.toml --policy-signer policy.vkey
   attested verify 2026-10/ --policy policy.toml         # a folder, one file at a time
   attested verify demo/bundle.json --policy demo/policy.toml --root demo/root.pem
   curl -s .../v1/receipts/ID?format=bundle -H "authorization: Bearer $KEY" | attested verify -
@@ -71,7 +73,9 @@ examples:
 never move it.  For a past one the report also says what the same evidence is worth now; the exit
 code is that of the stated instant.  --high-water F keeps in F the highest TCB evaluation numbers
 seen for each kind of platform, and refuses lower ones from then on.  Without --policy the verdict
-is at best INCOMPLETE.
+is at best INCOMPLETE.  --policy-signer V: a policy that is not signed by V is refused before
+anything is verified (13 or 14, or 10 if it is by somebody else, or was changed); with --high-water
+so is a lower version than the highest seen of V.
 
 check ids: """
 

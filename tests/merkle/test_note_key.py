@@ -56,6 +56,7 @@ def test_representation_of_a_key_shows_nothing_of_it() -> None:
         line(prefix=""),
         line(prefix="PRIVATE+KEX+"),
         line(end=""),
+        line(end="x"),
         line(end="\n\n"),
         line(end="\n" + "x" * MAX_KEY_BYTES + "\n"),
         line(key_id="00000000"),
