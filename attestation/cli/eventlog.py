@@ -15,7 +15,8 @@ from attestation.cli.eventlog_check import (
     compare_with_quote,
     compare_with_reference,
 )
-from attestation.cli.eventlog_report import documents, render
+from attestation.cli.eventlog_document import documents
+from attestation.cli.eventlog_report import render
 from attestation.cli.files import (
     load_parsed,
     print_json,
