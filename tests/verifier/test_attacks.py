@@ -24,8 +24,8 @@ DOMAINS = {
     "RTMR1": Domain(rtmrs=(Domain().rtmrs[0], b"\x01" * 48, *Domain().rtmrs[2:])),
     "RTMR2": Domain(rtmrs=(*Domain().rtmrs[:2], b"\x01" * 48, Domain().rtmrs[3])),
     "RTMR3": Domain(rtmrs=(*Domain().rtmrs[:3], b"\x01" * 48)),
-    "XFAM": Domain(xfam=Domain().xfam ^ 0x200),
-    "TDATTRIBUTES": Domain(td_attributes=Domain().td_attributes | 1),
+    "XFAM 0x600e7": Domain(xfam=0x600E7),
+    "TDATTRIBUTES 0x10000001": Domain(td_attributes=Domain().td_attributes | 1),
     "MRCONFIGID": Domain(mr_config_id=b"\x01" * 48),
     "MROWNER": Domain(mr_owner=b"\x01" * 48),
     "MROWNERCONFIG": Domain(mr_owner_config=b"\x01" * 48),
@@ -47,7 +47,7 @@ def test_copied_statement_quoted_in_another_domain_is_rejected(named: str) -> No
 
 
 def test_copied_statement_quoted_in_a_debug_domain_is_not_accepted_either() -> None:
-    result = elsewhere(MACHINE.but(domain=DOMAINS["TDATTRIBUTES"]))
+    result = elsewhere(MACHINE.but(domain=DOMAINS["TDATTRIBUTES 0x10000001"]))
     assert failed(result) == {"EPOCH-QUOTE", "TD-ATTRIBUTES"}
 
 
