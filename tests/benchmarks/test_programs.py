@@ -60,7 +60,7 @@ def test_every_step_of_a_receipt_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_receipts_are_measured_on_both_disks(tmp_path: Path) -> None:
-    arguments = argparse.Namespace(folder=tmp_path, seconds=0.2, in_flight=(1, 4), out=None)
+    arguments = argparse.Namespace(folder=tmp_path, seconds=1.0, in_flight=(1, 4), out=None)
     document, rows = await receipts.run(arguments)
     assert [row["in_flight"] for row in rows] == [1, 4, 1, 4]
     assert all(row["receipts_per_second"] > 0 and row["notary_cpu_us"] >= 0 for row in rows)
