@@ -2,7 +2,7 @@
 
 A site is one check not made: a statement that refuses, left out; a branch never taken; one operand
 of a condition, one member of a comparison, one entry of a table taken away; a bound dropped.  What
-is only said to people, and what is only written, is left alone.
+is only said to people, and what is only written, is left alone; a `TypeAlias` is for mypy.
 """
 
 from __future__ import annotations

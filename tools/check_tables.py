@@ -15,6 +15,8 @@ def of_constant(node: ast.Assign | ast.AnnAssign, around: Around) -> Iterator[Si
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     if not isinstance(target, ast.Name) or target.id.startswith("__") or node.value is None:
         return
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
+        return
     name = ".".join((*around.classes, target.id))
     for slot, new, lost in _smaller(node, "value", None, node.value):
         yield Site(

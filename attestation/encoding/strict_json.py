@@ -11,11 +11,11 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from attestation.errors import MalformedError
 
-JsonValue = None | bool | int | float | str | list[Any] | dict[str, Any]
+JsonValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89abABcdefCDEF]")
 

@@ -11,10 +11,11 @@ from attestation.statement.running import ChallengeStatement, EpochStatement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from attestation.encoding.strict_json import JsonValue
 
-Statement = BootStatement | EpochStatement | ChallengeStatement
+Statement: TypeAlias = BootStatement | EpochStatement | ChallengeStatement
 
 
 def parse_statement(value: JsonValue) -> Statement:

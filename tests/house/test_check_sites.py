@@ -13,8 +13,10 @@ from tests.house.conftest import ROOT
 
 SOURCE = '''\
 """A module of the verifier."""
+from typing import TypeAlias
 REFUSED = frozenset({"one", "two"})
 _BITS = ((0b101, "odd"),)
+Kind: TypeAlias = int | str
 
 
 def accept(value, page):
