@@ -6,7 +6,7 @@ from typing import Any
 
 from attestation.cli.eventlog_check import Findings, Standing
 from attestation.cli.eventlog_words import NAME_CHARS, called, explain
-from attestation.cli.progress import counted
+from attestation.encoding.counts import counted
 from attestation.encoding.printable import printable
 from attestation.tdx.eventdata import read_content
 from attestation.tdx.events import REGISTERS, Event, replay, trace

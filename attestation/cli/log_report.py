@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.log_continuity import Connection
 from attestation.cli.log_key import ARGUMENT, BESIDE, BUNDLE, LogKey
-from attestation.cli.progress import counted
 from attestation.encoding import base64std
+from attestation.encoding.counts import counted
 from attestation.encoding.printable import printable
 from attestation.errors import UsageError
 from attestation.merkle.note import vkey_for

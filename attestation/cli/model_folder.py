@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.progress import counted
+from attestation.encoding.counts import counted
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError, UsageError

@@ -18,7 +18,8 @@ from attestation.cli.model_folder import (
     role_of,
     survey,
 )
-from attestation.cli.progress import Bytes, counted
+from attestation.cli.progress import Bytes
+from attestation.encoding.counts import counted
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError, UsageError
 from attestation.statement.model_lock import (

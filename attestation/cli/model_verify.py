@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import load_parsed, print_json, print_text
 from attestation.cli.model_folder import Entry, Survey, hash_files, open_folder, survey, writable
-from attestation.cli.progress import Bytes, counted, readable
+from attestation.cli.progress import Bytes, readable
+from attestation.encoding.counts import counted
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
 from attestation.result import Verdict, worst

@@ -19,8 +19,8 @@ from attestation.cli.files import (
     require_one_stdin,
 )
 from attestation.cli.policy_source import add_policy_options, load_policy, load_signers
-from attestation.cli.progress import counted
 from attestation.cli.quote import decode_quote
+from attestation.encoding.counts import counted
 from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, EvidenceError, MalformedError, UsageError
 from attestation.policy import NO_POLICY

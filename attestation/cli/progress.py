@@ -73,11 +73,6 @@ class Bytes(Counted):
         super().__init__(what, total, clock, spell=readable)
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number of things for people: "1 file", "2 files"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def readable(count: float) -> str:
     """Return a number of bytes for people, in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import are, counted, were
 from attestation.merkle.tree import Tree, leaf_hash
 from attestation.statement import grants_digest
 from attestation.verifier.appraisal import boot_name
@@ -114,8 +115,9 @@ class _Audit:
             if tree.root != root:
                 found.append(
                     f"{self.log.states[size, root]} has another root for size {size} than the "
-                    f"leaves of {boot_name(self.log.boot)}: its statement, {self.below(size)} "
-                    "receipts in the places they name, and its epochs' statements in order"
+                    f"leaves of {boot_name(self.log.boot)}: its statement, "
+                    f"{counted(self.below(size), 'receipt')} in the places named, and its epochs' "
+                    "statements in order"
                 )
         self._clash = bool(found)
         return found
@@ -196,12 +198,17 @@ class _Audit:
         said = epoch.statement
         text = (
             f"complete: every receipt below size {said.size} is in the file, {said.completed} of "
-            f"them, and their tree is the quoted one; {said.admitted} requests were admitted"
+            f"them, and their tree is the quoted one; {counted(said.admitted, 'request')} "
+            f"{were(said.admitted)} admitted"
         )
         if said.in_flight:
             text += f", {said.in_flight} still in flight then: admissions {self._in_flight(said)}"
         beyond = len(self.indices) - said.completed
-        return text + (f"; {beyond} receipts came later and are not covered" if beyond else "")
+        return text + (
+            f"; {counted(beyond, 'receipt')} came later and {are(beyond)} not covered"
+            if beyond
+            else ""
+        )
 
     def _in_flight(self, said: EpochStatement) -> str:
         below = self.indices[: said.completed]
@@ -219,8 +226,8 @@ class _Audit:
         spans = named_spans(missing_leaves(self.indices[:below], self.log.epochs, said.size))
         if lacking > 0:
             return (
-                f"{earlier}{lacking} of {said.completed} receipts are not in the file, "
-                f"among leaves {spans}"
+                f"{earlier}{lacking} of {counted(said.completed, 'receipt')} {are(lacking)} "
+                f"not in the file, among leaves {spans}"
             )
         return (
             f"{earlier}as many receipts are in the file as are counted, {below}, but their tree "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
 from attestation.encoding.digest import Digest
 from attestation.errors import EvidenceError
 from attestation.receipt.block import remove_block, render_block
@@ -109,7 +110,7 @@ class _Desk:
         except EvidenceError as error:
             self.page.refused(id_, error)
             return False
-        self.page.passed(id_, note, observed=f"{len(body)} bytes")
+        self.page.passed(id_, note, observed=counted(len(body), "byte"))
         return True
 
     def as_long_as(self, id_: str, length: int | None, body: bytes) -> bool:
@@ -120,7 +121,7 @@ class _Desk:
             id_,
             "the body is not as long as the receipt says",
             expected=f"{length} bytes, without an in-band block",
-            observed=f"{len(body)} bytes",
+            observed=counted(len(body), "byte"),
         )
         return False
 

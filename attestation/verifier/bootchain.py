@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import leaves
 from attestation.errors import EvidenceError
 from attestation.merkle.checkpoint import parse_checkpoint
 from attestation.merkle.note import parse_note, verify_note
@@ -127,14 +128,14 @@ def _check_size(before: BootEvidence, checkpoint: Checkpoint, chain: _Chain, pag
             _ID,
             "the boot was started from an older copy of its predecessor's log: "
             f"{newest.name} was quoted over more than the checkpoint it continues",
-            expected=f"a checkpoint of at least {newest.statement.size} leaves",
+            expected=f"a checkpoint of at least {leaves(newest.statement.size)}",
             observed=f"{checkpoint.size}",
         )
         return
     page.passed(
         _ID,
         f"continues the log of boot {short(before.statement.bootseed)}",
-        observed=f"{checkpoint.size} leaves",
+        observed=leaves(checkpoint.size),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attestation.encoding import base64url
+from attestation.encoding.counts import counted
 from attestation.encoding.members import Members
 from attestation.errors import EvidenceError, MalformedError, UsageError
 from attestation.merkle.tree import leaf_hash, verify_inclusion
@@ -193,7 +194,7 @@ def _only_boot(bundle: Bundle) -> BootEvidence:
             "a challenge is the answer of one boot",
             code="boots",
             expected="a bundle with exactly one boot",
-            observed=f"{len(bundle.boots)} boots",
+            observed=counted(len(bundle.boots), "boot"),
         )
     return bundle.boots[0]
 
@@ -204,5 +205,5 @@ def _require_nonce(nonce: bytes) -> None:
             "a challenge nonce has the wrong length",
             code="nonce",
             expected=f"{NONCE_BYTES} bytes",
-            observed=f"{len(nonce)} bytes",
+            observed=counted(len(nonce), "byte"),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
 from attestation.encoding.instants import instant
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def check_endorsements(genuine: GenuineQuote, grounds: Grounds, page: Page) -> N
         page.not_accepted(
             _ID,
             "the endorsements are older than the policy allows",
-            expected=f"at most {policy.max_age_days} days",
-            observed=f"{age // _DAY} days at {instant(grounds.at)}",
+            expected=f"at most {counted(policy.max_age_days, 'day')}",
+            observed=f"{counted(age // _DAY, 'day')} at {instant(grounds.at)}",
             hint=f"{_FETCH}, or verify at the time the evidence was held (--at)",
         )
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted, leaves
 from attestation.encoding.digest import Digest
 from attestation.errors import EvidenceError, MalformedError
 from attestation.merkle.checkpoint import parse_checkpoint
@@ -248,7 +249,8 @@ def _impossible_counters(statement: EpochStatement) -> Complaint | None:
 
 def _said(statement: EpochStatement) -> str:
     return (
-        f"quoted by its boot over {statement.size} leaves: {statement.admitted} requests admitted, "
+        f"quoted by its boot over {leaves(statement.size)}: "
+        f"{counted(statement.admitted, 'request')} admitted, "
         f"{statement.completed} completed, {statement.in_flight} in flight"
     )
 

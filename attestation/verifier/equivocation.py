@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
@@ -95,13 +97,19 @@ def check_equivocation(contradictions: Sequence[str], looked_at: int, page: Page
             + (f"; and {more} more" if more > 0 else ""),
             expected="one receipt for each index, id and admission; one statement for each epoch; "
             "one root for each size; every receipt counted",
-            observed=f"{len(contradictions)} contradictions",
+            observed=counted(len(contradictions), "contradiction"),
             hint="keep this file: the gateway's own signatures in it are proof against the gateway",
         )
     elif looked_at:
-        page.passed(_ID, f"no contradiction among {looked_at} signed receipts and checkpoints")
+        page.passed(_ID, _agreeing(looked_at))
     else:
         page.skipped(_ID, "no receipt whose signature holds to compare")
+
+
+def _agreeing(count: int) -> str:
+    if count == 1:
+        return "no contradiction: one signed receipt or checkpoint is here"
+    return f"no contradiction among {count} signed receipts and checkpoints"
 
 
 # What is compared: what two things must not share unless they are the same, and how it is said.
@@ -169,13 +177,13 @@ def _uncounted(sealed: Iterable[Sealed], epochs: Iterable[QuotedEpoch]) -> list[
         below = bisect_left(indices, epoch.statement.size)
         if below > epoch.statement.completed:
             found.append(
-                f"{_stated(epoch)} counts {epoch.statement.completed} receipts below size "
-                f"{epoch.statement.size}, and {below} signed ones are here"
+                f"{_stated(epoch)} counts {counted(epoch.statement.completed, 'receipt')} below "
+                f"size {epoch.statement.size}, and signed ones here: {below}"
             )
         if below and _number_of(latest[below - 1]) >= epoch.statement.admitted:
             found.append(
-                f"{_stated(epoch)} counts {epoch.statement.admitted} admissions from 0, and "
-                f"{_named(latest[below - 1])} below its size has number "
+                f"{_stated(epoch)} counts {counted(epoch.statement.admitted, 'admission')} from 0, "
+                f"and {_named(latest[below - 1])} below its size has number "
                 f"{_number_of(latest[below - 1])}"
             )
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
 from attestation.errors import EvidenceError
 from attestation.merkle.tlog_proof import (
     parse_tlog_proof,
@@ -116,7 +117,10 @@ def say_signed(note: Note, checkpoint: Checkpoint, page: Page) -> None:
     )
     others = len(note.signatures) - 1
     if others:
-        page.info("WITNESS", f"{others} more signatures on the checkpoint, which nobody checked")
+        page.info(
+            "WITNESS",
+            f"{counted(others, 'more signature')} on the checkpoint, which nobody checked",
+        )
 
 
 def _refuse(error: EvidenceError, page: Page) -> None:

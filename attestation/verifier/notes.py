@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import are, counted
 from attestation.result import Check, Status
 from attestation.verifier.scopes import LOG_SUBJECT
 
@@ -31,11 +32,11 @@ _SOME_CONTENT = "content of {open} of {all} receipts: their request or answer wa
 _NO_NONCE = "freshness not proved: no nonce was compared (--nonce)"
 _SOME_NONCE = "freshness not proved for {open} of {all} receipts: their nonce was not compared"
 _NOT_ANCHORED = (
-    "order and completeness: {open} of {all} receipts are not anchored in a quoted log; "
+    "order and completeness: {which} not anchored in a quoted log; "
     "receipts could be left out, reordered, or rewritten by whoever steals the boot's keys"
 )
 _NOT_JUDGED = (
-    "order and completeness: {open} of {all} receipts stand in a quoted state of the log, but "
+    "order and completeness: {which} in a quoted state of the log, but "
     "without a policy nothing says whether the software that had it quoted is wanted"
 )
 _NOT_COMPLETE = (
@@ -103,12 +104,16 @@ def _anchoring(checks: Iterable[Check], receipts: set[str], policy: Policy) -> l
     # Without a policy no quote is accepted, so the epochs themselves say what was found.
     found = quoted and receipts <= _subjects(checks, "LOG-INCLUSION", Status.PASS)
     why = _NOT_JUDGED if found and not policy.reference_values else _NOT_ANCHORED
-    notes = [why.format(open=missing, all=len(receipts))] if missing else []
+    notes = [why.format(which=_which(missing, len(receipts)))] if missing else []
     if missing == len(receipts):
         return notes
     logs = {check.subject for check in checks if check.subject.startswith(LOG_SUBJECT)}
     complete = logs <= _subjects(checks, "EPOCH-CHAIN", Status.PASS)
     return [*notes, *([] if complete else [_NOT_COMPLETE]), _NO_END]
+
+
+def _which(some: int, every: int) -> str:
+    return f"{some} of {counted(every, 'receipt')} {are(some)}"
 
 
 def _subjects(checks: Iterable[Check], id_: str, status: Status) -> set[str]:

@@ -182,7 +182,7 @@ OTHERS = [
         good={"log": "require_complete = false"},
         bad={"log": "require_complete = true"},
         check="EPOCH-CHAIN",
-        words="1 of 2 receipts are not in the file",
+        words="1 of 2 receipts is not in the file",
         verdict=Verdict.INCOMPLETE,
         of="gap",
     ),

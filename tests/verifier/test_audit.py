@@ -14,7 +14,7 @@ from attestation.encoding.digest import Digest
 from attestation.result import AttestationResult, Check, Status, Verdict
 from attestation.verifier import audit
 from attestation.verifier.epochs import QuotedEpoch
-from attestation.verifier.equivocation import Sealed
+from attestation.verifier.equivocation import Sealed, check_equivocation
 from attestation.verifier.ledger import Ledger
 from attestation.verifier.words import gaps, named_spans
 from tests.support.bundles import Gateway, failed, open_checks
@@ -150,10 +150,10 @@ def test_receipts_after_the_last_epoch_are_counted_apart() -> None:
 @pytest.mark.parametrize(
     ("dropped", "named"),
     [
-        ({1}, "1 of 6 receipts are not in the file, among leaves 1"),
+        ({1}, "1 of 6 receipts is not in the file, among leaves 1"),
         ({1, 2}, "2 of 6 receipts are not in the file, among leaves 1-2"),
-        ({4}, "1 of 6 receipts are not in the file, among leaves 3-4"),
-        ({5}, "1 of 6 receipts are not in the file, among leaves 3, 5"),
+        ({4}, "1 of 6 receipts is not in the file, among leaves 3-4"),
+        ({5}, "1 of 6 receipts is not in the file, among leaves 3, 5"),
         ({7, 8}, "2 of 6 receipts are not in the file, among leaves 6-8"),
     ],
 )
@@ -292,7 +292,7 @@ def test_contradictions_beyond_three_are_counted() -> None:
     (check,) = [c for c in result.checks if c.id == "EQUIVOCATION"]
     assert result.verdict is Verdict.REJECTED
     assert "; and " in check.reason
-    assert check.observed.endswith(" contradictions")
+    assert check.observed.endswith((" contradiction", " contradictions"))
 
 
 # Several boots
@@ -357,3 +357,16 @@ def test_many_spans_are_cut_short() -> None:
     spans = [(n, n) for n in range(0, 30, 2)]
     assert named_spans(spans).endswith("12, 14, and 7 more")
     assert named_spans([(1, 3), (7, 7)]) == "1-3, 7"
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (1, "no contradiction: one signed receipt or checkpoint is here"),
+        (2, "no contradiction among 2 signed receipts and checkpoints"),
+    ],
+)
+def test_one_thing_alone_is_not_said_to_be_several_that_agree(count: int, told: str) -> None:
+    ledger = Ledger(frozenset())
+    check_equivocation([], count, ledger.about("file"))
+    assert [check.reason for check in ledger.checks] == [told]

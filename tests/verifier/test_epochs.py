@@ -128,7 +128,7 @@ def test_cosignatures_are_named_and_not_taken_for_checked() -> None:
     assert result.verdict is Verdict.SIMULATED
     witness = of(result, "epoch", "WITNESS")
     assert witness.status is Status.INFO
-    assert "1 more signatures" in witness.reason
+    assert "1 more signature on" in witness.reason
 
 
 # Receipts that no epoch anchors
@@ -139,13 +139,13 @@ def test_receipt_sealed_after_the_last_epoch_is_not_anchored() -> None:
     log.serve()
     result = log.verify()
     assert open_checks(result) == {"LOG-INCLUSION", "LOG-CHECKPOINT", "EPOCH-QUOTE"}
-    assert any("1 of 3 receipts are not anchored" in note for note in result.not_proved)
+    assert any("1 of 3 receipts is not anchored" in note for note in result.not_proved)
     assert log.verify(log="require_anchored = false").verdict is Verdict.SIMULATED
 
 
 def test_without_a_policy_it_is_the_software_that_stays_open_and_not_the_quoted_place() -> None:
     notes = HONEST.verify(policy=None).not_proved
-    assert any("2 of 2 receipts stand in a quoted state" in note for note in notes)
+    assert any("2 of 2 receipts are in a quoted state" in note for note in notes)
     assert not any("not anchored" in note for note in notes)
 
 
