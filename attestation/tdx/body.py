@@ -20,6 +20,18 @@ _REFUSED_BITS = (
     (0x0000_0000_2000_0000, "migratable"),
 )
 _SEPT_VE_DISABLE = 1 << 28
+_ATTRIBUTES = {
+    0: "DEBUG",
+    4: "profiling (bit 4)",
+    5: "profiling (bit 5)",
+    6: "profiling (bit 6)",
+    17: "SERVTD_EXT",
+    27: "LASS",
+    29: "MIGRATABLE",
+    30: "PKS",
+    31: "KL",
+    63: "PERFMON",
+}
 
 _FORMAT_10 = struct.Struct("<16s48s48s8sQQ48s48s48s48s48s48s48s48s64s")
 _FORMAT_15_TAIL = struct.Struct("<16s48s")
@@ -75,6 +87,14 @@ class TdReport:
         if self.mr_service_td is not None and any(self.mr_service_td):
             codes.add("service_td")
         return frozenset(codes)
+
+    @property
+    def unusual_attributes(self) -> tuple[str, ...]:
+        """Everything in TDATTRIBUTES that differs from SEPT_VE_DISABLE alone, by its name."""
+        usual = () if self.sept_ve_disable else ("SEPT_VE_DISABLE off",)
+        others = self.td_attributes & ~_SEPT_VE_DISABLE
+        bits = (bit for bit in range(64) if others >> bit & 1)
+        return (*usual, *(_ATTRIBUTES.get(bit, f"bit {bit}") for bit in bits))
 
 
 def parse_report(data: bytes) -> TdReport:

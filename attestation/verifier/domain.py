@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attestation.verifier.words import short
+from attestation.verifier.words import attributes, short
 
 if TYPE_CHECKING:
     from attestation.policy import Policy, ReferenceValues
@@ -23,7 +23,7 @@ def check_attributes(body: TdReport, policy: Policy, page: Page) -> None:
             "TD-ATTRIBUTES",
             "TDATTRIBUTES is not what the policy asks for",
             expected=f"{rule.value:#x} in the bits of {rule.mask:#x}",
-            observed=f"{body.td_attributes:#x}",
+            observed=attributes(body),
             hint="0x10000000 is SEPT_VE_DISABLE alone; bit 0 is debug, bit 63 is PERFMON",
         )
     elif body.xfam not in policy.tdx.xfam:
@@ -46,9 +46,15 @@ def check_attributes(body: TdReport, policy: Policy, page: Page) -> None:
     else:
         page.passed(
             "TD-ATTRIBUTES",
-            "no debug, nothing unusual",
-            observed=f"TDATTRIBUTES {body.td_attributes:#x}, XFAM {body.xfam:#x}",
+            _accepted(body),
+            observed=f"TDATTRIBUTES {attributes(body)}, XFAM {body.xfam:#x}",
         )
+
+
+def _accepted(body: TdReport) -> str:
+    if named := ", ".join(body.unusual_attributes):
+        return f"no debug; unusual, and accepted by the policy: {named}"
+    return "no debug, nothing unusual"
 
 
 def check_module(body: TdReport, policy: Policy, page: Page) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
 from attestation.errors import EvidenceError, MalformedError
 from attestation.tdx.collateral import require_canonical_collateral
 from attestation.tdx.dcap import GenuineQuote, verify_quote
 from attestation.tdx.quote import Quote, parse_quote, require_canonical_quote
+from attestation.verifier.words import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,7 +90,7 @@ def parse_raw_quote(raw: bytes, page: Page) -> Quote | None:
         page.passed(
             "QUOTE-FORMAT",
             f"TDX quote version {quote.version}, {len(quote.raw)} bytes "
-            f"and {quote.padding} bytes of padding",
+            f"and {counted(quote.padding, 'byte')} of padding",
         )
     return quote
 
@@ -167,7 +169,7 @@ def verify_genuine(
     try:
         genuine = show(quote, collateral, grounds.at, anchor)
     except EvidenceError as error:
-        _file_refusal(error, anchor, page)
+        _file_refusal(error, quote, anchor, page)
         return None
     page.passed(
         "QUOTE-GENUINE",
@@ -188,7 +190,7 @@ def _root_hint(anchor: Anchor) -> str:
     return _NO_ROOT_HINT if anchor.trust_domain == "intel" else _OTHER_ROOT_HINT
 
 
-def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
+def _file_refusal(error: EvidenceError, quote: Quote, anchor: Anchor, page: Page) -> None:
     if error.code not in MATTERS:
         hint = _root_hint(anchor) if error.code == "root" else error.hint
         page.refused("QUOTE-GENUINE", error, hint=hint)
@@ -198,13 +200,18 @@ def _file_refusal(error: EvidenceError, anchor: Anchor, page: Page) -> None:
         "QUOTE-GENUINE",
         f"every signature holds, but appraisal ended early: see {id_}",
     )
+    seen = error.observed or error.code
     page.not_accepted(
         id_,
         reason,
         expected=error.expected or expected,
-        observed=error.observed or error.code,
+        observed=seen + _attributes_of(quote) if id_ == "TD-ATTRIBUTES" else seen,
         hint=error.hint,
     )
+
+
+def _attributes_of(quote: Quote) -> str:
+    return f"; TDATTRIBUTES {attributes(quote.body)}"
 
 
 def _root_name(genuine: GenuineQuote) -> str:

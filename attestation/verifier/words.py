@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from attestation.tdx.body import TdReport
+
 
 def short(value: bytes) -> str:
     """Return the first 16 hex digits of `value`; "all zero" for zeroes."""
@@ -21,6 +23,12 @@ def shown(value: object) -> str:
     if isinstance(value, bytes):
         return short(value)
     return "none" if value is None else str(value)
+
+
+def attributes(body: TdReport) -> str:
+    """Return TDATTRIBUTES as a word, and by their names what of it is unusual."""
+    named = ", ".join(body.unusual_attributes)
+    return f"{body.td_attributes:#x}" + (f" ({named})" if named else "")
 
 
 def gaps(numbers: Iterable[int], first: int, last: int) -> list[tuple[int, int]]:

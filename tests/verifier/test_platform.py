@@ -193,10 +193,35 @@ def test_endorsements_older_than_the_policy_allows_are_refused() -> None:
     refused(result, Verdict.NOT_ACCEPTED, "COLLATERAL-FRESH")
 
 
-def test_attributes_can_be_compared_under_a_mask() -> None:
-    made = gateway(domain=Domain(td_attributes=1 << 28 | 1 << 30))
+def test_attributes_can_be_compared_under_a_mask_and_what_it_lets_through_is_named() -> None:
+    made = gateway(domain=Domain(td_attributes=1 << 28 | 1 << 30 | 1 << 63))
     masked = "attributes = { value = 0x10000000, mask = 0x10000001 }"
-    assert made.verify(policy=made.policy(tdx=masked)).verdict is Verdict.SIMULATED
+    result = made.verify(policy=made.policy(tdx=masked))
+    assert result.verdict is Verdict.SIMULATED
+    check = the_check(result, "TD-ATTRIBUTES")
+    assert check.reason == "no debug; unusual, and accepted by the policy: PKS, PERFMON"
+    assert "TDATTRIBUTES 0x8000000050000000 (PKS, PERFMON), XFAM" in check.observed
+    usual = the_check(HEALTHY.verify(), "TD-ATTRIBUTES")
+    assert usual.reason == "no debug, nothing unusual"
+    assert usual.observed.startswith("TDATTRIBUTES 0x10000000, XFAM")
+    late = the_check(HEALTHY.verify(at=NOW + 31 * DAY), "COLLATERAL-FRESH")
+    assert "TDATTRIBUTES" not in late.observed
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        (1 << 28 | 1, "0x10000001 (DEBUG)"),
+        (0, "0x0 (SEPT_VE_DISABLE off)"),
+        (1 << 28 | 1 << 29, "0x30000000 (MIGRATABLE)"),
+        (1 << 28 | 1 << 30 | 1 << 31, "0xd0000000 (PKS, KL)"),
+        (1 << 28 | 1 << 16 | 1 << 27, "0x18010000 (bit 16, LASS)"),
+    ],
+)
+def test_refused_attributes_are_named(word: int, named: str) -> None:
+    result = gateway(domain=Domain(td_attributes=word)).verify()
+    refused(result, Verdict.NOT_ACCEPTED, "TD-ATTRIBUTES")
+    assert the_check(result, "TD-ATTRIBUTES").observed.endswith(named)
 
 
 def test_xfam_on_the_list_is_accepted() -> None:
