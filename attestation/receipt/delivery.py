@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
@@ -46,6 +47,18 @@ class RunningBody:
     def body(self) -> Body:
         """Digest and length so far."""
         return Body(digest=Digest(self._hash.digest()), length=self.length)
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """What the caller gets: `status` None means that no response head left."""
+
+    body: Body
+    status: int | None = None
+    content_type: str | None = None
+    block_offset: int | None = None
+    events: int | None = None
+    mods: tuple[str, ...] = ()
 
 
 class StreamDelivery:

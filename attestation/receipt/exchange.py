@@ -11,44 +11,26 @@ it is always a mistake of the gateway, never of a client or an engine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from attestation.encoding.digest import Digest
 from attestation.receipt import text
-from attestation.receipt.claims import ALLOWED, UNDECIDED, Attempt, End
-from attestation.receipt.delivery import RunningBody, StreamDelivery, body_of
+from attestation.receipt.asked import Asked
+from attestation.receipt.claims import ALLOWED, End
+from attestation.receipt.delivery import Delivery, StreamDelivery, body_of
 from attestation.receipt.dialect import Dialect, error_frame
-from attestation.receipt.order import (
-    STREAMS,
-    LocalProtocolError,
-    State,
-    misuse,
-    require_fit,
-    require_order,
-)
-from attestation.receipt.outcome import Body, LineageContext, ModelFacts, Outcome
+from attestation.receipt.order import STREAMS, LocalProtocolError, State, misuse, require_order
+from attestation.receipt.outcome import Body, LineageContext, Outcome
 from attestation.receipt.plain import facts_of_answer
-from attestation.receipt.plan import ForwardPlan, require_consistent
+from attestation.receipt.plan import ForwardPlan
 
 if TYPE_CHECKING:
+    from attestation.encoding.digest import Digest
     from attestation.receipt.facts import FactSheet
 
 __all__ = ["Exchange", "ForwardPlan", "LocalProtocolError", "State"]
 
 DEFAULT_MAX_FRAME_BYTES: Final = 1 << 20
-
-
-@dataclass(slots=True, kw_only=True)
-class _Delivery:
-    """What the caller gets: `status` None means that no response head left."""
-
-    body: Body
-    status: int | None = None
-    content_type: str | None = None
-    block_offset: int | None = None
-    events: int | None = None
-    mods: tuple[str, ...] = ()
 
 
 class Exchange:
@@ -74,31 +56,22 @@ class Exchange:
         lineage: LineageContext,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     ) -> None:
-        require_fit(text.RECEIPT_ID, jti, "a receipt id")
-        require_fit(text.METHOD, method, "a method")
-        require_fit(text.PATH, path, "a path")
-        if nonce is not None:
-            require_fit(text.NONCE, nonce, "a receipt nonce")
+        self._asked = Asked(
+            jti=jti,
+            method=method,
+            path=path,
+            sub=sub,
+            grant_digest=grant_digest,
+            nonce=nonce,
+            lineage=lineage,
+        )
         self.jti = jti
         self.state = State.RECEIVING
         self.body = b""
         self.terminal = b""
         self.owed = b""
         self.inline = inline
-        self._method = method
-        self._path = path
-        self._sub = sub
-        self._grant_digest = grant_digest
         self._dialect = dialect
-        self._nonce = nonce
-        self._lineage = lineage
-        self._decision = UNDECIDED
-        self._request = RunningBody()
-        self._request_type: str | None = None
-        self._request_partial = True
-        self._plan: ForwardPlan | None = None
-        self._model = ModelFacts()
-        self._attempts: list[Attempt] = []
         self._status: int | None = None
         self._content_type: str | None = None
         self._stream = StreamDelivery(dialect, max_frame_bytes)
@@ -125,19 +98,17 @@ class Exchange:
     def receive(self, data: bytes) -> None:
         """Take a piece of the request body, as the server delivered it."""
         self._enter("receive")
-        self._request.update(data)
+        self._asked.body.update(data)
 
     def received(self, content_type: str | None, *, complete: bool = True) -> None:
         """Note that no more of the body comes; `complete` False: it was not read to its end."""
         self._enter("received", State.RECEIVED)
-        self._request_type = text.fitting(text.CONTENT_TYPE, content_type)
-        self._request_partial = not complete
+        self._asked.ended(content_type, complete=complete)
 
     def decide(self, code: str = ALLOWED) -> None:
         """Record the decision: "allow", or the code of a refusal."""
         self._enter("decide")
-        require_fit(text.CODE, code, "a decision code")
-        self._decision = code
+        self._asked.decide(code)
 
     def set_model(self, model_id: str | None, *, engine: str | None = None) -> None:
         """Record the model asked for and what the engine is called.
@@ -145,10 +116,7 @@ class Exchange:
         Text outside its alphabet becomes None.
         """
         self._enter("set_model")
-        self._model = ModelFacts(
-            id=text.fitting(text.CALLER_TEXT, model_id),
-            engine=text.fitting(text.ENGINE, engine),
-        )
+        self._asked.name_model(model_id, engine)
 
     def plan(self, plan: ForwardPlan) -> None:
         """Fix what goes to the engine.
@@ -157,25 +125,12 @@ class Exchange:
         body is the received one or differs from it by just the stated splices.
         """
         self._enter("plan", State.PLANNED)
-        if self._decision != ALLOWED or self._request_partial:
-            raise misuse("only a whole request that was allowed is forwarded", "plan")
-        require_consistent(plan, self._request.body)
-        self._plan = plan
+        self._asked.fix(plan)
 
     def attempt(self, upstream: str, *, local: bool, outcome: str, milliseconds: int) -> None:
         """Record a try to reach an upstream.  Of many, the first two and the last are kept."""
         self._enter("attempt")
-        require_fit(text.LABEL, upstream, "an upstream name")
-        require_fit(text.CODE, outcome, "an attempt's outcome")
-        del self._attempts[text.MAX_ATTEMPTS - 1 :]
-        self._attempts.append(
-            Attempt(
-                upstream=upstream,
-                local=local,
-                outcome=outcome,
-                milliseconds=max(0, milliseconds),
-            )
-        )
+        self._asked.tried(upstream, local=local, outcome=outcome, milliseconds=milliseconds)
 
     def respond(self, status: int, content_type: str | None, *, streaming: bool) -> None:
         """Note the engine's response head; `streaming` says that its head was passed on."""
@@ -226,21 +181,21 @@ class Exchange:
             delivery = self._finish_plain(end, before)
         return self._outcome(end, before, delivery)
 
-    def _finish_plain(self, end: End, before: State) -> _Delivery:
+    def _finish_plain(self, end: End, before: State) -> Delivery:
         if end is End.COMPLETE:
             if before is not State.PLAIN_DONE or not self._clean:
                 raise misuse("only an engine's whole answer is complete", "finish")
             self.body = self._engine_answer()
         elif end is End.CLIENT_ABORT or before is not State.ANSWERED:
             self.body = b""
-            return _Delivery(body=body_of(b""))
-        return _Delivery(
+            return Delivery(body=body_of(b""))
+        return Delivery(
             status=self._status, content_type=self._content_type, body=body_of(self.body)
         )
 
     def _finish_stream(
         self, end: End, before: State, own_frame: bytes | None
-    ) -> tuple[End, _Delivery]:
+    ) -> tuple[End, Delivery]:
         stream = self._stream
         engine_frame = None
         if end is End.COMPLETE:
@@ -255,7 +210,7 @@ class Exchange:
             self.terminal = engine_frame or own_frame or self._error_frame(end)
             self.owed = stream.untaken
             offset = stream.close(self.terminal)
-        return end, _Delivery(
+        return end, Delivery(
             status=self._status,
             content_type=self._content_type,
             body=stream.delivered,
@@ -285,23 +240,23 @@ class Exchange:
             return self._stream.tracker.facts
         return facts_of_answer(self._dialect, self.body if end is End.COMPLETE else b"")
 
-    def _outcome(self, end: End, before: State, delivery: _Delivery) -> Outcome:
+    def _outcome(self, end: End, before: State, delivery: Delivery) -> Outcome:
         facts = self._facts(end, before)
-        plan = self._plan or ForwardPlan(body=b"")
+        asked, plan = self._asked, self._asked.plan
         return Outcome(
             jti=self.jti,
-            method=self._method,
-            path=self._path,
-            sub=self._sub,
-            grant_digest=self._grant_digest,
-            lineage=self._lineage,
+            method=asked.method,
+            path=asked.path,
+            sub=asked.sub,
+            grant_digest=asked.grant_digest,
+            lineage=asked.lineage,
             inline=self.inline,
             end=end,
-            decision=self._decision,
-            nonce=self._nonce,
-            request=self._request.body,
-            request_type=self._request_type,
-            request_partial=self._request_partial,
+            decision=asked.decision,
+            nonce=asked.nonce,
+            request=asked.body.body,
+            request_type=asked.content_type,
+            request_partial=asked.partial,
             forwarded=body_of(plan.body) if plan.splices else None,
             splices=plan.splices,
             inserted=plan.inserted,
@@ -313,9 +268,9 @@ class Exchange:
             events=delivery.events,
             finish_reasons=facts.finish_reasons,
             mods=delivery.mods,
-            model=replace(self._model, served=facts.served),
+            model=replace(asked.model, served=facts.served),
             usage=facts.usage,
-            attempts=tuple(self._attempts),
+            attempts=tuple(asked.attempts),
         )
 
     def _set_head(self, status: int, content_type: str | None) -> None:
