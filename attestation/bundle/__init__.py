@@ -1,6 +1,6 @@
 """Audit bundles: everything a verifier needs about some receipts, in one canonical file."""
 
-from attestation.bundle.endorse import with_endorsements
+from attestation.bundle.endorse import endorsements_for, with_endorsements
 from attestation.bundle.extract import extract_receipt
 from attestation.bundle.lone import parse_evidence
 from attestation.bundle.merge import merge_bundles
@@ -25,6 +25,7 @@ __all__ = [
     "BundledReceipt",
     "EpochEvidence",
     "EventLogRecord",
+    "endorsements_for",
     "extract_receipt",
     "make_bundle",
     "merge_bundles",

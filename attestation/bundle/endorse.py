@@ -38,15 +38,25 @@ def with_endorsements(bundle: Bundle, sets: Sequence[Collateral]) -> Bundle:
     )
 
 
+def endorsements_for(quote: bytes, sets: Sequence[Collateral]) -> Collateral | None:
+    """Return the first of `sets` for a quote's platform, by the rule of `with_endorsements`."""
+    platform = _platform_of_quote(quote)
+    return next((one for one in sets if _fits(fmspc_of(one), _ca_of_set(one), platform)), None)
+
+
 def _endorsed(item: E, named: Sequence[tuple[Digest, str | None, str | None]]) -> E:
-    fmspc, ca = _platform_of_quote(item.quote)
+    platform = _platform_of_quote(item.quote)
     for digest, of_fmspc, of_ca in named:
-        # Where quote or set does not say which CA it is about, the FMSPC decides.
-        same_ca = of_ca == ca or None in (of_ca, ca)
-        for_platform = same_ca and of_fmspc == fmspc is not None
-        if digest == item.collateral or for_platform:
+        if digest == item.collateral or _fits(of_fmspc, of_ca, platform):
             return replace(item, collateral=digest)
     return item
+
+
+def _fits(of_fmspc: str | None, of_ca: str | None, platform: tuple[str | None, str | None]) -> bool:
+    fmspc, ca = platform
+    # Where quote or set does not say which CA it is about, the FMSPC decides.
+    same_ca = of_ca == ca or None in (of_ca, ca)
+    return same_ca and of_fmspc == fmspc is not None
 
 
 def fmspc_of(collateral: Collateral) -> str | None:

@@ -185,8 +185,19 @@ def _document(
     return {
         "at": at,
         "exit_code": code,
-        "malformed": [{"code": error.code, "name": name} for name, error in broken],
+        "malformed": [_error_json(name, error) for name, error in broken],
         "sets": [_set_json(look) for look in looks],
+    }
+
+
+def _error_json(name: str, error: MalformedError) -> dict[str, str]:
+    return {
+        "code": error.code,
+        "expected": error.expected,
+        "hint": error.hint,
+        "message": error.message,
+        "name": name,
+        "observed": error.observed,
     }
 
 

@@ -6,12 +6,16 @@ import argparse
 import base64
 import binascii
 import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from attestation.bundle import endorsements_for
+from attestation.cli.endorsement_files import load_offered
 from attestation.cli.files import (
     INSTANT,
     load_anchors,
     load_bytes,
-    load_collateral,
     print_json,
     print_text,
     require_one_stdin,
@@ -22,15 +26,22 @@ from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.report import documents, render_text
 from attestation.verifier import verify_raw_quote
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attestation.tdx.collateral import Collateral
+
 HELP = "appraise a raw TDX quote against a policy"
 
 _EPILOG = """\
-FILE holds the quote as bytes, hexadecimal or base64, padded or not.  The checks are those that
-`attested verify` makes on the quotes of a bundle; exit codes are the same, and so are --at and
---high-water.
+FILE holds the quote as bytes, hexadecimal or base64, padded or not.  Of --collateral a file is
+taken as it is, and of a store's folder the set for the quote's platform, one in date before
+others.  The checks are those that `attested verify` makes on the quotes of a bundle; exit codes
+are the same, and so are --at and --high-water.
 
 examples:
   attested quote quote.bin --collateral collateral.json --policy policy.toml
+  attested quote quote.bin --collateral endorsements/ --policy policy.toml
   attested quote quote.hex --collateral c.json --policy policy.toml --at 2025-06-15T12:00:00Z --json
 """
 
@@ -44,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     add("file", metavar="FILE", help='the quote; "-" is stdin')
-    add("--collateral", metavar="F", help="endorsements (this project's JSON or dcap-qvl's)")
+    add("--collateral", metavar="F", help="endorsements: a file (either JSON), or a store's folder")
     add("--root", metavar="F", action="append", help="root instead of Intel's; may be repeated")
     add("--at", metavar="T", help="instant to judge by: " + INSTANT)
     add_policy_options(add)
@@ -58,11 +69,13 @@ def run(args: argparse.Namespace) -> int:
     policy, anchors = policy_from(args), load_anchors(args.root)
     moments = Moments(args.at)
     raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
-    collateral = None if args.collateral is None else load_collateral(args.collateral)
+    offered = load_offered([] if args.collateral is None else [args.collateral], anchors)
+    choose = _of_store if args.collateral and Path(args.collateral).is_dir() else _of_file
+    sets = {at: choose(raw, offered.at(at)) for at in moments.each}
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
     high_water = memory.open(policy) if memory else None
     result = moments.judge(
-        lambda at: verify_raw_quote(raw, collateral, policy, at, anchors, high_water=high_water)
+        lambda at: verify_raw_quote(raw, sets[at], policy, at, anchors, high_water=high_water)
     )
     if memory:
         memory.raise_by(result.endorsed)
@@ -71,6 +84,22 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_text(render_text(result, name=args.file))
     return result.exit_code
+
+
+def _of_file(_raw: bytes, sets: Sequence[Collateral]) -> Collateral | None:
+    """Return the one set there is, for whichever platform: it was meant."""
+    return next(iter(sets), None)
+
+
+def _of_store(raw: bytes, sets: Sequence[Collateral]) -> Collateral | None:
+    found = endorsements_for(raw, sets)
+    if found is None:
+        print(
+            "attested: no set in the folder of --collateral is for this quote's platform; "
+            "`attested endorsements status --store` shows what there is",
+            file=sys.stderr,
+        )
+    return found
 
 
 def decode_quote(data: bytes) -> bytes:

@@ -87,3 +87,28 @@ def test_merging_takes_no_set_of_a_store_that_is_under_another_root_than_the_quo
     merge = ["bundle", folder["bundle.json"], "--endorsements", str(store), "-o", str(out)]
     assert main(merge) == 0
     assert set(parse_bundle(out.read_bytes()).collateral) == {good.digest}
+
+
+def test_quote_is_judged_by_the_set_of_a_store_for_its_platform(
+    folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, machine = tmp_path / "kept", folder.gateway.machine
+    other = replace(machine.endorsements, fmspc=b"\xff\xfe\xfd\0\0\1", evaluation_number=30)
+    strange = machine.but(endorsements=other).collateral()
+    keep(store, strange)
+    quote = folder.write("quote", machine.quote(bytes(64)))
+    policy = folder.write(
+        "pinned.toml", folder.gateway.policy_toml(rtmr3=f'"{"00" * 48}"').encode()
+    )
+    grounds = ["--policy", policy, "--root", folder["root.pem"], *AT]
+    # None of the store is for this platform: that says nothing against the quote.
+    assert main(["quote", quote, "--collateral", str(store), *grounds]) == 12
+    assert "no set in the folder of --collateral is for this quote" in capsys.readouterr().err
+    # A file was meant, whichever platform it is for.
+    file = folder.write("strange.json", encode_dcap_collateral(strange))
+    assert main(["quote", quote, "--collateral", file, *grounds]) == 10
+    keep(store, machine.collateral())
+    assert main(["quote", quote, "--collateral", str(store), *grounds]) == 15
+    assert capsys.readouterr().err == ""
+    bad = folder.write("bad", b"no quote")
+    assert main(["quote", bad, "--collateral", str(store), *grounds]) == 13

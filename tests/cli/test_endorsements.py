@@ -162,7 +162,12 @@ def test_status_of_a_malformed_file_shows_the_others_all_the_same(
     assert shown.count(str(broken)) == 1
     assert "MALFORMED" in shown
     assert status(str(broken), *AT, "--json") == 13
-    assert printed(capsys)["malformed"][0]["name"] == str(broken)
+    (told,) = printed(capsys)["malformed"]
+    assert set(told) == {"code", "expected", "hint", "message", "name", "observed"}
+    assert told["name"] == str(broken)
+    assert str(broken) in told["message"]
+    for part in ("message", "expected"):
+        assert told[part] and told[part] in shown
 
 
 def test_status_of_nothing_is_a_mistake(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
