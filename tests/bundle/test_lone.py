@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from attestation.bundle import parse_evidence
+from attestation.bundle import parse_bundle, parse_evidence
 from attestation.errors import MalformedError
 from tests.refusals import refusal
 from tests.support.bundles import Gateway
@@ -47,6 +47,18 @@ def test_openings_and_proof_of_an_answer_may_be_null_or_absent(member: str, valu
 
 def test_state_of_an_answer_may_be_absent() -> None:
     assert parse_evidence(answer(state="absent")).receipts == (ITEM,)
+
+
+@pytest.mark.parametrize("state", ["sealed", "anchored", "unanchored-final"])
+def test_every_state_of_a_receipt_is_known(state: str) -> None:
+    assert parse_evidence(answer(state=state)).receipts == (ITEM,)
+
+
+def test_bundle_without_boots_is_refused_as_a_bundle() -> None:
+    whole = json.loads(GATEWAY.bundle().encode())
+    bare = json.dumps({name: value for name, value in whole.items() if name != "boots"})
+    assert refusal(parse_evidence, bare.encode()) == refusal(parse_bundle, bare.encode())
+    assert refusal(parse_evidence, bare.encode()) != "unknown_file"
 
 
 def test_bundle_is_read_as_one() -> None:
