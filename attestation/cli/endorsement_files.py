@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from attestation.cli.files import (
 )
 from attestation.encoding.strict_json import JsonLimits, parse_json_object
 from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.tdx.endorsement_store import digest_in, parse_stored
 from attestation.tdx.endorsements import in_order, parse_endorsements, verify_own_root
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from attestation.tdx.collateral import Collateral
     from attestation.tdx.endorsements import Endorsements
 
-STORED = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
 _NAMED = 3
 _PROBE = JsonLimits(max_bytes=64 << 20, max_depth=24, max_members=4_000_000)
 
@@ -116,17 +116,10 @@ def load_store(name: str) -> list[Endorsements]:
     """
     sets = []
     for path in list_folder(name):
-        if match := STORED.fullmatch(path.name):
+        if (digest := digest_in(path.name)) is not None:
             require_regular(path)
-            one = load_set(str(path))
-            _require_digest(one, match[1], path)
-            sets.append(one)
+            sets.append(load_parsed(str(path), partial(parse_stored, digest=digest)))
     return sets
-
-
-def load_set(name: str) -> Endorsements:
-    """Return the set in one file, in either spelling, and what it says of itself."""
-    return load_parsed(name, lambda data: parse_endorsements(parse_endorsement_file(data)))
 
 
 def load_any(name: str) -> list[Endorsements]:
@@ -139,18 +132,6 @@ def _parse_any(data: bytes) -> list[Endorsements]:
         return [parse_endorsements(parse_endorsement_file(data))]
     bundle: Bundle = parse_evidence(data)
     return [parse_endorsements(one) for one in bundle.collateral.values()]
-
-
-def _require_digest(one: Endorsements, named: str, path: Path) -> None:
-    digest = one.collateral.digest.hex
-    if digest != named:
-        raise MalformedError(
-            f"{str(path)!a} holds another set than its name says",
-            code="collateral_digest",
-            expected=f"the set with digest {named}",
-            observed=digest,
-            hint="delete it and fetch again",
-        )
 
 
 def require_some(sets: list[Endorsements], where: str) -> list[Endorsements]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attestation.cli.durable import write_durably
 from attestation.errors import MalformedError, UnavailableError
-from attestation.tdx.collateral import encode_dcap_collateral, parse_dcap_collateral
-from attestation.tdx.endorsements import parse_endorsements
+from attestation.tdx.collateral import encode_dcap_collateral
+from attestation.tdx.endorsement_store import (
+    MAX_STORED_BYTES,
+    digest_in,
+    parse_stored,
+    stored_name,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from attestation.tdx.endorsements import Endorsements
-
-MAX_FILE_BYTES = 2 << 20
-_STORED = re.compile(r"([0-9a-f]{64})\.json", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +43,10 @@ class EndorsementStore:
         Raises `UnavailableError` (code "endorsement_store") if the folder cannot be read.
         """
         try:
-            found = [_STORED.fullmatch(entry.name) for entry in self.folder.iterdir()]
+            found = [digest_in(entry.name) for entry in self.folder.iterdir()]
         except OSError as error:
             raise self._unusable("read", error) from error
-        return tuple(sorted(match[1] for match in found if match))
+        return tuple(sorted(digest for digest in found if digest is not None))
 
     def load(self, name: str) -> Endorsements:
         """Return the set with this digest.
@@ -59,16 +60,13 @@ class EndorsementStore:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise self._broken(name, "collateral_file", "no regular file")
             with path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
+                data = file.read(MAX_STORED_BYTES + 1)
         except OSError as error:
             raise self._unusable("read", error) from error
         try:
-            one = parse_endorsements(parse_dcap_collateral(data))
+            return parse_stored(data, name)
         except MalformedError as error:
             raise self._broken(name, error.code, str(error)) from error
-        if one.collateral.digest.hex != name:
-            raise self._broken(name, "collateral_digest", "another set")
-        return one
 
     def add(self, one: Endorsements) -> Added:
         """Keep a set; once this returns it is on the medium under its name.
@@ -84,7 +82,13 @@ class EndorsementStore:
         )
         if name in present:
             return Added(stored=False, newer=newer)
-        self._write(f"{name}.json", encode_dcap_collateral(one.collateral))
+        try:
+            write_durably(
+                self.folder / stored_name(one.collateral.digest),
+                encode_dcap_collateral(one.collateral),
+            )
+        except OSError as error:
+            raise self._unusable("written", error) from error
         return Added(stored=True, newer=newer)
 
     def _make_folder(self) -> None:
@@ -94,22 +98,6 @@ class EndorsementStore:
                 _sync(self.folder.parent)
         except OSError as error:
             raise self._unusable("made", error) from error
-
-    def _write(self, name: str, data: bytes) -> None:
-        partial = self.folder / f".{name}.{secrets.token_hex(4)}.partial"
-        try:
-            try:
-                with partial.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self.folder / name)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-            _sync(self.folder)
-        except OSError as error:
-            raise self._unusable("written", error) from error
 
     def _broken(self, name: str, code: str, seen: str) -> MalformedError:
         return MalformedError(
