@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from attestation.encoding.counts import counted
 from attestation.errors import MalformedError
 
 JsonValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
@@ -55,10 +56,18 @@ def parse_json(data: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> JsonValue:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError(
-            "the JSON document is not UTF-8", code="encoding", observed=f"byte {error.start}"
+            "the JSON document is not UTF-8",
+            code="encoding",
+            expected="text in UTF-8",
+            observed=f"other bytes at byte {error.start}",
         ) from None
     if text.startswith("\ufeff"):
-        raise MalformedError("the JSON document starts with a byte order mark", code="encoding")
+        raise MalformedError(
+            "the JSON document starts with a byte order mark",
+            code="encoding",
+            expected="UTF-8 without one",
+            observed="U+FEFF at byte 0",
+        )
     value = _decode(text, limits)
     if data.count(b"[") + data.count(b"{") > limits.max_depth:
         _require_depth(value, limits.max_depth)
@@ -101,6 +110,7 @@ def _decode(text: str, limits: JsonLimits) -> JsonValue:
         raise MalformedError(
             "the document is not JSON",
             code="syntax",
+            expected="one JSON value (RFC 8259) and nothing after it",
             observed=f"{error.msg.removesuffix(' at')} at character {error.pos}",
         ) from None
     except RecursionError:
@@ -114,20 +124,26 @@ class _Hooks:
     def __init__(self, limits: JsonLimits) -> None:
         self._limits = limits
         self._members = 0
+        self._objects = 0
 
     def members(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         self._members += len(pairs)
+        self._objects += 1
         if self._members > self._limits.max_members:
             raise MalformedError(
                 "the JSON document has too many members",
                 code="members",
                 expected=f"at most {self._limits.max_members}",
+                observed=f"{self._members} where object {self._objects} ends",
             )
         result = dict(pairs)
         if len(result) != len(pairs):
             raise MalformedError(
                 "the JSON document names a member twice in one object",
                 code="duplicate_member",
+                expected="every name once in an object",
+                observed=f"{counted(len(result), 'name')} for {len(pairs)} members, in object "
+                f"{self._objects} in the order of their ends",
                 hint="remove the duplicate: readers disagree about which one counts",
             )
         return result
@@ -140,6 +156,7 @@ class _Hooks:
                 "the JSON document has an integer beyond 64 bits",
                 code="number",
                 expected=f"{self._limits.min_integer} to {self._limits.max_integer}",
+                observed=f"one of {len(text)} characters",
             )
         return value
 
@@ -148,13 +165,19 @@ class _Hooks:
         value = float(text)
         if not math.isfinite(value):
             raise MalformedError(
-                "the JSON document has a number beyond the range of a double", code="number"
+                "the JSON document has a number beyond the range of a double",
+                code="number",
+                expected="numbers that a double can hold (IEEE 754 binary64)",
+                observed=f"one of {len(text)} characters",
             )
         return value
 
     def constant(self, text: str) -> None:
         raise MalformedError(
-            "the document is not JSON", code="syntax", observed=f"the constant {text}"
+            "the document is not JSON",
+            code="syntax",
+            expected="a finite number, true, false or null",
+            observed=f"the constant {text}",
         )
 
     def _require_length(self, text: str) -> None:
@@ -172,6 +195,7 @@ def _too_deep(max_depth: int) -> MalformedError:
         "the JSON document is nested too deeply",
         code="depth",
         expected=f"at most {max_depth} levels",
+        observed="more",
     )
 
 
@@ -208,7 +232,10 @@ def _require_no_surrogate(value: JsonValue) -> None:
 def _require_scalar_values(text: str) -> None:
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
         raise MalformedError(
-            "the JSON document has a lone surrogate in a string", code="surrogate"
+            "the JSON document has a lone surrogate in a string",
+            code="surrogate",
+            expected="surrogates in pairs (RFC 8259, 8.2)",
+            observed=f"one alone, character {error.start} of a string of {len(text)}",
         ) from None

@@ -197,3 +197,31 @@ def test_syntax_error_says_what_and_where() -> None:
     with pytest.raises(MalformedError) as caught:
         parse_json(b'{"a')
     assert caught.value.observed == "Unterminated string starting at character 1"
+
+
+@pytest.mark.parametrize(
+    ("data", "observed"),
+    [
+        (b" " * 61, "61 bytes"),
+        (b'"\xff"', "other bytes at byte 1"),
+        (b"\xef\xbb\xbf{}", "U+FEFF at byte 0"),
+        (b'{"a" 1}', "Expecting ':' delimiter at character 5"),
+        (b"[{},{},{},[]] x", "Extra data at character 14"),
+        (b'{"a":1,"b":2,"c":3,"d":4}', "4 where object 1 ends"),
+        (b'[{"b":{}},{"a":1,"a":2}]', "1 name for 2 members, in object 3"),
+        (b"9" * 20, "one of 20 characters"),
+        (b"1e999", "one of 5 characters"),
+        (b"1" * 31, "31 characters"),
+        (b"NaN", "the constant NaN"),
+        (b"[[[[]]]]", "more"),
+        (b'"a\\ud800"', "one alone, character 1 of a string of 2"),
+    ],
+)
+def test_every_refusal_says_what_was_expected_and_what_was_seen_where(
+    data: bytes, observed: str
+) -> None:
+    limits = JsonLimits(max_bytes=60, max_depth=3, max_members=3, max_number_chars=30)
+    with pytest.raises(MalformedError) as caught:
+        parse_json(data, limits)
+    assert caught.value.expected
+    assert caught.value.observed.startswith(observed)
