@@ -35,6 +35,8 @@ SCOPE = (
     "attestation/bundle/lone.py",
     "attestation/policy/model.py",
     "attestation/policy/parse",
+    "attestation/policy/signature.py",
+    "attestation/policy/mark.py",
     "attestation/policy/table.py",
     "attestation/policy/machines.py",
     "attestation/model/",
