@@ -33,18 +33,19 @@ KEYS = (
 TABLES: Mapping[str, Mapping[str, object]] = {
     "tls": {"mode": "self-signed"},
     "upstream": {
-        "connect_timeout": 1.0,
-        "first_byte_timeout": 3.0,
-        "idle_timeout": 4.0,
-        "total_timeout": 5.0,
+        # Each long enough for a busy machine, and the shorter before the longer.
+        "connect_timeout": 3.0,
+        "first_byte_timeout": 6.0,
+        "idle_timeout": 7.0,
+        "total_timeout": 10.0,
     },
     "limits": {
         "body_bytes": driving.BODY_BYTES,
         "response_bytes": driving.RESPONSE_BYTES,
         "frame_bytes": driving.FRAME_BYTES,
         "header_bytes": driving.HEADER_BYTES,
-        "header_seconds": 3.0,
-        "body_seconds": 3.0,
+        "header_seconds": 5.0,
+        "body_seconds": 5.0,
         "drain_seconds": 0.3,
     },
 }

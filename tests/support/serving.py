@@ -20,6 +20,8 @@ from attestation.policy import parse_policy
 from attestation.result import AttestationResult
 from attestation.tdx.anchor import parse_anchor
 from attestation.tdx.eventlog import parse_runtime_events
+from gateway.access import keyfile
+from gateway.access.principal import Grant
 from gateway.client.judge import Trust
 from gateway.client.session import Session
 
@@ -63,7 +65,9 @@ def add_key(folder: Path, *arguments: str) -> str:
 
 def write_config(folder: Path, engine: str, /, **tables: Mapping[str, Any]) -> Path:
     """Write gateway.toml: a loopback gateway without TLS unless `tables` say otherwise."""
-    at = {"uds": engine[5:]} if engine.startswith("unix:") else {"url": engine}
+    at: dict[str, Any] = {"uds": engine[5:]} if engine.startswith("unix:") else {"url": engine}
+    # An engine in a test's own process has other work too.
+    at["connect_timeout"] = 30.0
     document: dict[str, dict[str, Any]] = {
         "listen": {"host": "127.0.0.1", "port": 0},
         "tls": {"mode": "off"},
@@ -223,7 +227,7 @@ def wait_until(met: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
 
 def start(folder: Path, *arguments: str, **variables: str) -> Served:
     """Start `attested serve --config gateway.toml` without waiting for it, with a new key."""
-    key = add_key(folder, "--label", "first")
+    key = keyfile.add_key(folder / "keys.json", label="first", grant=Grant(), now=int(time.time()))
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = subprocess.Popen(
             [PROGRAM, "serve", "--config", "gateway.toml", *arguments],
