@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
     from attestation.verifier.epochs import Epochs
+    from attestation.verifier.equivocation import SignedState
     from attestation.verifier.high_water import HighWater
     from attestation.verifier.memory import QuoteMemory
 
@@ -92,25 +93,9 @@ def verify(
     appraised = appraise_boots(bundle, grounds, ledger)
     epochs = appraise_epochs(bundle, appraised, grounds, ledger)
     continued = check_boot_chain(appraised.values(), epochs.quoted, ledger)
-    sealed = [
-        one
-        for item in bundle.receipts
-        if (one := _receipt(item, appraised, epochs, contents.get(item.jti, NOTHING), ledger))
-    ]
+    sealed = _receipts(bundle, appraised, epochs, contents, ledger)
     check_epoch_chains(epochs.quoted, ledger)
-    states = [*(epoch.state for epoch in epochs.quoted), *continued, *states_of(sealed)]
-    contradictions = [
-        *find_contradictions(sealed, epochs.quoted, states),
-        *audit_logs(
-            bundle.boots,
-            sealed,
-            epochs.quoted,
-            states,
-            ledger,
-            demanded=grounds.policy.require_complete,
-        ),
-    ]
-    check_equivocation(contradictions, len(sealed) + len(states), ledger.about(FILE))
+    _compare(bundle, sealed, epochs, continued, grounds, ledger)
     _uncovered(bundle, contents, ledger)
     ledger.close(FILE)
     return conclude(
@@ -203,6 +188,45 @@ def malformed_result(error: MalformedError, policy: Policy | None, at: int) -> A
         trust_domains=frozenset(),
         not_proved=("anything: the file is not a bundle, so nothing in it was checked",),
     )
+
+
+def _receipts(
+    bundle: Bundle,
+    appraised: Mapping[bytes, Appraised],
+    epochs: Epochs,
+    contents: Mapping[str, Contents],
+    ledger: Ledger,
+) -> list[Sealed]:
+    """Make every check on every receipt; return those that can be evidence."""
+    made = (
+        _receipt(item, appraised, epochs, contents.get(item.jti, NOTHING), ledger)
+        for item in bundle.receipts
+    )
+    return [one for one in made if one]
+
+
+def _compare(
+    bundle: Bundle,
+    sealed: Sequence[Sealed],
+    epochs: Epochs,
+    continued: Sequence[SignedState],
+    grounds: Grounds,
+    ledger: Ledger,
+) -> None:
+    """Audit every log, and hold everything that was signed or quoted against each other."""
+    states = [*(epoch.state for epoch in epochs.quoted), *continued, *states_of(sealed)]
+    contradictions = [
+        *find_contradictions(sealed, epochs.quoted, states),
+        *audit_logs(
+            bundle.boots,
+            sealed,
+            epochs.quoted,
+            states,
+            ledger,
+            demanded=grounds.policy.require_complete,
+        ),
+    ]
+    check_equivocation(contradictions, len(sealed) + len(states), ledger.about(FILE))
 
 
 def _receipt(
