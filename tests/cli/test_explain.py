@@ -9,7 +9,27 @@ import pytest
 from attestation.checks import CHECKS, FLOOR
 from attestation.cli.main import main
 from attestation.policy.lint import NEVER_MADE
+from attestation.report.explain import explain
 from attestation.report.explanations import EXPLANATIONS
+
+IDS = [
+    "BUNDLE", "QUOTE-FORMAT", "QUOTE-GENUINE", "COLLATERAL-FRESH", "TCB-STATUS",
+    "TCB-ADVISORIES", "TD-ATTRIBUTES", "TDX-MODULE", "MEASUREMENTS", "EVENT-LOG", "PLATFORM",
+    "BOOT-STATEMENT", "BOOT-CHAIN", "KEYSET", "CHANNEL", "GPU-GENUINE", "GPU-MEASUREMENTS",
+    "GPU-BINDING", "RECEIPT-FORMAT", "RECEIPT-SIGNATURE", "RECEIPT-BINDING", "NONCE",
+    "REQUEST-BODY", "FORWARDED-BODY", "ENGINE-BODY", "RESPONSE-BODY", "ENGINE-LOCAL", "MODEL",
+    "LOG-INCLUSION", "LOG-CHECKPOINT", "EPOCH-QUOTE", "EPOCH-CHAIN", "EQUIVOCATION", "WITNESS",
+    "LINEAGE-EDGES", "LINEAGE-COMPLETE",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("id_", IDS)
+def test_id_that_policies_may_name_stays(id_: str) -> None:
+    assert explain(id_)["id"] == id_
+
+
+def test_every_id_is_one_of_those_that_stay() -> None:
+    assert [explain(id_)["id"] for id_ in CHECKS] == IDS
 
 
 def test_every_check_is_explained() -> None:
