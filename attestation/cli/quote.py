@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     require_one_stdin([args.file, args.collateral])
     policy, anchors = policy_from(args), load_anchors(args.root)
     moments = Moments(args.at)
-    raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
     offered = load_offered([] if args.collateral is None else [args.collateral], anchors)
+    raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
     choose = _of_store if args.collateral and Path(args.collateral).is_dir() else _of_file
     sets = {at: choose(raw, offered.at(at)) for at in moments.each}
     memory = None if args.high_water is None else HighWaterFile(args.high_water)

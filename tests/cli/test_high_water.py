@@ -318,10 +318,11 @@ def test_empty_name_is_refused_and_never_read_as_no_flag(
 ) -> None:
     """A script whose variable is unset must not verify without what it asked for."""
     bundle = files.bundle(20)
-    for flag in ("--high-water", "--model-lock", "--policy"):
+    for flag in ("--high-water", "--model-lock", "--policy", "--endorsements"):
         assert main(["verify", bundle, f"{flag}=", *AT]) == 2
     for flag in ("--high-water", "--collateral"):
         assert main(["quote", bundle, f"{flag}=", *AT]) == 2
+    assert main(["endorsements", "status", "", *AT]) == 2
     assert capsys.readouterr().out == ""
 
 

@@ -46,7 +46,7 @@ def test_endorsements_for_this_platform_are_told_with_their_ends() -> None:
 def test_endorsements_that_end_soon_are_a_warning() -> None:
     finding = judged(now=NOW + 26 * 86_400)
     assert finding.level is Level.WARN
-    assert "in 4 days" in finding.seen
+    assert "in 3 days" in finding.seen
 
 
 @pytest.mark.parametrize("days", [31, -2])
