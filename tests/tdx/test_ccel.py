@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.tdx.ccel import type_name
 from attestation.tdx.eventlog import parse_ccel, parse_ccel_table, replay
 from tests.refusals import refusal
 from tests.tdx import bench
@@ -78,6 +79,11 @@ TYPES = {
     0x80000010: "EFI_HCRTM_EVENT", 0x800000E0: "EFI_VARIABLE_AUTHORITY",
     0x800000E1: "EFI_SPDM_FIRMWARE_BLOB", 0x800000E2: "EFI_SPDM_FIRMWARE_CONFIG",
 }  # fmt: skip
+
+
+def test_type_of_records_without_effect_has_a_name_and_an_unknown_one_its_number() -> None:
+    assert type_name(NO_ACTION) == "EV_NO_ACTION"
+    assert type_name(0x7FFFFFFF) == "0x7fffffff"
 
 
 @pytest.mark.parametrize("kind", TYPES)
