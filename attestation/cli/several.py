@@ -35,7 +35,7 @@ def expand(names: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        if name != STDIN and Path(name).is_dir():
+        if name not in ("", STDIN) and Path(name).is_dir():
             inside = [str(path) for path in _evidence_in(name)]
             if not inside:
                 raise UsageError(f"{name!a} has no files in it", code="file")

@@ -224,3 +224,11 @@ def test_oldest_quote_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def _refuse(*_: object) -> GenuineQuote:
     raise EvidenceError("not today", code="other")
+
+
+def test_empty_name_is_not_the_folder_one_happens_to_be_in(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder["bodies"])
+    assert main(["verify", "", *folder.grounds]) == 2
+    assert "cannot read ''" in capsys.readouterr().err
