@@ -10,8 +10,10 @@ import pytest
 
 from attestation.bundle import Bundle, parse_bundle
 from attestation.checks import CHECKS, FLOOR
+from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
 from attestation.policy import NO_POLICY, parse_policy
+from attestation.policy.model import SignedBy
 from attestation.result import Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.dcap import GenuineQuote, verify_quote
@@ -178,6 +180,10 @@ def test_malformed_file_has_a_result_too() -> None:
     assert failed(result) == {"BUNDLE"}
     assert result.policy_digest == HEALTHY.policy().digest
     assert malformed_result(caught.value, None, NOW).policy_digest is None
+    assert malformed_result(caught.value, None, NOW).policy_signers == ()
+    by = SignedBy(signer="reviewer", version="1", digest=Digest.of(b"policy"))
+    signed = replace(HEALTHY.policy(), signatures=(by,))
+    assert malformed_result(caught.value, signed, NOW).policy_signers == ("reviewer",)
 
 
 # Boots by themselves

@@ -256,6 +256,27 @@ def test_completed_receipts_never_become_fewer() -> None:
     assert check.observed == "completed 1"
 
 
+def test_log_never_becomes_smaller() -> None:
+    log = EpochLog(Gateway())
+    log.serve(3)
+    log.quote_epoch()
+    log.quote_epoch(checkpoint=log.checkpoint(3))
+    result = log.verify(log=LOOSE, receipts=[], contents={})
+    (check,) = [one for one in checks(result, "EPOCH-CHAIN") if one.status is Status.FAIL]
+    assert check.observed == "size 3; completed 2"
+
+
+def test_admitted_requests_never_become_fewer() -> None:
+    log = EpochLog(Gateway())
+    log.serve(2)
+    log.announce()
+    log.quote_epoch()
+    log.quote_epoch(admitted=2, in_flight=0)
+    result = log.verify(log=LOOSE, receipts=[], contents={})
+    (check,) = [one for one in checks(result, "EPOCH-CHAIN") if one.status is Status.FAIL]
+    assert check.observed == "admitted 2"
+
+
 def test_log_without_its_first_epoch_is_open_and_accuses_nobody() -> None:
     log = epoch_log()
     result = log.verify(epochs=log.epochs[1:], log=COMPLETE, contents={})
