@@ -71,7 +71,7 @@ def test_verdict_on_a_real_quote_is_the_recorded_one(file: str, case: dict[str, 
         assert genuine.tcb_status == case["status"] == opinion.status
         assert sorted(genuine.advisory_ids) == sorted(case["advisory_ids"])
         assert set(genuine.advisory_ids) == opinion.advisories
-        assert genuine.collateral_not_before <= case["now_secs"] <= genuine.collateral_not_after
+        assert genuine.holds.issued <= case["now_secs"] <= genuine.holds.until
         assert genuine.trust_domain == "intel"
         assert opinion.refusals == set()
     else:
