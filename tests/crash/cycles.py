@@ -125,10 +125,14 @@ class Campaign:
         return self._running
 
     async def _kill_worker(self, running: Running) -> None:
-        kill(self._rng.choice(running.pids("worker")))
-        await asyncio.to_thread(
-            wait_for, lambda: len(running.pids("worker")) == self.workers, "a new worker"
-        )
+        victim = self._rng.choice(running.pids("worker"))
+        kill(victim)
+
+        def replaced() -> bool:
+            workers = running.pids("worker")
+            return victim not in workers and len(workers) == self.workers
+
+        await asyncio.to_thread(wait_for, replaced, "a new worker")
 
     async def _end(self, running: Running, victim: str) -> None:
         """End the boot by force, or drained; nothing of it may live on."""

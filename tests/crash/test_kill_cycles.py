@@ -21,11 +21,13 @@ def test_killed_gateway_loses_and_alters_nothing(workers: int, tmp_path: Path) -
     async def run() -> None:
         try:
             await campaign.open()
-            for number in range(1, 5):
+            # A busy machine may answer nobody within the first few: then there are more.
+            number = 0
+            while number < 4 or not campaign.totals["receipts held"]:
+                number += 1
                 await campaign.cycle(number)
             await campaign.close()
         finally:
             campaign.abort()
-        assert campaign.totals["receipts held"] > 0
 
     asyncio.run(run())
