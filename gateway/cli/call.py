@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +15,19 @@ from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.encoding import jcs
 from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.policy import NO_POLICY
-from attestation.receipt.claims import End
 from attestation.report import document, render_text
-from attestation.result import AttestationResult, Verdict
+from gateway.cli.call_report import USABLE, Asides, report
 from gateway.client.endpoint import INFERENCE_PATHS
-from gateway.client.export import BODIES_NAME, BUNDLE_NAME, write_private
 from gateway.client.judge import Trust
 from gateway.client.session import ANCHOR_SECONDS, Session
 
 if TYPE_CHECKING:
-    from gateway.client.call import Call
+    from attestation.result import AttestationResult
 
 HELP = "send one request, verify its receipt, keep everything an auditor needs"
 KEY_VARIABLE = "GATEWAY_API_KEY"
 CHAT = "/v1/chat/completions"
 MAX_WAIT = 86_400.0
-_USABLE = (Verdict.ACCEPTED, Verdict.SIMULATED)
 
 _DESCRIPTION = """\
 Accepts the gateway's evidence first and sends nothing otherwise; then sends one request, checks
@@ -60,16 +55,6 @@ examples:
 
 The API key is read from --key-file, or from the variable {KEY_VARIABLE} (--key-env).
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asides:
-    """What the report says besides the call: the boot's answer to a nonce, if it was asked for
-    one, and why the receipt is not anchored, if it is not.
-    """
-
-    challenged: AttestationResult | None
-    waiting: str
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         _send(session, args, key)
         waiting = _anchor(session, args)
     except AttestationError:
-        if not seen or seen[-1].verdict in _USABLE:
+        if not seen or seen[-1].verdict in USABLE:
             raise
         print(render_text(seen[-1], name=args.url), file=sys.stderr, end="")
         if session is None:
@@ -140,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(document(seen[-1], name=args.url))
         return seen[-1].exit_code
-    return _report(args, session, Asides(challenged=challenged, waiting=waiting))
+    return report(args, session, Asides(challenged=challenged, waiting=waiting))
 
 
 def _seconds(text: str) -> float:
@@ -169,11 +154,11 @@ def _anchor(session: Session, args: argparse.Namespace) -> str:
     if args.no_wait:
         return "not waited for (--no-wait)"
     try:
-        report = session.anchor(seconds=args.wait)
+        left = session.anchor(seconds=args.wait).left
     except KeyboardInterrupt:
         # The answer is here and was checked: it is not lost to impatience.
         return "the wait was interrupted"
-    return report.left.get(call.receipt_id, "")
+    return left.get(call.receipt_id, "")
 
 
 def _send(session: Session, args: argparse.Namespace, key: str) -> None:
@@ -216,97 +201,6 @@ def _first_model(client: httpx2.Client) -> str:
             observed=f"status {answer.status_code}",
             hint="is the API key right? name a model with --model",
         ) from None
-
-
-def _report(args: argparse.Namespace, session: Session, asides: Asides) -> int:
-    call = session.calls[-1]
-    if call.result is None:
-        raise UnavailableError(
-            "the gateway refused the request without a receipt",
-            code="status",
-            observed=f"status {call.status}",
-            hint="401 means that it does not know the API key",
-        )
-    folder = Path(args.out or f"attested-call-{call.receipt_id}")
-    session.export(folder, seconds=0)
-    _write_alone(folder, call)
-    print(render_text(call.result, name=args.url), file=sys.stderr, end="")
-    print(f"receipt {call.receipt_id}; everything is in {folder}", file=sys.stderr)
-    print(f"again: {_again(args, folder)}", file=sys.stderr)
-    if asides.waiting:
-        print(_unanchored(call, asides.waiting), file=sys.stderr)
-    if args.json:
-        print_json(_document(args.url, call, call.result, folder, asides))
-    else:
-        sys.stdout.buffer.write(call.response_body)
-    if call.result.verdict in _USABLE:
-        _require_answered(call)
-    return call.result.exit_code
-
-
-def _again(args: argparse.Namespace, folder: Path) -> str:
-    """The command by which somebody who has the folder verifies it, nonce and bodies included."""
-    words = ["attested", "verify", str(folder / BUNDLE_NAME)]
-    words += ["--contents", str(folder / BODIES_NAME)]
-    if args.policy is not None:
-        words += ["--policy", args.policy]
-    for signer in args.policy_signer or ():
-        words += ["--policy-signer", signer]
-    for root in args.root or ():
-        words += ["--root", root]
-    return shlex.join(words)
-
-
-def _unanchored(call: Call, reason: str) -> str:
-    return (
-        f"not anchored: {reason}; with the same key, for as long as the gateway keeps it, "
-        f"GET /v1/receipts/{call.receipt_id}?wait=anchored&format=bundle has the anchored "
-        "receipt: `attested bundle` merges it into bundle.json"
-    )
-
-
-def _require_answered(call: Call) -> None:
-    """Raise `UnavailableError` unless the receipt speaks of a whole answer with a 2xx status."""
-    receipt = call.parse_receipt()
-    end = receipt.claims.response.end if receipt is not None else None
-    if call.succeeded and end is End.COMPLETE:
-        return
-    whole = f"the engine answered with status {call.status}"
-    raise UnavailableError(
-        whole if end is End.COMPLETE else "the request was not answered to the end",
-        code="status",
-        expected="status 2xx and end complete",
-        observed=f"status {call.status} and end {end}, as the receipt says",
-    )
-
-
-def _write_alone(folder: Path, call: Call) -> None:
-    write_private(folder / "receipt.jws", (call.receipt or "").encode())
-    if call.openings is not None:
-        write_private(folder / "openings.json", jcs.canonicalize(call.openings.to_json()))
-
-
-def _document(
-    url: str,
-    call: Call,
-    result: AttestationResult,
-    folder: Path,
-    asides: Asides,
-) -> dict[str, Any]:
-    challenged = asides.challenged
-    return {
-        "schema": "attested-gateway/call/v1",
-        "status": call.status,
-        "receipt_id": call.receipt_id,
-        "nonce": call.nonce,
-        "folder": str(folder),
-        "verdict": str(result.verdict),
-        "exit_code": result.exit_code,
-        "anchored": call.anchored,
-        "waiting": asides.waiting or None,
-        "result": document(result, name=url),
-        "challenge": document(challenged, name=url) if challenged is not None else None,
-    }
 
 
 def _key(args: argparse.Namespace) -> str:
