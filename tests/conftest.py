@@ -49,3 +49,9 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
             f"vectors: {count} cases skipped because ../shared/vectors (or ATTESTED_VECTORS) "
             "is absent"
         )
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave how the run ended: `make` makes a 2 of everything, and 1 means failed tests only."""
+    if hasattr(session.config, "cache"):
+        session.config.cache.set("cache/exitstatus", int(exitstatus))
