@@ -99,6 +99,20 @@ def test_partition_table_of_128_is_the_largest() -> None:
     assert len(content["partitions"]) == 128
 
 
+@pytest.mark.parametrize(
+    ("guid", "namespace"),
+    [
+        (GLOBAL, "EFI global variable"),
+        ("d719b2cb-3d3a-4596-a3bc-dad00e67656f", "image security database"),
+        ("605dab50-e046-4300-abb6-3dd810dd8b23", "shim"),
+    ],
+)
+def test_makers_of_variables_have_names(guid: str, namespace: str) -> None:
+    content = read_content(event(variable("db", b"\x01", guid), VARIABLE))
+    assert content is not None
+    assert content["namespace"] == namespace
+
+
 def test_variable_of_another_maker_is_read_without_a_meaning() -> None:
     content = read_content(event(variable("SecureBootX", b"\x01" * 100, OTHER), VARIABLE))
     assert content == {
