@@ -35,3 +35,33 @@ def test_status_that_intel_does_not_know_is_refused_even_for_a_stated_time() -> 
     assert parse_policy(text(f"[tdx]\n{known}")).tdx.tcb_status[0].status == "OutOfDate"
     unknown = known.replace("OutOfDate", "Outdated")
     assert refusal(parse_policy, text(f"[tdx]\n{unknown}")) == "policy_value"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+    ],
+)
+def test_status_that_may_be_allowed_for_good_is_allowed_by_its_name(status: str) -> None:
+    (rule,) = parse_policy(text(f"[tdx]\ntcb_status = ['{status}']")).tdx.tcb_status
+    assert (rule.status, rule.until) == (status, None)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
+    ],
+)
+def test_status_that_is_no_state_to_stay_in_is_allowed_until_a_date_alone(status: str) -> None:
+    bare = f"[tdx]\ntcb_status = ['{status}']"
+    assert refusal(parse_policy, text(bare)) == "policy_value"
+    dated = f"[tdx]\ntcb_status = [{{ status = '{status}', until = 2027-01-01 }}]"
+    assert [one.status for one in parse_policy(text(dated)).tdx.tcb_status] == [status]

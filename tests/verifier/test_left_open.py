@@ -25,7 +25,7 @@ from tests.support.bundles import (
     open_checks,
 )
 from tests.support.epochs import EpochLog, quoted_by
-from tests.verifier.support import OTHER, checks, epoch_log, gateway
+from tests.verifier.support import HEALTHY, OTHER, checks, epoch_log, gateway
 
 LOOSE = "require_anchored = false"
 NONCE = b"\x5a" * 32
@@ -216,3 +216,18 @@ def test_without_a_policy_a_place_that_nobody_quoted_is_said_to_be_unanchored() 
     ):
         assert any(f"{count} receipts are not anchored" in note for note in result.not_proved)
         assert not any("in a quoted state" in note for note in result.not_proved)
+
+
+def test_what_no_check_can_show_is_said_of_every_result() -> None:
+    notes = gateway().verify().not_proved
+    assert [note.partition(":")[0] for note in notes[-2:]] == [
+        "physical attacks",
+        "the software itself",
+    ]
+
+
+def test_platform_list_is_open_on_a_raw_quote_that_cannot_be_read() -> None:
+    policy = HEALTHY.policy(more=f'[platform]\nfmspc = ["{"00" * 6}"]')
+    result = verify_raw_quote(b"\x04\x00", None, policy, NOW, [HEALTHY.anchor])
+    (check,) = checks(result, "PLATFORM")
+    assert (check.status, check.required) == (Status.SKIP, True)
