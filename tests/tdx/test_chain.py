@@ -196,6 +196,15 @@ def test_serial_number_that_is_not_positive_is_refused(serial: bytes, filters: s
         assert refusal(chains.parse_certificate, der, what="one") == "certificate"
 
 
+@pytest.mark.parametrize("version", [1, 3])
+def test_certificate_of_a_version_that_there_is_not_is_refused(version: int) -> None:
+    good = chains.split_pem(PEM, what="the chain")[0]
+    place = good.index(bytes.fromhex("a003020102")) + 4
+    other = good[:place] + bytes([version]) + good[place + 1 :]
+    assert chains.parse_certificate(good, what="it")
+    assert refusal(chains.parse_certificate, other, what="it") == "certificate"
+
+
 def test_signature_with_unused_bits_is_refused() -> None:
     # DER allows them if they are zero, so such a certificate could be written in two ways.
     for number in range(1, 40):
