@@ -167,7 +167,8 @@ def test_status_of_a_malformed_file_shows_the_others_all_the_same(
     assert told["name"] == str(broken)
     assert str(broken) in told["message"]
     for part in ("message", "expected"):
-        assert told[part] and told[part] in shown
+        assert told[part]
+        assert told[part] in shown
 
 
 def test_status_of_nothing_is_a_mistake(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

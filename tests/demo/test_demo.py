@@ -171,8 +171,8 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 def test_the_text_names_every_step(tmp_path: Path) -> None:
     done = attested("demo", cwd=tmp_path)
     assert done.returncode == 0
-    for words in ("exit 15 SIMULATED", "exit 10 REJECTED", "Not proved by any of this", "README"):
-        assert words in done.stdout
+    for shown in ("exit 15 SIMULATED", "exit 10 REJECTED", "Not proved by any of this", "README"):
+        assert shown in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("  attested verify "))
     words = shlex.split(line)
     assert words[2] == "attested-demo/bundle.json"

@@ -68,7 +68,7 @@ def dated_again(old: x509.Certificate, key: object, first: int, last: int) -> x5
     builder = x509.CertificateBuilder(
         issuer_name=old.issuer,
         subject_name=old.subject,
-        public_key=old.public_key(),  # type: ignore[arg-type]
+        public_key=old.public_key(),
         serial_number=old.serial_number,
         not_valid_before=dt.datetime.fromtimestamp(NOW + first, dt.UTC),
         not_valid_after=dt.datetime.fromtimestamp(NOW + last, dt.UTC),

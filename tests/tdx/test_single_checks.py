@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import struct
 from dataclasses import replace
+from typing import Any
 
 import dcap_qvl
 import pytest
@@ -107,7 +108,8 @@ def test_object_identifier_of_another_tree_is_refused() -> None:
 def test_end_of_endorsements_is_an_instant_of_utc(field: str, until: str) -> None:
     good = bench.collateral()
     text = json.dumps({**json.loads(getattr(good, field)), "nextUpdate": until})
-    assert refusal(parse_endorsements, replace(good, **{field: text})) == "member_value"
+    changed: dict[str, Any] = {field: text}
+    assert refusal(parse_endorsements, replace(good, **changed)) == "member_value"
 
 
 # Event logs
