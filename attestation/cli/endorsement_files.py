@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.bundle import parse_evidence
 from attestation.cli.files import (
+    is_folder,
     list_folder,
     load_collateral,
     load_parsed,
@@ -72,7 +72,7 @@ def load_offered(names: Sequence[str], anchors: Iterable[Anchor]) -> Offered:
     roots = {anchor.name for anchor in anchors}
     return Offered(
         groups=tuple(
-            _under(roots, name) if is_store(name) else load_collateral(name) for name in names
+            _under(roots, name) if is_folder(name) else load_collateral(name) for name in names
         )
     )
 
@@ -108,11 +108,6 @@ def _signer(one: Endorsements, folder: str) -> Anchor:
         ) from error
 
 
-def is_store(name: str) -> bool:
-    """Whether a folder is named; an empty name is none, and not the folder one happens to be in."""
-    return name != "" and Path(name).is_dir()
-
-
 def load_store(name: str) -> list[Endorsements]:
     """Return every set of a store, in the order of digests; other files there are left alone.
 
@@ -129,7 +124,7 @@ def load_store(name: str) -> list[Endorsements]:
 
 def load_any(name: str) -> list[Endorsements]:
     """Return the set in a file, or every set in a bundle, in a gateway's answer or in a store."""
-    return load_store(name) if is_store(name) else load_parsed(name, _parse_any)
+    return load_store(name) if is_folder(name) else load_parsed(name, _parse_any)
 
 
 def _parse_any(data: bytes) -> list[Endorsements]:

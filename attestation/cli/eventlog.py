@@ -73,7 +73,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is in the logs and how they compare; return the exit code."""
-    require_one_stdin([args.file, args.quote, args.expect, args.policy])
+    own_files = (args.quote, args.expect, args.policy, *(args.policy_signer or ()))
+    require_one_stdin([args.file, *own_files])
     policy = policy_from(args)
     tuples = _tuples(policy, args.tuple)
     reference = None if args.expect is None else _reference(args.expect)

@@ -64,9 +64,23 @@ def load_regular(path: Path) -> bytes:
     return load_body(str(path))
 
 
+def is_folder(name: str | Path) -> bool:
+    """Whether this is a folder; an empty name is none.
+
+    Unlike `Path.is_dir` it raises for no name, be it too long or behind a closed folder: whoever
+    reads the file then says which one it was.
+    """
+    return os.path.isdir(name)  # noqa: PTH112
+
+
+def is_regular(name: str | Path) -> bool:
+    """Whether this is a regular file, or a link to one; raises for no name, as `is_folder`."""
+    return os.path.isfile(name)  # noqa: PTH113
+
+
 def require_regular(path: Path) -> None:
     """Raise `UsageError` for anything but a regular file: reading another one need not end."""
-    if not path.is_file():
+    if not is_regular(path):
         raise UsageError(
             f"{str(path)!a} is not a regular file", code="file", hint="take it out of the folder"
         )

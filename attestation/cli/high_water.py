@@ -45,7 +45,8 @@ class HighWaterFile:
             return self._raised(lambda known: known.after(policy))
 
     def _make_if_missing(self) -> None:
-        if not self.path.exists():
+        # Whatever else is wrong with the name, making the file says it.
+        if not os.path.exists(self.path):  # noqa: PTH110 - raises for no name
             try:
                 create_durably(self.path, HighWater().encode())
             except FileExistsError:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attestation.cli.files import INSTANT, print_json, print_text
+from attestation.cli.files import INSTANT, print_json, print_text, require_one_stdin
 from attestation.cli.log_folder import (
     UNBORN,
     Place,
@@ -143,9 +143,17 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
+def _require_one_stdin(args: argparse.Namespace) -> None:
+    several = (args.policy_signer, args.root, args.endorsements)
+    require_one_stdin(
+        [args.bundle, args.policy, *(one for names in several for one in names or ())]
+    )
+
+
 def run(args: argparse.Namespace, sleep: Callable[[float], None] = time.sleep) -> int:
     """Look at every log once, or again and again; the worst exit code."""
     require_limits(args)
+    _require_one_stdin(args)
     if args.policy_signer:
         # Before a log is read: a policy that is not authentic ends it, and with --vkey too.
         policy_from(args)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attestation.bundle import parse_evidence, with_endorsements
 from attestation.cli.files import (
+    is_regular,
     load_anchors,
     load_bytes,
     load_collateral,
@@ -25,6 +26,7 @@ from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, EvidenceError, MalformedError, UsageError
 from attestation.policy import NO_POLICY
 from attestation.policy.cases import differences, parse_cases
+from attestation.policy.signature import SUFFIX
 from attestation.statement.model_lock import parse_model_lock
 from attestation.verifier import (
     Contents,
@@ -93,7 +95,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Try every case, print a line for each, say whether all came out as expected."""
-    require_one_stdin([*args.files, args.policy])
+    require_one_stdin([*args.files, args.policy, *(args.policy_signer or ())])
     signers = load_signers(args.policy_signer)
     policy = None if args.policy is None else load_policy(args.policy, signers)
     tried = [one for name in args.files for one in _try_file(name, policy, signers)]
@@ -181,7 +183,11 @@ class _Desk:
                 code="cases_policy",
                 expected="the key policy in the case file or in the case, or --policy",
             )
-        return self._inside(name)
+        path = self._inside(name)
+        if self._signers and is_regular(path + SUFFIX):
+            # It is read too, and no more than the policy may it lead out of the folder.
+            self._inside(name + SUFFIX)
+        return path
 
     def _contents(self, case: Case) -> Contents:
         request = load_regular(Path(self._inside(case.request))) if case.request else None

@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings of every file; return the worst file's exit code."""
-    require_one_stdin(args.files)
+    require_one_stdin([*args.files, *(args.policy_signer or ())])
     at = parse_instant(args.at)
     signers = load_signers(args.policy_signer)
     linted = [_lint(name, at, signers) for name in args.files]

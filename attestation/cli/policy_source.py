@@ -6,10 +6,9 @@ Every command that takes a policy takes it from here, so that none can forget it
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attestation.cli.files import STDIN, load_bytes, load_parsed
+from attestation.cli.files import STDIN, is_regular, load_bytes, load_parsed
 from attestation.errors import MalformedError, UsageError
 from attestation.merkle.note import MAX_NOTE_BYTES, parse_vkey
 from attestation.policy import parse_policy, read_signed_policy
@@ -63,7 +62,7 @@ def load_policy(name: str | None, signers: Sequence[Vkey] = ()) -> Policy | None
 def load_signature(name: str) -> bytes | None:
     """Return the signature file beside the policy `name`, None if there is none."""
     # Case files name policies too: reading anything but a regular file need not end.
-    if not Path(name + SUFFIX).is_file():
+    if not is_regular(name + SUFFIX):
         return None
     return load_bytes(name + SUFFIX, limit=MAX_NOTE_BYTES)
 

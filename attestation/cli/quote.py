@@ -7,13 +7,13 @@ import base64
 import binascii
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.bundle import endorsements_for
 from attestation.cli.endorsement_files import load_offered
 from attestation.cli.files import (
     INSTANT,
+    is_folder,
     load_anchors,
     load_bytes,
     print_json,
@@ -65,12 +65,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Appraise the quote, print the report, return the verdict's exit code."""
-    require_one_stdin([args.file, args.collateral])
+    own_files = (args.collateral, args.policy, *(args.policy_signer or ()), *(args.root or ()))
+    require_one_stdin([args.file, *own_files])
     policy, anchors = policy_from(args), load_anchors(args.root)
     moments = Moments(args.at)
     offered = load_offered([] if args.collateral is None else [args.collateral], anchors)
     raw = decode_quote(load_bytes(args.file, limit=_MAX_FILE))
-    choose = _of_store if args.collateral and Path(args.collateral).is_dir() else _of_file
+    choose = _of_store if is_folder(args.collateral or "") else _of_file
     sets = {at: choose(raw, offered.at(at)) for at in moments.each}
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
     high_water = memory.open(policy) if memory else None

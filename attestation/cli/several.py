@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import STDIN, list_folder, print_json, print_text
+from attestation.cli.files import STDIN, is_folder, list_folder, print_json, print_text
 from attestation.cli.progress import Bytes
 from attestation.errors import UsageError
 from attestation.report import documents, render_text
@@ -35,7 +35,7 @@ def expand(names: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        if name not in ("", STDIN) and Path(name).is_dir():
+        if name != STDIN and is_folder(name):
             inside = [str(path) for path in _evidence_in(name)]
             if not inside:
                 raise UsageError(f"{name!a} has no files in it", code="file")
@@ -53,7 +53,17 @@ def _evidence_in(name: str) -> list[Path]:
 
     Names that start with a dot, and locks (`*.lock`), are no evidence.
     """
-    found = [path for path in list_folder(name) if path.is_file()]
+    try:
+        found = [path for path in list_folder(name) if path.is_file()]
+    except OSError as error:
+        # It may be evidence: passed over, it would not be missed.
+        raise UsageError(
+            f"{name!a} holds what cannot be looked at",
+            code="file",
+            expected="files, and links to files that this user may reach",
+            observed=error.strerror or "an I/O error",
+            hint="take it out of the folder, or name the files",
+        ) from error
     bundle = [path for path in found if path.name == "bundle.json"]
     if bundle and any(path.name == "openings.json" for path in found):
         return bundle

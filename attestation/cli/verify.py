@@ -106,7 +106,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Verify every file, print the report, return the worst verdict's exit code."""
     own_files = (args.policy, args.request, args.response, args.model_lock)
-    require_one_stdin([*args.files, *own_files, *(args.root or ()), *(args.endorsements or ())])
+    several = (args.policy_signer, args.root, args.endorsements)
+    require_one_stdin([*args.files, *own_files, *(one for names in several for one in names or ())])
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
     judge = _Judge.named_by(args, memory)
     names = expand(args.files)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from attestation.cli.files import load_anchors, load_body, print_json
+from attestation.cli.files import load_anchors, load_body, print_json, require_one_stdin
 from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.encoding import jcs
 from attestation.errors import AttestationError, UnavailableError, UsageError
@@ -100,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
             code="route",
             expected="one of " + ", ".join(sorted(INFERENCE_PATHS)),
         )
+    own_files = (args.body, args.key_file, args.policy)
+    require_one_stdin([*own_files, *(args.policy_signer or ()), *(args.root or ())])
     key = _key(args)
     seen: list[AttestationResult] = []
     trust = Trust(

@@ -386,3 +386,20 @@ def test_a_stream_that_breaks_off_is_kept_and_is_reported_by_its_receipt(
     assert b'"error"' in capsysbinary.readouterr().out
     receipt = parse_receipt((tmp_path / "left" / "receipt.jws").read_text())
     assert receipt.claims.response.end == "upstream_error"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--body", "-", "--policy", "-"),
+        ("--prompt", "x", "--key-file", "-", "--policy", "-"),
+        ("--body", "-", "--policy", "policy.toml", "--policy-signer", "-"),
+    ],
+    ids=" ".join,
+)
+def test_standard_input_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("GATEWAY_API_KEY", "k")
+    assert main(["call", f"http://127.0.0.1:{closed_port()}", *flags]) == 2
+    assert "standard input is named twice" in capsys.readouterr().err
