@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 def write_durably(path: Path, data: bytes) -> None:
     """Put `data` in place of the file at once, and return when that has reached the disk.
 
-    Whoever reads the file meanwhile sees the old one or the new one.  Raises OSError, and leaves
-    nothing beside the file then.
+    Whoever reads the file meanwhile sees the old one or the new one; whoever may read and write it
+    still may.  Raises OSError, and leaves nothing beside the file then.
     """
-    _put(path, data, lambda partial: partial.replace(path))
+    _put(path, data, lambda partial: partial.replace(path), mode=_mode_of(path))
 
 
 def create_durably(path: Path, data: bytes) -> None:
@@ -34,10 +35,20 @@ def create_durably(path: Path, data: bytes) -> None:
     _put(path, data, place)
 
 
-def _put(path: Path, data: bytes, place: Callable[[Path], object]) -> None:
+def _mode_of(path: Path) -> int | None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
+
+
+def _put(path: Path, data: bytes, place: Callable[[Path], object], mode: int | None = None) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -78,7 +78,9 @@ class HighWaterFile:
 
     def _store(self, mark: HighWater) -> None:
         try:
-            write_durably(self.path, mark.encode())
+            # Through a link, as it was read: replaced itself, it would leave the file that it names
+            # behind, in which older ones could be used again.
+            write_durably(Path(os.path.realpath(self.path)), mark.encode())
         except OSError as error:
             raise self._unusable(error) from error
 

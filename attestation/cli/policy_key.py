@@ -7,7 +7,8 @@ import argparse
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attestation.cli.files import STDIN, print_json, print_text, save_bytes
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, UsageError
+from attestation.merkle.note import parse_note
 from attestation.merkle.note_key import NoteKey, encode_note_key
 
 HELP = "make a key that signs policies; its verifier key goes to stdout"
@@ -45,9 +46,23 @@ def run(args: argparse.Namespace) -> int:
         )
     key = NoteKey(name=args.name, private=Ed25519PrivateKey.generate())
     vkey = key.vkey
+    _require_signing(key)
     save_bytes(args.output, encode_note_key(key), replace=False, mode=0o600)
     if args.json:
         print_json({"file": args.output, "vkey": vkey})
     else:
         print_text(f"{vkey}\n")
     return 0
+
+
+def _require_signing(key: NoteKey) -> None:
+    """Refuse a name that no note can hold, now and not when the key is to sign."""
+    try:
+        parse_note(key.sign("nothing\n"))
+    except MalformedError as error:
+        raise MalformedError(
+            "a key of this name could sign nothing",
+            code="key_name",
+            expected="a name of printable characters, e.g. a domain",
+            observed=f"a name with which {error.message}: not {error.expected}",
+        ) from None

@@ -177,6 +177,7 @@ def read_signed_policy(data: bytes, signature: bytes | None, signers: Sequence[V
             code="policy_version",
             expected=f"version {signed.version}",
             observed=ascii(policy.version)[:80],
+            hint="the signer's tool did not read the policy: sign it with `attested policy sign`",
         )
     signatures = (
         SignedBy(

@@ -55,7 +55,7 @@ def load_trust(
     *,
     simulated_root: Path | None = None,
     high_water: Path | None = None,
-    signers: Sequence[str] = (),
+    signers: Sequence[str] | None = None,
 ) -> Trust:
     """The trust that the file `policy` states, under Intel's root.
 
@@ -63,7 +63,7 @@ def load_trust(
     place of Intel's, and simulated evidence is enough: for tests and demonstrations only.
     `high_water` names the file of `Trust.high_water`; it is made if it is missing.
     With `signers`, verifier keys (C2SP vkeys), one of them must have signed exactly this policy, in
-    the file beside it that ends in `.sig` (`attested policy sign`).
+    the file beside it that ends in `.sig` (`attested policy sign`); an empty list is none of them.
     Raises `MalformedError` for files that do not parse, `OSError` for files that are not there,
     `UnavailableError` for a policy without the signature, `EvidenceError` if it is another's.
     """
@@ -78,9 +78,10 @@ def load_trust(
     )
 
 
-def _load_policy(path: Path, signers: Sequence[str]) -> Policy:
+def _load_policy(path: Path, signers: Sequence[str] | None) -> Policy:
     data = path.read_bytes()
-    if not signers:
+    # An empty list is an answer, and not that nobody asks.
+    if signers is None:
         return parse_policy(data)
     beside = path.with_name(path.name + SUFFIX)
     signature = beside.read_bytes() if beside.is_file() else None

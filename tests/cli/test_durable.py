@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,13 @@ def test_file_is_made_only_where_nothing_is(tmp_path: Path) -> None:
         create_durably(tmp_path / "link", b"second")
     assert (tmp_path / "state").read_bytes() == b"first"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "state"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_file_that_is_replaced_keeps_who_may_read_and_write_it(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_durably(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert path.read_bytes() == b"new"

@@ -332,3 +332,14 @@ def test_help_of_both_commands_names_the_flag(
     for command in ("verify", "quote"):
         assert main([command, "--help"]) == 0
         assert "--high-water" in capsys.readouterr().out
+
+
+def test_mark_behind_a_link_is_raised_under_both_names(files: Files) -> None:
+    files.mark.write_bytes(HighWater().encode())
+    link = files.path / "link.json"
+    link.symlink_to(files.mark.name)
+    real, files.mark = files.mark, link
+    assert files.verify(files.bundle(20)) == 15
+    assert link.is_symlink()
+    files.mark = real
+    assert files.verify(files.bundle(19)) == 11

@@ -431,3 +431,13 @@ def test_policy_is_remembered_even_if_the_file_that_it_is_used_on_is_none(desk: 
     before = Path(memory).read_bytes()
     assert main(["verify", bad, *five, "--high-water", memory]) == 13
     assert Path(memory).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["ours\x01", "o" * (1 << 17)], ids=["control", "long"])
+def test_key_of_a_name_that_no_note_can_hold_is_not_made(
+    folder: Folder, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    key = folder["new.key"]
+    assert main(["policy", "key", "--name", name, "-o", key]) == 13
+    assert "could sign nothing" in capsys.readouterr().err
+    assert not Path(key).exists()

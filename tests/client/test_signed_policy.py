@@ -47,6 +47,7 @@ def test_policy_that_is_not_authentic_makes_no_trust(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\n")
     assert refusal(load_trust, path, signers=signers, error=EvidenceError) == "policy_digest"
     assert refusal(load_trust, path, signers=["ours"], error=MalformedError) == "vkey"
+    assert refusal(load_trust, path, signers=[], error=EvidenceError) == "policy_signer"
     path.with_name("1.toml.sig").unlink()
     assert refusal(load_trust, path, signers=signers, error=UnavailableError) == "policy_unsigned"
     with pytest.raises(FileNotFoundError):
