@@ -39,10 +39,10 @@ class HighWaterFile:
         could not be written later.
         """
         self._make_if_missing()
-        if policy is None or not policy.signatures:
-            return self._load()
+        # It is locked, for writing, with nothing to write too: better refused here than when the
+        # result has been printed.
         with self._locked():
-            return self._raised(lambda known: known.after(policy))
+            return self._raised(lambda known: known.after(policy) if policy else known)
 
     def _make_if_missing(self) -> None:
         # Whatever else is wrong with the name, making the file says it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class VectorDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - raises for no name, be it too long
             raise UsageError(
                 "there is no such directory of test vectors",
                 code="directory",

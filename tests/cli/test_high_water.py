@@ -343,3 +343,22 @@ def test_mark_behind_a_link_is_raised_under_both_names(files: Files) -> None:
     assert link.is_symlink()
     files.mark = real
     assert files.verify(files.bundle(19)) == 11
+
+
+def test_mark_that_cannot_be_written_is_refused_before_anything_is_verified(
+    files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.mark.write_bytes(HighWater().encode())
+    real = Path.open
+
+    def denied(path: Path, mode: str = "r") -> BinaryIO:
+        if path == files.mark and "+" in mode:
+            raise PermissionError(13, "Permission denied")
+        return cast("BinaryIO", real(path, mode))
+
+    bundle = files.bundle(20)
+    monkeypatch.setattr(Path, "open", denied)
+    assert files.verify(bundle) == 2
+    seen = capsys.readouterr()
+    assert "as a high-water file" in seen.err
+    assert seen.out == ""

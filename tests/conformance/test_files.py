@@ -40,6 +40,7 @@ def test_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
     assert refusal(VectorDirectory, tmp_path / "absent", error=UsageError) == "directory"
     (tmp_path / "file").touch()
     assert refusal(VectorDirectory, tmp_path / "file", error=UsageError) == "directory"
+    assert refusal(VectorDirectory, tmp_path / ("a" * 300), error=UsageError) == "directory"
 
 
 def test_directory_without_manifest_is_rejected(tmp_path: Path) -> None:
