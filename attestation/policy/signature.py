@@ -81,7 +81,8 @@ def signed_text(policy: Policy) -> str:
 def sign_policy(policy: Policy, keys: Sequence[NoteKey], before: Note | None = None) -> str:
     """Return the signature file of `policy` by `keys`, in their order, at least one.
 
-    The signatures of `before` come first; a key that is among them does not sign twice.  Raises
+    The signatures of `before` come first; one by a key that signs now gives way to the new one,
+    whatever it was: nothing of `before` was verified, and one that fails would spoil both.  Raises
     what `signed_text` does, and `UsageError` for a `before` that is about anything else.
     """
     text = signed_text(policy)
@@ -93,7 +94,8 @@ def sign_policy(policy: Policy, keys: Sequence[NoteKey], before: Note | None = N
         )
     notes = [parse_note(key.sign(text)) for key in keys]
     signatures = [one for note in ([before] if before else []) + notes for one in note.signatures]
-    return Note(text=text, signatures=tuple(dict.fromkeys(signatures))).encode()
+    by_key = {(one.name, one.key_id): one for one in signatures}
+    return Note(text=text, signatures=tuple(by_key.values())).encode()
 
 
 def parse_policy_signature(data: bytes) -> PolicySignature:

@@ -225,6 +225,15 @@ def test_signatures_are_added_to_those_before_and_none_stands_twice() -> None:
     assert parse_note(both).encode() == both
 
 
+def test_wrong_signature_in_the_name_of_a_key_that_signs_now_gives_way() -> None:
+    right = signed(THEIRS, OURS)
+    (theirs, ours) = parse_note(right).signatures
+    wrong = replace(ours, signature=bytes(64))
+    spoiled = replace(parse_note(right), signatures=(theirs, wrong))
+    assert refused(spoiled.encode().encode()) == "policy_signer"
+    assert sign_policy(parse_policy(POLICY), [OURS], spoiled).encode() == right
+
+
 def test_signatures_of_another_policy_are_not_added_to() -> None:
     before = parse_note(signed(policy=OTHER_POLICY))
     code = refusal(sign_policy, parse_policy(POLICY), [OURS], before, error=UsageError)
