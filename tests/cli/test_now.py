@@ -10,6 +10,8 @@ import pytest
 from attestation.cli.main import main
 from attestation.cli.moments import STILL_TO_COME
 from attestation.encoding.instants import instant
+from attestation.tdx.collateral import encode_dcap_collateral
+from attestation.tdx.endorsement_store import stored_name
 from tests.cli.support import Folder, Stdin, printed
 from tests.support.bundles import NOW
 
@@ -107,7 +109,7 @@ def test_store_offers_each_instant_its_own_endorsements(
     store = folder.path / "store"
     store.mkdir()
     for one in (machine.collateral(), machine.collateral(at=LATE - DAY)):
-        (store / f"{one.digest.hex}.json").write_text(json.dumps(one.to_json()))
+        (store / stored_name(one.digest)).write_bytes(encode_dcap_collateral(one))
     assert at(folder, NOW + 60, "--endorsements", str(store), "--json") == 15
     now = printed(capsys)["now"]
     assert (now["verdict"], now["checks"]) == ("SIMULATED", [])
