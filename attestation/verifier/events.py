@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
 from attestation.errors import EvidenceError
 from attestation.tdx.divergence import Cause, Change, find_mismatch
 from attestation.tdx.runtime import RECEIPT_KEY, RUNTIME_REGISTER
@@ -108,7 +109,7 @@ def _covered(log: EventLog) -> list[int]:
 
 def _replay_error(log: EventLog, register: int, value: bytes, mismatch: Mismatch) -> EvidenceError:
     events = log.of(register)
-    observed = f"the replay of {len(events)} events"
+    observed = f"the replay of {counted(len(events), 'event')}"
     if not events:
         reason = f"the event log has no events for RTMR{register}, which was extended"
     elif mismatch.cause is Cause.UNSTATED:
