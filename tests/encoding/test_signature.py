@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -40,6 +41,12 @@ ORDER = (1 << 384) - 0x389CB27E0BC8D220A7E5F24DB74F58851313E695333AD68D
 FIXED = R.to_bytes(48, "big") + S.to_bytes(48, "big")
 
 
+def numbered() -> Callable[[object], str]:
+    """The key is another one in each run; the names of its tests are not."""
+    numbers = itertools.count()
+    return lambda _value: str(next(numbers))
+
+
 def spki(key: object) -> bytes:
     public: bytes = key.public_bytes(  # type: ignore[attr-defined]
         Encoding.DER, PublicFormat.SubjectPublicKeyInfo
@@ -65,6 +72,7 @@ def test_key_is_read_back(private: object) -> None:
         spki(EC.public_key())[:-1] + bytes([spki(EC.public_key())[-1] ^ 1]),
         spki(x25519.X25519PrivateKey.generate().public_key()),
     ],
+    ids=numbered(),
 )
 def test_other_bytes_are_no_key(der: bytes) -> None:
     assert refusal(parse_public_key, der) == "public_key"
@@ -107,6 +115,7 @@ def test_signatures_of_each_kind_are_accepted() -> None:
         encode_dss_signature(S, R),
         FIXED,
     ],
+    ids=numbered(),
 )
 def test_other_encoding_of_an_ecdsa_signature_is_rejected(signature: bytes) -> None:
     key = EC.public_key()
@@ -127,6 +136,7 @@ def test_other_encoding_of_an_ecdsa_signature_is_rejected(signature: bytes) -> N
         FIXED[:48] + ORDER.to_bytes(48, "big"),
         b"\xff" * 96,
     ],
+    ids=numbered(),
 )
 def test_other_pair_of_numbers_is_rejected(signature: bytes) -> None:
     key = EC.public_key()

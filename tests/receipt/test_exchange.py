@@ -103,7 +103,7 @@ def test_every_action_is_refused_in_every_state_but_its_own(action: str, state: 
         assert isinstance(refused.value, UsageError)
 
 
-@pytest.mark.parametrize("state", list(EVERYWHERE))
+@pytest.mark.parametrize("state", sorted(EVERYWHERE))
 def test_every_state_can_end_in_an_outcome(state: State) -> None:
     told = in_state(state).finish(End.GATEWAY_FAILURE)
     assert told.end is End.GATEWAY_FAILURE
