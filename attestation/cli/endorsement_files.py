@@ -66,8 +66,9 @@ def load_offered(names: Sequence[str], anchors: Iterable[Anchor]) -> Offered:
 
     A store offers what is newest by what sets say of themselves, and anybody can sign a set with
     a high number under a root of their own.  What is passed over is said on stderr.  A file is
-    taken as it is: it was meant.  Raises `UsageError` for what cannot be read, `MalformedError`
-    for what does not parse, and for a set of a store that nobody signed.
+    taken as it is: it was meant.  Raises `UsageError` for what cannot be read and for a folder
+    without a set, `MalformedError` for what does not parse, and for a set of a store that nobody
+    signed.
     """
     roots = {anchor.name for anchor in anchors}
     return Offered(
@@ -78,7 +79,9 @@ def load_offered(names: Sequence[str], anchors: Iterable[Anchor]) -> Offered:
 
 
 def _under(roots: Collection[str], folder: str) -> tuple[Endorsements, ...]:
-    signed = [(one, _signer(one, folder)) for one in load_store(folder)]
+    signed = [
+        (one, _signer(one, folder)) for one in require_some(load_store(folder), ascii(folder))
+    ]
     taken = tuple(one for one, root in signed if root.name in roots)
     if others := [one.collateral.digest.hex for one, root in signed if root.name not in roots]:
         left = f"{len(taken)} left" if taken else "none left: the evidence's own are judged by"

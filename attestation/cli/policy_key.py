@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -47,6 +48,13 @@ def run(args: argparse.Namespace) -> int:
     key = NoteKey(name=args.name, private=Ed25519PrivateKey.generate())
     vkey = key.vkey
     _require_signing(key)
+    if os.path.lexists(args.output):
+        raise UsageError(
+            f"{args.output!a} exists",
+            code="file",
+            hint="a private key is never replaced: give -o another name; `attested policy sign` "
+            "prints the verifier key of one that you have",
+        )
     save_bytes(args.output, encode_note_key(key), replace=False, mode=0o600)
     if args.json:
         print_json({"file": args.output, "vkey": vkey})

@@ -155,7 +155,8 @@ def verify_note(note: Note, vkeys: Sequence[Vkey]) -> tuple[Vkey, ...]:
         raise EvidenceError(
             "no listed key has signed the note",
             code="note_signature",
-            expected="a signature by " + (", ".join(vkey.name for vkey in vkeys) or "a key"),
+            expected="a signature by "
+            + (", ".join(f"{vkey.name}+{vkey.key_id.hex()}" for vkey in vkeys) or "a key"),
             observed="signatures by others only",
             hint="whoever made this note does not hold the key: ask the log itself for it",
         )

@@ -200,7 +200,7 @@ def _file_refusal(error: EvidenceError, quote: Quote, anchor: Anchor, page: Page
         "QUOTE-GENUINE",
         f"every signature holds, but appraisal ended early: see {id_}",
     )
-    seen = error.observed or error.code
+    seen = error.observed
     page.not_accepted(
         id_,
         reason,

@@ -77,6 +77,21 @@ def test_newer_set_under_another_root_is_passed_over_and_said(
     assert "and 1 more; 1 left" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["verify", "quote"])
+def test_store_without_a_set_is_refused_and_not_passed_over(
+    folder: Folder, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = folder.path / "nothing-fetched"
+    empty.mkdir()
+    (empty / "README").write_text("not a set")
+    option = {"verify": "--endorsements", "quote": "--collateral"}[command]
+    assert main([command, folder["bundle.json"], option, str(empty)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no endorsements in" in shown.err
+    assert "endorsements fetch" in shown.err
+
+
 def test_merging_takes_no_set_of_a_store_that_is_under_another_root_than_the_quotes(
     folder: Folder, tmp_path: Path
 ) -> None:

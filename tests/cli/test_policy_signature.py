@@ -240,15 +240,19 @@ def test_key_is_for_its_owner_alone_and_replaces_nothing(
     name = folder["new.key"]
     command = ["policy", "key", "--name", "example.com/policy", "-o", name]
     assert main([*command, "--json"]) == 0
-    shown = printed(capsys)
+    printed_key = printed(capsys)
     key = parse_note_key(Path(name).read_bytes())
-    assert shown == {"file": name, "vkey": key.vkey}
+    assert printed_key == {"file": name, "vkey": key.vkey}
     assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
-    assert parse_vkey(shown["vkey"]).name == "example.com/policy"
+    assert parse_vkey(printed_key["vkey"]).name == "example.com/policy"
     before = Path(name).read_bytes()
     assert main(command) == 2
     assert Path(name).read_bytes() == before
-    assert capsys.readouterr().out == ""
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    # `policy key` has no --force: the hint does not send people to it.
+    assert "is never replaced" in shown.err
+    assert "--force" not in shown.err
 
 
 def test_every_key_is_another_one(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,3 +163,19 @@ def test_revocation_list_in_another_authoritys_name_is_refused_though_the_key_is
         refusal(signatures._verify_crl, forged, issuer, "the list", error=EvidenceError)
         == "signature"
     )
+
+
+# Intel TDX Module ABI specification, TDATTRIBUTES.
+UNUSUAL = {
+    **{bit: f"profiling (bit {bit})" for bit in (4, 5, 6)},
+    **{0: "DEBUG", 17: "SERVTD_EXT", 27: "LASS", 29: "MIGRATABLE"},
+    **{30: "PKS", 31: "KL", 63: "PERFMON"},
+}
+
+
+@pytest.mark.parametrize("bit", [bit for bit in range(64) if bit != 28])
+def test_every_bit_of_the_attributes_but_one_is_unusual_and_named(bit: int) -> None:
+    body = replace(bench.quote().body, td_attributes=1 << 28 | 1 << bit)
+    assert body.unusual_attributes == (UNUSUAL.get(bit, f"bit {bit}"),)
+    without = replace(body, td_attributes=1 << bit)
+    assert without.unusual_attributes == ("SEPT_VE_DISABLE off", *body.unusual_attributes)
