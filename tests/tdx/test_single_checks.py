@@ -168,8 +168,13 @@ def test_revocation_list_in_another_authoritys_name_is_refused_though_the_key_is
 # Intel TDX Module ABI specification, TDATTRIBUTES.
 UNUSUAL = {
     **{bit: f"profiling (bit {bit})" for bit in (4, 5, 6)},
-    **{0: "DEBUG", 17: "SERVTD_EXT", 27: "LASS", 29: "MIGRATABLE"},
-    **{30: "PKS", 31: "KL", 63: "PERFMON"},
+    0: "DEBUG",
+    17: "SERVTD_EXT",
+    27: "LASS",
+    29: "MIGRATABLE",
+    30: "PKS",
+    31: "KL",
+    63: "PERFMON",
 }
 
 
