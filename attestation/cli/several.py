@@ -38,7 +38,11 @@ def expand(names: Sequence[str]) -> list[str]:
         if name != STDIN and is_folder(name):
             inside = [str(path) for path in _evidence_in(name)]
             if not inside:
-                raise UsageError(f"{name!a} has no files in it", code="file")
+                raise UsageError(
+                    f"{name!a} has no files in it",
+                    code="file",
+                    expected="a folder with bundles or receipts",
+                )
             found += inside
         else:
             found.append(name)
@@ -77,7 +81,12 @@ def _require_readable(name: str) -> None:
     except ValueError:
         observed = "not a file name"
     if observed:
-        raise UsageError(f"cannot read {name!a}", code="file", observed=observed)
+        raise UsageError(
+            f"cannot read {name!a}",
+            code="file",
+            expected='a file that this user may read, or "-" for standard input',
+            observed=observed,
+        )
 
 
 class Text:
