@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attestation.bundle import parse_evidence, with_endorsements
@@ -20,7 +18,9 @@ from attestation.cli.files import (
     parse_instant,
     print_json,
     print_text,
+    require_absent,
     require_one_stdin,
+    save_bytes,
 )
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
@@ -140,7 +140,8 @@ def load_evidence(
 def run(args: argparse.Namespace, gather: Gather = load_evidence) -> int:
     """Verify, pin, show and write; the verdict's exit code."""
     require_one_stdin([args.evidence, *(args.root or ()), *(args.endorsements or ())])
-    _require_writable(args)
+    if not args.force:
+        require_absent(args.output)
     at, choices = parse_instant(args.at), _choices(args)
     anchors = load_anchors(args.root)
     sets = load_sets(args.endorsements or (), at, anchors)
@@ -152,7 +153,7 @@ def run(args: argparse.Namespace, gather: Gather = load_evidence) -> int:
     if not isinstance(found, Pinned):
         return _refuse(args, found)
     if args.output != STDIN:
-        _write(args, found.text)
+        save_bytes(args.output, found.text.encode(), replace=args.force)
     _tell(args, found)
     return found.result.exit_code
 
@@ -206,35 +207,6 @@ def _remedies(result: AttestationResult) -> list[str]:
     if not failing <= _FLAGS.keys():
         return []
     return [f"  {id_}: {text}" for id_, text in _FLAGS.items() if id_ in failing]
-
-
-def _require_writable(args: argparse.Namespace) -> None:
-    """Refuse before any work what would be refused after it."""
-    if args.output != STDIN and not args.force and os.path.lexists(args.output):
-        raise _exists(args.output)
-
-
-def _exists(name: str) -> UsageError:
-    return UsageError(
-        f"{name!a} exists",
-        code="exists",
-        expected="a file that is not there yet",
-        hint="--force replaces it; a policy that was reviewed is better kept",
-    )
-
-
-def _write(args: argparse.Namespace, text: str) -> None:
-    try:
-        # "x" is atomic: a file that somebody made in the meantime is not replaced either.
-        with Path(args.output).open("wb" if args.force else "xb") as file:
-            file.write(text.encode())
-    except FileExistsError:
-        raise _exists(args.output) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a file name"
-        raise UsageError(
-            f"cannot write {args.output!a}", code="file", observed=reason or "an I/O error"
-        ) from error
 
 
 def _tell(args: argparse.Namespace, found: Pinned) -> None:
