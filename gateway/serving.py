@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.api.admin import CertifiableTls, ReadMetrics
     from gateway.notary.interface import Boot, Notary
     from gateway.settings import Settings
-    from gateway.settings.model import UpstreamSettings
+    from gateway.settings.engines import UpstreamSettings
     from gateway.telemetry.events import Events
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from attestation.errors import AttestationError
 from gateway.api.errors import ApiError, install_error_handlers, not_found
-from gateway.settings.model import is_loopback
+from gateway.settings.places import is_loopback
 from gateway.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:

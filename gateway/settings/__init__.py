@@ -1,17 +1,11 @@
 """The gateway's settings: one typed tree, built from a file, the environment and flags."""
 
+from gateway.settings.access import AccessSettings
+from gateway.settings.engines import UpstreamSettings
+from gateway.settings.keeping import EvidenceSettings, NotarySettings
 from gateway.settings.load import Loaded, Origin, load_settings
-from gateway.settings.model import (
-    AccessSettings,
-    AdminSettings,
-    EvidenceSettings,
-    Limits,
-    ListenSettings,
-    NotarySettings,
-    Settings,
-    TlsSettings,
-    UpstreamSettings,
-)
+from gateway.settings.model import Settings
+from gateway.settings.serving import AdminSettings, Limits, ListenSettings, TlsSettings
 
 __all__ = [
     "AccessSettings",

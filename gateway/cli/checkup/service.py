@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.settings import Settings
-    from gateway.settings.model import UpstreamSettings
+    from gateway.settings.engines import UpstreamSettings
 
 AREA = "service"
 SLOW_FSYNC = 0.02

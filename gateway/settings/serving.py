@@ -1,0 +1,74 @@
+"""Settings of what faces callers: listeners, TLS, bounds on what they may send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from gateway.settings.fields import Section, measured, unmeasured
+from gateway.settings.places import is_loopback, require_absolute
+
+_MEBIBYTE = 1 << 20
+
+
+class ListenSettings(Section):
+    """Where inference and control requests come in: a TCP address or a Unix socket."""
+
+    host: str = unmeasured("127.0.0.1", "address to listen on", min_length=1)
+    port: int = unmeasured(8443, "TCP port; 0 takes a free one", ge=0, le=65535)
+    uds: Path | None = unmeasured(None, "Unix socket to listen on instead of host and port")
+
+    @field_validator("uds")
+    @classmethod
+    def _absolute(cls, uds: Path | None) -> Path | None:
+        return require_absolute(uds)
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.uds is not None and {"host", "port"} & self.model_fields_set:
+            raise ValueError("set either uds or host and port, not both")
+        return self
+
+
+class TlsSettings(Section):
+    """TLS, terminated in the gateway with a key that is born and dies with the boot."""
+
+    mode: Literal["self-signed", "off"] = measured(
+        "self-signed", "self-signed: key born per boot; off: plain HTTP, loopback and sockets only"
+    )
+    names: tuple[str, ...] = unmeasured(
+        ("localhost", "127.0.0.1"), "names and addresses in the certificate", min_length=1
+    )
+
+
+class Limits(Section):
+    """Bounds on what a caller or the engine may make the gateway hold or do."""
+
+    body_bytes: int = unmeasured(16 * _MEBIBYTE, "largest request body", ge=1)
+    response_bytes: int = unmeasured(64 * _MEBIBYTE, "largest plain answer", ge=1)
+    frame_bytes: int = unmeasured(4 * _MEBIBYTE, "largest event of a stream", ge=1024)
+    header_bytes: int = unmeasured(32 * 1024, "largest request head", ge=1024, le=_MEBIBYTE)
+    header_count: int = unmeasured(100, "most header fields of a request", ge=8, le=1000)
+    header_seconds: float = unmeasured(10.0, "seconds for a request head", gt=0, le=600)
+    body_seconds: float = unmeasured(60.0, "seconds for a request body", gt=0, le=3600)
+    max_n: int = measured(16, "most choices (n) a request may ask for", ge=1, le=1024)
+    refusals_per_second: float = unmeasured(
+        20.0, "refusals a second and key that get a receipt each; more are only counted", gt=0
+    )
+    drain_seconds: float = unmeasured(30.0, "seconds running requests get at shutdown", ge=0)
+
+
+class AdminSettings(Section):
+    """Metrics and certificate installation, on a listener of their own."""
+
+    host: str = unmeasured("127.0.0.1", "loopback address of the admin listener")
+    port: int | None = unmeasured(None, "port; without one there is no admin listener", ge=0)
+
+    @field_validator("host")
+    @classmethod
+    def _loopback_only(cls, host: str) -> str:
+        if not is_loopback(host):
+            raise ValueError("the admin listener only takes a loopback address")
+        return host
