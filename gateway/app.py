@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.access.store import KeyStore
     from gateway.notary.interface import Notary
     from gateway.settings import Settings
+    from gateway.telemetry.edge import EdgeMetrics
     from gateway.telemetry.events import Events
     from gateway.upstream import Upstream
 
@@ -41,6 +42,7 @@ class AppParts:
     upstream: Upstream
     events: Events
     monotonic: Callable[[], float]
+    metrics: EdgeMetrics
     share: int = 1
 
 
@@ -66,6 +68,7 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
             per_second=limits.refusals_per_second / parts.share, clock=parts.monotonic
         ),
         report=report,
+        metrics=parts.metrics,
     )
     control_parts = ControlParts(notary=parts.notary, keys=parts.keys, upstream=parts.upstream)
     # FastAPI's own type for an application differs from the plain ASGI one in spelling only.

@@ -20,6 +20,7 @@ from gateway.edge.tls import BootTls
 from gateway.notary.files import FileLayer
 from gateway.notary.local import LocalNotary
 from gateway.notary.opening import open_notary_parts
+from gateway.telemetry.edge import EdgeMetrics
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
 
@@ -50,6 +51,7 @@ class EdgeParts:
     keys: KeyStore
     events: Events
     tls: BootTls | None
+    metrics: EdgeMetrics
     share: int = 1
 
 
@@ -66,6 +68,7 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
             upstream=upstream,
             events=parts.events,
             monotonic=time.monotonic,
+            metrics=parts.metrics,
             share=parts.share,
         ),
     )
@@ -129,6 +132,7 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._ended = asyncio.Event()
         self.metrics = Metrics()
+        self.edge_metrics = edge_metrics_of(settings)
         self._notary: LocalNotary | None = None
         self._server: EdgeServer | None = None
         self._addresses: Addresses | None = None
@@ -198,7 +202,14 @@ class Gateway:
         stack.push_async_callback(notary.close)
         own = None if tls is None else OwnTls(tls)
         admin = await open_admin(stack, settings, notary.metrics_text, own)
-        edge = EdgeParts(settings=settings, notary=notary, keys=keys, events=self._events, tls=tls)
+        edge = EdgeParts(
+            settings=settings,
+            notary=notary,
+            keys=keys,
+            events=self._events,
+            tls=tls,
+            metrics=self.edge_metrics,
+        )
         self._server = await open_edge(stack, edge, sock)
         self._addresses = Addresses(public=url_of(sock, tls), admin=admin)
         announce_start(self._events, self.boot, self.addresses)
@@ -222,6 +233,11 @@ def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
 def load_key_store(settings: Settings) -> KeyStore:
     """Read the keys file; raises what prevents it."""
     return KeyStore(settings.access.keys_file, Clocks(wall=time.time, monotonic=time.monotonic))
+
+
+def edge_metrics_of(settings: Settings) -> EdgeMetrics:
+    """Return what a process that serves callers counts with these settings."""
+    return EdgeMetrics((settings.upstream.name,))
 
 
 def new_tls(settings: Settings) -> BootTls | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gateway.edge.headers import RequestHead
     from gateway.edge.limits import EdgeLimits
     from gateway.notary.interface import Notary, SealedReceipt
+    from gateway.telemetry.edge import EdgeMetrics
     from gateway.upstream import EngineCall, ResponseHead, Upstream
 
 _EVENT_STREAM = "text/event-stream"
@@ -53,6 +54,7 @@ class ConversationParts:
     limits: EdgeLimits
     engine_name: str | None
     report: Callable[[BaseException], None]
+    metrics: EdgeMetrics
 
 
 class Conversation:

@@ -24,6 +24,7 @@ from gateway.edge.limits import EdgeLimits
 from gateway.edge.routes import inference_path
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement
+from gateway.telemetry.edge import EdgeMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,7 @@ class InferenceRoutes:
         engine_name: str | None = None,
         refusals: RefusalBudget | None = None,
         report: Callable[[BaseException], None] = _ignore,
+        metrics: EdgeMetrics | None = None,
     ) -> None:
         """`refusals` bounds how many refusals a second and key get a receipt (None: all of
         them); `engine_name` is what receipts call the engine; `report` is told the gateway's own
@@ -69,12 +71,14 @@ class InferenceRoutes:
         self._limits = limits or EdgeLimits()
         self._refusals = refusals
         self._report = report
+        self._metrics = metrics or EdgeMetrics()
         self._parts = ConversationParts(
             notary=notary,
             upstream=upstream,
             limits=self._limits,
             engine_name=engine_name,
             report=report,
+            metrics=self._metrics,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

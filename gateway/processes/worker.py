@@ -15,7 +15,7 @@ from gateway.access.shared_slots import SharedSlots
 from gateway.edge.tls import BootTls
 from gateway.notary.wire.client import RemoteNotary
 from gateway.processes.child import run_child, settings_of
-from gateway.serving import EdgeParts, load_key_store, open_edge
+from gateway.serving import EdgeParts, edge_metrics_of, load_key_store, open_edge
 from gateway.telemetry.events import Events
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class WorkerProcess:
         self._start = start
         self._settings = settings_of(start)
         self._tls = _tls_of(start)
+        self._metrics = edge_metrics_of(self._settings)
 
     async def serve(self) -> None:
         """Open everything, say so, and close it again in order."""
@@ -48,6 +49,7 @@ class WorkerProcess:
                 keys=keys,
                 events=Events(sys.stderr, time.time),
                 tls=self._tls,
+                metrics=self._metrics,
                 share=max(1, settings.workers),
             )
             server = await open_edge(stack, parts, sock)

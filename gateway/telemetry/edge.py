@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 OTHER: Final = "other"
-CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 SHED: Final = frozenset(
     {
         "body_memory", "bodies", "concurrency", "draining", "engine_busy", "engine_queue", "lag",
@@ -79,7 +79,7 @@ class EdgeMetrics:
             (route, end, kind): 0
             for route in routes
             for end in (*map(str, End), OTHER)
-            for kind in range(1, 6)
+            for kind in range(len(CLASSES))
         }
         self._shed = dict.fromkeys((*sorted(SHED), OTHER), 0)
         self._refused = dict.fromkeys((*sorted(CONNECTION_REFUSALS), OTHER), 0)
@@ -110,7 +110,7 @@ class EdgeMetrics:
         self._first[route if route in self._first else OTHER].note(seconds)
 
     def ended(self, route: str, end: str, status: int, seconds: float) -> None:
-        """Count the end of what `began`: the receipt's `end`, the status that was sent."""
+        """Count the end of what `began`: the receipt's `end`, the status that was sent, or 0."""
         if route not in self._running:
             route = OTHER
         self._running[route] -= 1
@@ -188,11 +188,13 @@ class EdgeMetrics:
         return {
             "attested_requests_begun": _shown(self._begun),
             "attested_requests_ended": [
-                [[route, end, CLASSES[kind - 1]], count]
+                [[route, end, CLASSES[kind]], count]
                 for (route, end, kind), count in self._ended.items()
                 if count
             ],
-            "attested_requests_running": _shown(self._running),
+            "attested_requests_running": [
+                [[route], count] for route, count in self._running.items()
+            ],
             "attested_request_first_byte_seconds": _spreads(self._first),
             "attested_request_seconds": _spreads(self._whole),
             "attested_requests_shed": _shown(self._shed),
