@@ -1,22 +1,34 @@
-"""Settings of what stands behind the gateway: engines and the model they serve."""
+"""Settings of what stands behind the gateway: engines, their health, the model they serve.
+
+One engine is `[upstream]`; several are `[[upstreams]]`.  What decides where a prompt goes is
+measured: addresses, names, weights and models.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import StringConstraints, field_validator, model_validator
 
 from attestation.receipt import text
 from gateway.settings.fields import Section, measured, unmeasured
 from gateway.settings.places import require_absolute
 
+MAX_ENGINES = 16
 _LABEL = f"^{text.LABEL.pattern}$"
 _ENGINE = f"^{text.ENGINE.pattern}$"
+_MODEL = f"^{text.CALLER_TEXT.pattern}$"
+_HEALTH_PATH = r"^/[A-Za-z0-9._/-]{0,63}$"
+
+ModelName = Annotated[str, StringConstraints(pattern=_MODEL)]
 
 
 class UpstreamSettings(Section):
-    """The engine behind the gateway: its address is where prompts go."""
+    """One engine behind the gateway: its address is where prompts go.
+
+    Without an address it stands for no engine: then `[[upstreams]]` names them.
+    """
 
     url: str | None = measured(None, "http://host:port of the engine")
     uds: Path | None = measured(None, "Unix socket of the engine instead of url")
@@ -51,14 +63,70 @@ class UpstreamSettings(Section):
         return require_absolute(uds)
 
     @model_validator(mode="after")
-    def _one_engine(self) -> Self:
-        if (self.url is None) == (self.uds is None):
+    def _one_address(self) -> Self:
+        if self.url is not None and self.uds is not None:
             raise ValueError("set exactly one of url and uds")
         return self
 
+    @property
+    def placed(self) -> bool:
+        """Whether it has an address."""
+        return self.url is not None or self.uds is not None
+
+    @property
+    def address(self) -> str:
+        """Where the engine listens, as a URL (`unix:PATH` for a socket)."""
+        return self.url or f"unix:{self.uds}"
+
+
+class EngineSettings(UpstreamSettings):
+    """One of several engines: what it may be asked for, and how often."""
+
+    weight: int = measured(1, "share of the requests, relative to other engines", ge=1, le=1000)
+    models: tuple[ModelName, ...] = measured((), "models it serves; without a list, any")
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        if not self.placed:
+            raise ValueError("set exactly one of url and uds")
+        return self
+
+    @field_validator("models")
+    @classmethod
+    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) != len(models):
+            raise ValueError("expected every model once")
+        return models
+
+
+def require_engines(one: UpstreamSettings, several: tuple[EngineSettings, ...]) -> None:
+    """Refuse settings that name no engine, both forms at once, or two engines alike."""
+    if several and one.model_fields_set:
+        raise ValueError("set either [upstream] or [[upstreams]], not both")
+    if not several and not one.placed:
+        raise ValueError("missing: set upstream.url or upstream.uds, or [[upstreams]]")
+    if len({each.name for each in several}) != len(several):
+        raise ValueError("expected a name of its own for every engine: receipts tell them by it")
+    if len({each.address for each in several}) != len(several):
+        raise ValueError("expected an address of its own for every engine")
+
+
+class HealthSettings(Section):
+    """How engines are watched: by what requests meet, and by asking them now and then."""
+
+    path: str = unmeasured("/health", "path an engine is asked at", pattern=_HEALTH_PATH)
+    interval: float = unmeasured(
+        5.0, "seconds between two such questions to an engine; 0: it is not asked", ge=0, le=3600
+    )
+    timeout: float = unmeasured(5.0, "seconds an answer to them may take", gt=0, le=60)
+    failures: int = unmeasured(3, "failures in a row after which an engine is left", ge=1, le=100)
+    cooldown: float = unmeasured(
+        5.0, "seconds until an engine that was left is tried again, with one request", gt=0, le=3600
+    )
+
 
 class ModelSettings(Section):
-    """The model that the engine behind `upstream.uds` serves, measured when the gateway starts."""
+    """The model that the engine behind a Unix socket serves, measured when the gateway starts."""
 
     lock: Path | None = measured(
         None, "model lock to measure into RTMR3 and name in receipts (attested model lock)"

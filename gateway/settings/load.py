@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from attestation.errors import UsageError
+from gateway.settings.engines import EngineSettings
 from gateway.settings.model import Settings
 from gateway.settings.tree import declared, leaves
 
@@ -186,13 +187,19 @@ def _source_of(path: str, layers: tuple[tuple[str, dict[str, Any]], ...]) -> str
     for source, layer in reversed(layers):
         value: Any = layer
         for part in path.split("."):
-            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+            value = _member(value, part)
         if value is not _ABSENT:
             return _named(source, path)
     return "default"
 
 
 _ABSENT = object()
+
+
+def _member(value: Any, part: str) -> Any:  # noqa: ANN401 - any TOML value
+    if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        return value[int(part)]
+    return value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
 
 
 def _named(source: str, path: str) -> str:
@@ -204,6 +211,7 @@ def _named(source: str, path: str) -> str:
 def _refusal(error: ValidationError, layers: tuple[tuple[str, dict[str, Any]], ...]) -> UsageError:
     known = {path for path, _ in declared(Settings)}
     known |= {path.partition(".")[0] for path in known}
+    known |= {f"upstreams.{path}" for path, _ in declared(EngineSettings)}
     lines, hints = [], []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         path = ".".join(str(part)[:64] for part in problem["loc"])

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from attestation.encoding import jcs
 from attestation.encoding.digest import Digest
 from attestation.receipt import text
 from gateway.settings.access import AccessSettings
-from gateway.settings.engines import ModelSettings, UpstreamSettings
+from gateway.settings.engines import (
+    MAX_ENGINES,
+    EngineSettings,
+    HealthSettings,
+    ModelSettings,
+    UpstreamSettings,
+    require_engines,
+)
 from gateway.settings.fields import measured, unmeasured
 from gateway.settings.keeping import EvidenceSettings, LogSettings, NotarySettings
 from gateway.settings.places import is_loopback
@@ -40,7 +47,11 @@ class Settings(BaseSettings):
     workers: int = unmeasured(1, "worker processes; 0 serves in one process", ge=0, le=64)
     listen: ListenSettings = ListenSettings()
     tls: TlsSettings = TlsSettings()
-    upstream: UpstreamSettings
+    upstream: UpstreamSettings = UpstreamSettings()
+    upstreams: tuple[EngineSettings, ...] = measured(
+        (), "engines, where there are several, instead of upstream", max_length=MAX_ENGINES
+    )
+    health: HealthSettings = HealthSettings()
     model: ModelSettings = ModelSettings()
     access: AccessSettings
     notary: NotarySettings
@@ -61,6 +72,15 @@ class Settings(BaseSettings):
         """Take only what the caller passes; the layers are merged, and reported, elsewhere."""
         return (init_settings,)
 
+    @field_validator("upstreams")
+    @classmethod
+    def _engines(
+        cls, upstreams: tuple[EngineSettings, ...], info: ValidationInfo
+    ) -> tuple[EngineSettings, ...]:
+        if "upstream" in info.data:
+            require_engines(info.data["upstream"], upstreams)
+        return upstreams
+
     @model_validator(mode="after")
     def _plain_http_stays_inside(self) -> Self:
         if self.tls.mode == "off" and self.listen.uds is None and not is_loopback(self.listen.host):
@@ -73,12 +93,29 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _locked_model_is_here(self) -> Self:
         # Only a Unix socket is known to end in this trust domain; a port could be forwarded.
-        if self.model.lock is not None and self.upstream.uds is None:
+        # A lock measures one engine, so it must be plain which one that is.
+        sockets = [engine for engine in self.engines if engine.uds is not None]
+        if self.model.lock is not None and len(sockets) != 1:
             raise ValueError(
-                "model.lock speaks of an engine inside this trust domain: set upstream.uds "
-                "instead of upstream.url"
+                "model.lock speaks of one engine inside this trust domain: set upstream.uds "
+                "instead of upstream.url, or uds in one entry of [[upstreams]]"
             )
         return self
+
+    @property
+    def engines(self) -> tuple[EngineSettings, ...]:
+        """The engines, at least one, whichever way they were written."""
+        if self.upstreams:
+            return self.upstreams
+        # Checked when it was read; `model_construct` leaves it at that.
+        return (EngineSettings.model_construct(**dict(self.upstream)),)
+
+    @property
+    def locked_engine(self) -> EngineSettings | None:
+        """The engine that `model.lock` speaks of, None without a lock."""
+        if self.model.lock is None:
+            return None
+        return next(engine for engine in self.engines if engine.uds is not None)
 
     @property
     def measured(self) -> dict[str, Any]:

@@ -41,10 +41,16 @@ def declared(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
             yield f"{prefix}{name}", field
 
 
-def leaves(settings: BaseModel) -> Iterator[Leaf]:
-    """Yield every setting of a tree with its effective value."""
+def leaves(settings: BaseModel, prefix: str = "") -> Iterator[Leaf]:
+    """Yield every setting of a tree with its effective value; in lists of tables, those of each
+    table, with its number in the name.
+    """
     for path, field in declared(type(settings)):
         value: Any = settings
         for part in path.split("."):
             value = getattr(value, part)
-        yield Leaf(path=path, value=value, measured=is_measured(field))
+        if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for number, table in enumerate(value):
+                yield from leaves(table, f"{prefix}{path}.{number}.")
+        else:
+            yield Leaf(path=f"{prefix}{path}", value=value, measured=is_measured(field))

@@ -154,7 +154,8 @@ def test_variables_that_are_no_settings_are_left_alone(
 
 
 def test_missing_required_setting_is_named() -> None:
-    assert "upstream: missing" in refusal(None)
+    assert "access: missing" in refusal(None)
+    assert "missing: set upstream.url or upstream.uds, or [[upstreams]]" in refusal(None)
 
 
 def test_refusals_are_in_an_operators_words(file: Path) -> None:
@@ -207,7 +208,7 @@ def test_measured_settings_change_the_digest_and_others_do_not(file: Path) -> No
         "limits.max_n": "3",
     }
     measured = {leaf.path for leaf in leaves(base) if leaf.measured}
-    assert measured == changes.keys() | {"upstream.uds", "model.lock"}
+    assert measured == changes.keys() | {"upstream.uds", "upstreams", "model.lock"}
     digests = {load_settings(file, {k: v}).settings.config_digest for k, v in changes.items()}
     assert len(digests | {base.config_digest}) == len(changes) + 1
     unmeasured = {"listen.port": "1", "limits.body_bytes": "5", "notary.data_dir": "/x"}
