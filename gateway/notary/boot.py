@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.attester.base import QuoteProvider
 
 SEED_BYTES = 32
+_CACHE_SALT_CONTEXT = b"attested-gateway/cache-salt-key/v1"
 _RTMR3 = 3
 
 
@@ -89,6 +91,11 @@ class BootSecrets:
         """The public half of the receipt key."""
         raw = self.receipt_key.public_key().public_bytes_raw()
         return Jwk(raw=raw, kid=thumbprint(raw))
+
+    @property
+    def cache_salt_key(self) -> bytes:
+        """The 32-byte key of this boot's cache salts (docs/spec/admission.md)."""
+        return hmac.digest(self.commitment, _CACHE_SALT_CONTEXT, "sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ by the notary itself as `gateway_failure`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -97,10 +97,12 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """One start of the notary, as a verifier needs to see it.
+    """One start of the notary, as a verifier needs to see it, and one secret for its workers.
 
     `collateral` and `anchor` are what the quote provider has (None: the platform has none of
-    its own, fetch Intel's); `provider` is the name receipts carry.
+    its own, fetch Intel's); `provider` is the name receipts carry.  `cache_salt_key` (32 bytes)
+    follows from the boot secret and is for `gateway.edge.salt` alone: it is no evidence, and
+    never leaves memory and the notary's socket.
     """
 
     evidence: BootEvidence
@@ -109,6 +111,7 @@ class Boot:
     provider: str
     keyset_digest: Digest
     log_origin: str
+    cache_salt_key: bytes = field(repr=False)
 
 
 class Notary(Protocol):

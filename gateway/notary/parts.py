@@ -69,8 +69,13 @@ class NotaryParts:
     emit: Callable[..., None] = lambda _event, **_fields: None
 
 
-def public_boot(parts: NotaryParts, started: StartedBoot, collateral: Collateral | None) -> Boot:
-    """Return what verifiers see of a started boot, with these endorsements."""
+def public_boot(
+    parts: NotaryParts,
+    started: StartedBoot,
+    collateral: Collateral | None,
+    cache_salt_key: bytes,
+) -> Boot:
+    """Return what workers are told of a started boot, with these endorsements."""
     statement = started.evidence.statement
     evidence = replace(
         started.evidence, collateral=collateral.digest if collateral is not None else None
@@ -82,6 +87,7 @@ def public_boot(parts: NotaryParts, started: StartedBoot, collateral: Collateral
         provider=parts.provider.name,
         keyset_digest=statement.keyset_digest,
         log_origin=statement.log_origin,
+        cache_salt_key=cache_salt_key,
     )
 
 

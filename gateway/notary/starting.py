@@ -74,7 +74,7 @@ async def open_boot(parts: NotaryParts) -> Started:
         if parts.plan.model is not None and quoted.model is None:
             parts.emit("model.unmeasured", digest=parts.plan.model.digest.hex)
         endorser, chosen = await _endorsed(parts, quoted.quote)
-        boot = public_boot(parts, quoted, chosen)
+        boot = public_boot(parts, quoted, chosen, drawn.cache_salt_key)
         store = await asyncio.to_thread(
             LogStore.create,
             parts.layer,

@@ -37,6 +37,7 @@ def boot_of(gateway: Gateway) -> Boot:
         provider="simulated",
         keyset_digest=gateway.keyset.digest,
         log_origin=gateway.origin,
+        cache_salt_key=bytes(32),
     )
 
 

@@ -455,6 +455,7 @@ def boot_of(collateral: Collateral | None = OLD) -> Boot:
         provider="simulated",
         keyset_digest=evidence.statement.keyset_digest,
         log_origin=evidence.statement.log_origin,
+        cache_salt_key=bytes(32),
     )
 
 
@@ -467,7 +468,9 @@ def test_worker_takes_renewed_endorsements() -> None:
         assert replies.decode_renewal(payload, boot_of()) == (boot_of(one), HEALTHY)
 
 
-@pytest.mark.parametrize("change", [{"provider": "other"}, {"anchor": None}])
+@pytest.mark.parametrize(
+    "change", [{"provider": "other"}, {"anchor": None}, {"cache_salt_key": b"x" * 32}]
+)
 def test_worker_refuses_a_renewal_that_changes_anything_else(change: dict[str, Any]) -> None:
     payload = replies.encode_hello(replace(boot_of(NEW), **change), HEALTHY)
     assert refusal(replies.decode_renewal, payload, boot_of())

@@ -136,7 +136,7 @@ def from_notary() -> list[bytes]:
     sealed = SealedReceipt(jti=JTI, token=token, openings=openings, index=1, digest=DIGEST)
     found = Found(jti=JTI, state=ReceiptState.SEALED, token=token, openings=openings, proof="p")
     challenge = Challenge(statement=b"{}", quote=b"q", index=0, count=2, path=(DIGEST.value,))
-    hello = [world().bundle.decode(), None, "simulated", True, ""]
+    hello = [world().bundle.decode(), None, "simulated", True, "", "5a" * 32]
     return [
         replies.encode_sealed(sealed),
         replies.encode_found(found),

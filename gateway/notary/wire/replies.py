@@ -64,12 +64,21 @@ def encode_hello(boot: Boot, condition: Condition) -> bytes:
     anchor = None
     if boot.anchor is not None:
         anchor = base64url.encode(boot.anchor.certificate.public_bytes(Encoding.DER))
-    return values.encode((evidence, anchor, boot.provider, condition.healthy, condition.reason))
+    return values.encode(
+        (
+            evidence,
+            anchor,
+            boot.provider,
+            condition.healthy,
+            condition.reason,
+            boot.cache_salt_key.hex(),
+        )
+    )
 
 
 def decode_hello(payload: bytes) -> tuple[Boot, Condition]:
     """Return the boot and its condition, or raise `MalformedError`."""
-    document, anchor, provider, healthy, reason = values.decode(payload, 5)
+    document, anchor, provider, healthy, reason, salt_key = values.decode(payload, 6)
     bundle = parse_bundle(values.free_text(document, _MAX_DOCUMENT).encode("utf-8"))
     if len(bundle.boots) != 1 or len(bundle.collateral) > 1:
         raise refused("the evidence of one boot")
@@ -81,6 +90,7 @@ def decode_hello(payload: bytes) -> tuple[Boot, Condition]:
         provider=values.text_of(provider, text.LABEL),
         keyset_digest=evidence.statement.keyset_digest,
         log_origin=evidence.statement.log_origin,
+        cache_salt_key=values.digest(salt_key).value,
     )
     return boot, _condition(healthy, reason)
 
@@ -88,7 +98,7 @@ def decode_hello(payload: bytes) -> tuple[Boot, Condition]:
 def decode_renewal(payload: bytes, boot: Boot) -> tuple[Boot, Condition]:
     """Return what a later HELLO says of the same boot: only its endorsements may be others.
 
-    Raises `MalformedError` for another boot, another root or another provider.
+    Raises `MalformedError` for another boot, root, provider or cache salt key.
     """
     renewed, condition = decode_hello(payload)
     evidence = replace(renewed.evidence, collateral=boot.evidence.collateral)
