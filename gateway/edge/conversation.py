@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from attestation.receipt.block import render_block
 from attestation.receipt.claims import End
 from attestation.receipt.dialect import dialect_of
-from attestation.receipt.exchange import ForwardPlan, State
+from attestation.receipt.exchange import State
 from gateway.edge import failures
 from gateway.edge.admission import RefusedError, admit
 from gateway.edge.body import read_body
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
     from attestation.receipt.exchange import Exchange
     from attestation.receipt.outcome import Outcome
-    from gateway.access.principal import Grant
+    from gateway.access.principal import Principal
     from gateway.edge.caller import Caller
     from gateway.edge.headers import RequestHead
     from gateway.edge.limits import EdgeLimits
+    from gateway.edge.salt import BodyRewriter
     from gateway.notary.interface import Notary, SealedReceipt
     from gateway.telemetry.edge import EdgeMetrics
     from gateway.upstream import EngineCall, ResponseHead, Upstream
@@ -46,7 +48,8 @@ class ConversationParts:
     """What every conversation shares.
 
     `engine_name` is the engine's name and version for receipts; `report` is told the failures
-    of the gateway itself and must not record their texts.
+    of the gateway itself and must not record their texts; `rewrite` makes of an admitted body
+    what goes to the engine.
     """
 
     notary: Notary
@@ -55,6 +58,7 @@ class ConversationParts:
     engine_name: str | None
     report: Callable[[BaseException], None]
     metrics: EdgeMetrics
+    rewrite: BodyRewriter
 
 
 class Conversation:
@@ -71,7 +75,7 @@ class Conversation:
         caller: Caller,
         path: str,
         head: RequestHead,
-        grant: Grant,
+        principal: Principal,
         common_headers: tuple[tuple[bytes, bytes], ...],
         early: Refusal | None,
     ) -> None:
@@ -80,7 +84,7 @@ class Conversation:
         self._caller = caller
         self._path = path
         self._head = head
-        self._grant = grant
+        self._principal = principal
         self._common_headers = common_headers
         self._early = early
         self._call: EngineCall | None = None
@@ -117,15 +121,31 @@ class Conversation:
             return
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         try:
-            admission = admit(self._path, body, self._grant, self._parts.limits)
+            admission = admit(
+                self._path,
+                body,
+                self._principal.grant,
+                self._parts.limits,
+                self._parts.rewrite.salted,
+            )
         except RefusedError as error:
             self._exchange.set_model(error.model, engine=self._parts.engine_name)
             await self._refuse(error.refusal)
             return
         self._exchange.set_model(admission.model, engine=self._parts.engine_name)
         self._exchange.decide()
-        self._exchange.plan(ForwardPlan(body=body))
-        await self._forward(body)
+        plan = self._parts.rewrite(
+            self._path,
+            body,
+            admission,
+            self._principal.sub,
+            task=self._head.lineage.txn,
+            jti=self._exchange.jti,
+        )
+        self._exchange.plan(plan)
+        for splice in plan.splices:
+            self._parts.metrics.rewritten(splice.code)
+        await self._forward(plan.body)
 
     # -- the engine ------------------------------------------------------------------------
 
@@ -173,7 +193,9 @@ class Conversation:
         await caller.start(answer.status, self._headers(answer.content_type, None))
         failure = None
         try:
-            while data := await call.read():
+            data = await call.read()
+            caller.began_answer()
+            while data:
                 piece = exchange.engine(data)
                 if piece:
                     if not await caller.send(piece):
@@ -181,6 +203,7 @@ class Conversation:
                     exchange.taken(piece)
                 if exchange.broken:
                     break
+                data = await call.read()
         except UpstreamError as error:
             self._require_caller()
             failure = failures.upstream_failed(error)
@@ -213,6 +236,7 @@ class Conversation:
         if self._call is None:
             return
         for attempt in self._call.attempts:
+            self._parts.metrics.attempt(self._parts.upstream.name, attempt.out, attempt.ms / 1000)
             self._exchange.attempt(
                 self._parts.upstream.name,
                 local=self._parts.upstream.local,
@@ -276,6 +300,7 @@ class Conversation:
 
         A stream is cut by returning before its end; the server then closes the connection.
         """
+        self._parts.metrics.unsealed()
         if self._caller.head_sent:
             return
         body = error_body(self._path, failures.NOT_SEALED)
@@ -285,8 +310,11 @@ class Conversation:
 
     async def _seal(self, outcome: Outcome) -> SealedReceipt:
         self.outcome = outcome
+        began = monotonic()
         try:
-            return await self._parts.notary.seal(outcome)
+            sealed = await self._parts.notary.seal(outcome)
+            self._parts.metrics.sealed(monotonic() - began)
+            return sealed
         except NotaryUnavailable:
             raise
         except Exception as error:  # noqa: BLE001

@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import secrets
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from attestation.receipt.claims import ALLOWED, UNDECIDED
+from attestation.receipt.claims import ALLOWED, UNDECIDED, End
 from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import Exchange
 from gateway.edge import failures
@@ -22,6 +23,7 @@ from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.headers import read_head
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.routes import inference_path
+from gateway.edge.salt import BodyRewriter
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement
 from gateway.telemetry.edge import EdgeMetrics
@@ -50,7 +52,7 @@ def _ignore(_error: BaseException) -> None:
 class InferenceRoutes:
     """Serves every route of `gateway.edge.routes`; anything else gets 404."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (everything that requests are served with)
         self,
         *,
         keys: KeyStore,
@@ -61,10 +63,11 @@ class InferenceRoutes:
         refusals: RefusalBudget | None = None,
         report: Callable[[BaseException], None] = _ignore,
         metrics: EdgeMetrics | None = None,
+        rewrite: BodyRewriter | None = None,
     ) -> None:
         """`refusals` bounds how many refusals a second and key get a receipt (None: all of
         them); `engine_name` is what receipts call the engine; `report` is told the gateway's own
-        failures and must not record their texts.
+        failures and must not record their texts; without `rewrite` no body is changed.
         """
         self._keys = keys
         self._notary = notary
@@ -79,6 +82,7 @@ class InferenceRoutes:
             engine_name=engine_name,
             report=report,
             metrics=self._metrics,
+            rewrite=rewrite or BodyRewriter("off", b""),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,6 +106,7 @@ class InferenceRoutes:
         headers = self._common_headers(jti)
         if self._refusals is not None and self._refusals.spent(principal.sub):
             self._notary.count_unreceipted()
+            self._metrics.shed("refusals")
             await _answer(caller, path, failures.TOO_MANY_REFUSALS, headers)
             return
         head = read_head(scope["headers"], scope["query_string"])
@@ -109,6 +114,7 @@ class InferenceRoutes:
             self._announce(jti, path, principal, head)
             await self._notary.handed_over()
         except NotaryUnavailable:
+            self._metrics.shed("notary")
             await _answer(caller, path, failures.NO_NOTARY, headers)
             return
         await self._converse(jti, path, principal, head, caller)
@@ -143,13 +149,16 @@ class InferenceRoutes:
             max_frame_bytes=self._limits.frame_bytes,
         )
         has_slot = self._keys.slots.acquire(principal)
+        if not has_slot:
+            self._metrics.shed("concurrency")
+        self._metrics.began(path)
         conversation = Conversation(
             parts=self._parts,
             exchange=exchange,
             caller=caller,
             path=path,
             head=head,
-            grant=principal.grant,
+            principal=principal,
             common_headers=self._common_headers(jti),
             early=_early_refusal(path, principal, head) or (None if has_slot else failures.NO_SLOT),
         )
@@ -158,10 +167,18 @@ class InferenceRoutes:
         finally:
             if has_slot:
                 self._keys.slots.release(principal)
+            self._note_end(path, caller, conversation)
         outcome = conversation.outcome
         # Too large or too slow a body is a refusal too, whatever `end` calls it.
         if self._refusals is not None and outcome is not None and outcome.decision not in _FREE:
             self._refusals.charge(principal.sub)
+
+    def _note_end(self, path: str, caller: Caller, conversation: Conversation) -> None:
+        metrics, outcome = self._metrics, conversation.outcome
+        if caller.first_at is not None:
+            metrics.first_byte(path, caller.first_at - caller.began_at)
+        end = End.GATEWAY_FAILURE if outcome is None else outcome.end
+        metrics.ended(path, end, caller.status, monotonic() - caller.began_at)
 
     def _common_headers(self, jti: str) -> Headers:
         receipt_id = jti.encode("ascii")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from attestation.receipt.claims import End
 from gateway.engine.scripted import Close, Script
 from gateway.errors import NotaryUnavailable
-from gateway.notary.interface import ReceiptState
+from gateway.notary.interface import Notary, ReceiptState
 from gateway.upstream import EngineCall, ResponseHead, Upstream, UpstreamLimits
 from tests.outcomes.bench import DONE, EVENTS, PLAIN, QUESTION, STREAM, Bench, Client
 from tests.outcomes.conftest import Start
@@ -55,14 +56,7 @@ class BrokenUpstream:
 
 def with_upstream(bench: Bench, upstream: BrokenUpstream) -> None:
     """Put a broken part in the place of the engine client."""
-    parts = bench.routes._parts
-    bench.routes._parts = type(parts)(
-        notary=parts.notary,
-        upstream=cast("Upstream", upstream),
-        limits=parts.limits,
-        engine_name=parts.engine_name,
-        report=parts.report,
-    )
+    bench.routes._parts = replace(bench.routes._parts, upstream=cast("Upstream", upstream))
 
 
 JSON_HEAD = ResponseHead(status=200, content_type="application/json")
@@ -186,14 +180,8 @@ class CarelessNotary:
 
 async def test_notary_that_fails_unforeseen_releases_nothing(start: Start) -> None:
     bench = await start(PLAIN)
-    parts = bench.routes._parts
-    bench.routes._parts = type(parts)(
-        notary=CarelessNotary(bench),  # type: ignore[arg-type]
-        upstream=parts.upstream,
-        limits=parts.limits,
-        engine_name=parts.engine_name,
-        report=parts.report,
-    )
+    careless = cast("Notary", CarelessNotary(bench))
+    bench.routes._parts = replace(bench.routes._parts, notary=careless)
     reply = await bench.ask()
     assert (reply.status, reply.error()["code"]) == (503, "receipt_unavailable")
     assert SECRET.encode() not in reply.body
