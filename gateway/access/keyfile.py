@@ -18,17 +18,14 @@ from attestation.encoding.digest import Digest
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError, UnavailableError, UsageError
+from gateway.access.grants import parse_grant
 from gateway.access.principal import Grant, subject_of
 
 SCHEMA = "attested-gateway/keys/v1"
 KEY_PREFIX = "ag-"
 _KEY_BYTES = 32
 _LABEL = r"[A-Za-z0-9._:/@+ -]{0,64}"
-_ROUTE = r"\*|/[A-Za-z0-9_/-]{1,127}"
-_MODEL = r"\*|[A-Za-z0-9._:/@+-]{1,128}"
 _MAX_FILE_BYTES = 64 << 20
-_MAX_NAMES = 256
-MAX_CONCURRENCY = 100_000
 _LIMITS = JsonLimits(max_depth=8, max_members=10_000_000)
 
 
@@ -182,31 +179,11 @@ def _parse_record(value: Any) -> KeyRecord:  # noqa: ANN401 - JSON of any shape
         sub=members.digest_base64url("sub"),
         label=members.text("label", pattern=_LABEL, max_chars=64),
         created=members.integer("created"),
-        grant=_parse_grant(members.object("grant")),
+        grant=parse_grant(members.object("grant")),
         revoked=None if members.is_null("revoked") else members.integer("revoked"),
     )
     members.close()
     return record
-
-
-def _parse_grant(members: Members) -> Grant:
-    grant = Grant(
-        routes=_names(members, "routes", _ROUTE),
-        models=_names(members, "models", _MODEL),
-        concurrency=members.integer("concurrency", minimum=1, maximum=MAX_CONCURRENCY),
-        expires=None if members.is_null("expires") else members.integer("expires"),
-    )
-    members.close()
-    return grant
-
-
-def _names(members: Members, name: str, pattern: str) -> tuple[str, ...]:
-    listed = members.array(name, max_items=_MAX_NAMES)
-    # One reader for one rule: each entry is read as a member of its own.
-    return tuple(
-        Members({name: item}, "the grant").text(name, pattern=pattern, max_chars=128)
-        for item in listed
-    )
 
 
 @contextmanager

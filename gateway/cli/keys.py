@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.errors import UsageError
-from gateway.access.keyfile import MAX_CONCURRENCY, KeyRecord, add_key, load_keys, revoke_key
-from gateway.access.principal import ANY, DEFAULT_CONCURRENCY, Grant, subject_of
+from gateway.access.grants import (
+    MAX_CONCURRENCY,
+    MAX_REQUESTS_PER_MINUTE,
+    MAX_TOKENS_PER_MINUTE,
+    parse_budget,
+)
+from gateway.access.keyfile import KeyRecord, add_key, load_keys, revoke_key
+from gateway.access.principal import ANY, DEFAULT_CONCURRENCY, Grant, Period, Quota, subject_of
 from gateway.edge.routes import PATHS
 
 if TYPE_CHECKING:
@@ -24,6 +30,7 @@ HELP = "make, list and revoke API keys"
 _EXAMPLES = """examples:
   attested keys add --keys-file keys.json --label build-agent
   attested keys add --keys-file keys.json --models my-model --concurrency 4 --expires 2027-01-31
+  attested keys add --keys-file keys.json --requests-per-minute 60 --token-budget 1000000/day
   attested keys list --config gateway.toml
   attested keys revoke --config gateway.toml build-agent
 
@@ -64,6 +71,23 @@ def _configure_add(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_CONCURRENCY,
         metavar="N",
         help=f"requests at once, 1 to {MAX_CONCURRENCY} (default {DEFAULT_CONCURRENCY})",
+    )
+    parser.add_argument(
+        "--requests-per-minute",
+        type=int,
+        metavar="N",
+        help=f"requests, 1 to {MAX_REQUESTS_PER_MINUTE} (no limit)",
+    )
+    parser.add_argument(
+        "--tokens-per-minute",
+        type=int,
+        metavar="N",
+        help=f"tokens in and out together, 1 to {MAX_TOKENS_PER_MINUTE} (no limit)",
+    )
+    parser.add_argument(
+        "--token-budget",
+        metavar="N[/day]",
+        help="tokens in all, or for each day by UTC (no limit)",
     )
     parser.add_argument(
         "--expires", metavar="TIME", help="unix seconds or RFC 3339 date or time (never)"
@@ -114,6 +138,7 @@ def _add(path: Path, args: argparse.Namespace, now: int) -> None:
         models=tuple(args.models),
         concurrency=args.concurrency,
         expires=parse_time(args.expires) if args.expires else None,
+        quota=_quota(args),
     )
     if grant.expires is not None and grant.expires <= now:
         raise UsageError("the key would have expired already", code="expires")
@@ -126,6 +151,19 @@ def _add(path: Path, args: argparse.Namespace, now: int) -> None:
         return
     print(key)
     print(f"this is the only time the key is shown; its digest is {sub}", file=sys.stderr)
+
+
+def _quota(args: argparse.Namespace) -> Quota | None:
+    budget, period = None, Period.TOTAL
+    if args.token_budget is not None:
+        budget, period = parse_budget(args.token_budget)
+    quota = Quota(
+        requests_per_minute=args.requests_per_minute,
+        tokens_per_minute=args.tokens_per_minute,
+        token_budget=budget,
+        budget_period=period,
+    )
+    return None if quota == Quota() else quota
 
 
 def _warnings(path: Path, args: argparse.Namespace) -> Iterator[str]:
@@ -170,8 +208,19 @@ def _line(record: KeyRecord, now: int) -> str:
     return (
         f"{record.sub.base64url}  {_state(record, now):<8} {record.label or '-':<24} "
         f"routes={','.join(grant.routes)} models={','.join(grant.models)} "
-        f"concurrency={grant.concurrency} expires={expires}"
+        f"concurrency={grant.concurrency} {_limits(grant)}expires={expires}"
     )
+
+
+def _limits(grant: Grant) -> str:
+    """The quota in the words of the flags that make it."""
+    if grant.quota is None:
+        return ""
+    shown = grant.quota.to_json()
+    period = shown.pop("budget_period", None)
+    if period == Period.DAY:
+        shown["token_budget"] = f"{shown['token_budget']}/day"
+    return "".join(f"{name.replace('_', '-')}={value} " for name, value in shown.items())
 
 
 def _date(seconds: int) -> str:
