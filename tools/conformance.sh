@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/.."
 root=${1:?which folder holds the vectors?}
-topics="json requests sse jcs signatures tdx merkle tlog-proof tlog-tiles c2sp-note"
+topics="json requests sse http1 jwt jcs signatures tdx merkle tlog-proof tlog-tiles c2sp-note"
 if [ ! -d "$root" ]; then
     echo "conformance: skipped $(echo "$topics" | wc -w) topics because $root is absent"
     exit 0

@@ -15,10 +15,11 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,9 +66,19 @@ class QuotaTable:
     """The table as one process sees it.  The descriptor stays the caller's to close."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._descriptor = os.dup(descriptor)
+        weakref.finalize(self, os.close, self._descriptor)
         self._memory = mmap.mmap(descriptor, _BYTES)
         self._header = memoryview(self._memory)[:16].cast("q")
+
+    @classmethod
+    def alone(cls) -> Self:
+        """Return an empty table that no other process sees."""
+        descriptor = create_quota_table()
+        try:
+            return cls(descriptor)
+        finally:
+            os.close(descriptor)
 
     # -- header ----------------------------------------------------------------------------
 
@@ -129,11 +140,9 @@ class QuotaTable:
         for place in (index for index, flag in enumerate(flags) if flag):
             start = _START + place * _SET_BYTES
             records = _RECORD.iter_unpack(self._memory[start : start + _SET_BYTES])
-            for sub, requests_full, tokens_full, spent, day in records:
+            for sub, _, _, spent, day in records:
                 if _counts(spent, day, today):
-                    yield sub, Usage(
-                        requests_full=requests_full, tokens_full=tokens_full, spent=spent, day=day
-                    )
+                    yield sub, Usage(spent=spent, day=day)
 
     def _find(self, sub: Digest) -> int | None:
         start = _START + _set_of(sub) * _SET_BYTES

@@ -79,7 +79,7 @@ class Quotas:
             return self._admit(principal.sub, quota)
 
     def charge(self, principal: Principal, outcome: Outcome | None) -> None:
-        """Take the tokens of an ended request: the engine's count, or what `tokens_of` estimates."""
+        """Take the tokens of an ended request: the engine's count, or `tokens_of`'s."""
         quota = principal.grant.quota
         if quota is None or outcome is None:
             return

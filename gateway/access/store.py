@@ -1,4 +1,4 @@
-"""Authenticating a request against the keys file, which may change while the gateway runs."""
+"""Telling who sends a request: by the keys file, which may change meanwhile, or by a token."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attestation.errors import AttestationError
+from gateway.access.issuers import Denial, TokenVerifier
 from gateway.access.keyfile import KeyRecord, load_keys
 from gateway.access.principal import Principal, subject_of
+from gateway.access.quota_table import QuotaTable
+from gateway.access.quotas import SECOND, Quotas
 from gateway.access.slots import Slots
+
+if TYPE_CHECKING:
+    from gateway.access.issuers import Issuer, Rule
 
 _LOOK_EVERY_SECONDS = 0.5
 _MAX_KEY_BYTES = 256
+_DOT = b"."
+_DOTS_OF_A_TOKEN = 2
 _BEARER = b"bearer "
 _Stamp = tuple[int, int, int, int]
 
@@ -27,14 +36,24 @@ class Clocks:
 
 
 class KeyStore:
-    """The keys of one file.
+    """The keys of one file, and the tokens of the issuers that are let in beside it.
 
     A change of the file counts at most half a second later, for the next request.  While the
     file cannot be read or does not parse nobody is let in: an old copy could keep alive what
-    an operator has just revoked.
+    an operator has just revoked.  Tokens have nothing to do with the file.
+
+    `slots` counts running requests, `quotas` what is used; `share` makes the latter, and the
+    clock, those of all workers.
     """
 
-    def __init__(self, path: Path, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clocks: Clocks,
+        *,
+        issuers: tuple[Issuer, ...] = (),
+        rules: tuple[Rule, ...] = (),
+    ) -> None:
         """Read the file; raises as `load_keys` does, so that a start with a bad file fails."""
         self._path = path
         self._clocks = clocks
@@ -43,6 +62,21 @@ class KeyStore:
         self._looked = clocks.monotonic()
         self._reason = ""
         self.slots = Slots()
+        self.table = QuotaTable.alone()
+        self.quotas = self._quotas()
+        self._tokens = TokenVerifier(issuers, rules, self.now) if issuers else None
+
+    def share(self, table: QuotaTable) -> None:
+        """Use the table of all workers instead of one's own."""
+        self.table = table
+        self.quotas = self._quotas()
+
+    def now(self) -> int:
+        """The latest Unix second that any worker has seen.
+
+        A guest's clock is its host's to set: what has expired stays so when it is set back.
+        """
+        return self.table.latest(int(self._clocks.wall()))
 
     @property
     def healthy(self) -> bool:
@@ -56,15 +90,27 @@ class KeyStore:
         return self._reason
 
     def authenticate(self, headers: list[tuple[bytes, bytes]]) -> Principal | None:
-        """Return the caller whose key the headers carry, or None.
+        """Return the caller whose key or token the headers carry, or None; see `identify`."""
+        found = self.identify(headers)
+        return found if isinstance(found, Principal) else None
 
-        The key stands in `Authorization: Bearer` or in `x-api-key`; two different ones, a
-        repeated header, an unknown, expired or revoked key are all None.
+    def identify(self, headers: list[tuple[bytes, bytes]]) -> Principal | Denial:
+        """Return the caller whose key or token the headers carry, or why it is nobody.
+
+        It stands in `Authorization: Bearer` or in `x-api-key`.  What has two dots is a token,
+        because no key has one; its form is the sender's own choice and tells nothing.  Two
+        different ones, a repeated header, an unknown, expired or revoked key are all
+        `Denial.NO_KEY`.
         """
         self._look()
-        key = _presented_key(headers)
-        if key is None:
-            return None
+        shown = _presented(headers)
+        if shown is None:
+            return Denial.NO_KEY
+        if self._tokens is not None and shown.count(_DOT) == _DOTS_OF_A_TOKEN:
+            return self._tokens.identify(shown)
+        return (self._by_key(shown) if len(shown) <= _MAX_KEY_BYTES else None) or Denial.NO_KEY
+
+    def _by_key(self, key: bytes) -> Principal | None:
         sub = subject_of(key)
         # The table is indexed by SHA-256 of the key.  What time the look-up takes can tell at
         # most something of that digest, which the caller computed itself and from which no key
@@ -78,7 +124,15 @@ class KeyStore:
 
     def _expired(self, record: KeyRecord) -> bool:
         expires = record.grant.expires
-        return expires is not None and self._clocks.wall() >= expires
+        return expires is not None and self.now() >= expires
+
+    def _quotas(self) -> Quotas:
+        clocks = self._clocks
+        return Quotas(
+            self.table,
+            monotonic=lambda: int(clocks.monotonic() * SECOND),
+            wall=clocks.wall,
+        )
 
     def _look(self) -> None:
         now = self._clocks.monotonic()
@@ -107,7 +161,7 @@ def _stamp(path: Path) -> _Stamp | None:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+def _presented(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     presented: list[bytes] = []
     for name, value in headers:
         if name == b"x-api-key":
@@ -122,7 +176,7 @@ def _presented_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     first = presented[0]
     if any(not hmac.compare_digest(first, other) for other in presented[1:]):
         return None
-    return first if 0 < len(first) <= _MAX_KEY_BYTES else None
+    return first or None
 
 
 def _repeated(headers: list[tuple[bytes, bytes]]) -> bool:
