@@ -32,6 +32,7 @@ class UpstreamFailure(StrEnum):
     MALFORMED = "malformed"
     INCOMPLETE = "incomplete"
     CLOSED = "closed"
+    UNAVAILABLE = "unavailable"  # no engine was up to be tried: no attempt, so in no receipt
 
     @property
     def is_timeout(self) -> bool:
@@ -43,11 +44,20 @@ class UpstreamError(GatewayError):
     """One engine request failed.
 
     `kind` is the closed word for it; `detail` says in our own words what was expected and seen
-    and never quotes the engine.  `untouched` is true when nothing of a response had arrived.
+    and never quotes the engine.  `untouched` is true when nothing of a response had arrived;
+    `retry_after` is in how many seconds another try may make sense, where that is known.
     """
 
-    def __init__(self, kind: UpstreamFailure, detail: str, *, untouched: bool = False) -> None:
+    def __init__(
+        self,
+        kind: UpstreamFailure,
+        detail: str,
+        *,
+        untouched: bool = False,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(f"{kind.value}: {detail}")
         self.kind = kind
         self.detail = detail
         self.untouched = untouched
+        self.retry_after = retry_after

@@ -1,9 +1,11 @@
-"""The way to the engine: a small pooled HTTP/1.1 client on httptools."""
+"""The way to the engines: a small pooled HTTP/1.1 client on httptools, and which one is asked."""
 
 from __future__ import annotations
 
 from gateway.upstream.address import EngineAddress, parse_engine_url
-from gateway.upstream.client import Answer, Attempt, EngineCall, Upstream
+from gateway.upstream.call import Attempt, EngineCall
+from gateway.upstream.client import Answer, Upstream
+from gateway.upstream.engines import EngineCondition, Engines, HealthRules
 from gateway.upstream.head import ResponseHead
 from gateway.upstream.limits import UpstreamLimits
 
@@ -12,6 +14,9 @@ __all__ = [
     "Attempt",
     "EngineAddress",
     "EngineCall",
+    "EngineCondition",
+    "Engines",
+    "HealthRules",
     "ResponseHead",
     "Upstream",
     "UpstreamLimits",

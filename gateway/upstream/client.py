@@ -1,31 +1,25 @@
-"""Requests to the engine: exact bytes out, exact bytes back, every attempt accounted for."""
+"""One engine: its address, its idle connections, and requests to it."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import UpstreamError, UpstreamFailure
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.call import EngineCall, Request
 from gateway.upstream.limits import UpstreamLimits
 from gateway.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from gateway.upstream.address import EngineAddress
-    from gateway.upstream.connection import EngineConnection
     from gateway.upstream.head import ResponseHead
 
+CONTROL_SECONDS: Final = 30.0
+"""How long a small document may take, however long answers to prompts may."""
+
 _ACCEPT = re.compile(rb"[!-~][ -~]{0,255}")
-_ANSWERED = "ok"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One try: `out` is "ok" or an `UpstreamFailure` word, `ms` runs to the head or failure."""
-
-    out: str
-    ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +35,8 @@ class Upstream:
     """One engine, reached over TCP or a Unix socket.
 
     `name` and `local` are what receipts say about it: `local` means that it is this trust
-    domain's own engine.
+    domain's own engine; `label` is its name and version there.  It serves `models`, or any if
+    there are none.  `in_flight` requests run now; `heard_at` is when it last answered.
     """
 
     def __init__(
@@ -51,29 +46,32 @@ class Upstream:
         *,
         name: str = "engine",
         local: bool = False,
+        label: str | None = None,
+        weight: int = 1,
+        models: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.local = local
+        self.label = label
+        self.weight = weight
+        self.models = frozenset(models)
         self.limits = limits or UpstreamLimits()
-        self._authority = address.authority
-        self._pool = Pool(address, self.limits)
+        self.authority = address.authority
+        self.pool = Pool(address, self.limits)
+        self.breaker = Breaker()
+        self.in_flight = 0
+        self.heard_at = float("-inf")
 
     @property
     def idle_connections(self) -> int:
         """How many connections wait for a request."""
-        return self._pool.idle_count
+        return self.pool.idle_count
 
     def start(
         self, *, path: str, body: bytes, request_id: str, accept: bytes | None = None
     ) -> EngineCall:
         """Prepare a POST of exactly `body`; nothing is sent before `head()` is awaited."""
-        accepted = accept if accept is not None and _ACCEPT.fullmatch(accept) else b"*/*"
-        head = (
-            b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\naccept: %b\r\n"
-            b"content-length: %d\r\nx-request-id: "
-            % (path.encode("ascii"), self._authority, accepted, len(body))
-        )
-        return EngineCall(self._pool, self.limits, head, body, request_id)
+        return EngineCall(self, post_request(path, body, request_id, accept))
 
     async def open(
         self, *, path: str, body: bytes, request_id: str, accept: bytes | None = None
@@ -87,13 +85,16 @@ class Upstream:
             call.close()
             raise
 
-    async def get(self, path: str, *, request_id: str, max_bytes: int = 1 << 20) -> Answer:
+    async def get(
+        self,
+        path: str,
+        *,
+        request_id: str,
+        max_bytes: int = 1 << 20,
+        seconds: float = CONTROL_SECONDS,
+    ) -> Answer:
         """Fetch a whole small document, or raise `UpstreamError`."""
-        head = b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: application/json\r\nx-request-id: " % (
-            path.encode("ascii"),
-            self._authority,
-        )
-        call = EngineCall(self._pool, self.limits, head, b"", request_id)
+        call = EngineCall(self, _get_request(path, request_id), seconds=seconds)
         try:
             answer = await call.head()
             body = b""
@@ -109,135 +110,25 @@ class Upstream:
 
     def close(self) -> None:
         """Close the idle connections; calls under way end with their own requests."""
-        self._pool.close()
+        self.pool.close()
 
 
-class EngineCall:
-    """One request and its response.
-
-    `close()` may be called at any moment, from any callback: it ends the call, closes the
-    connection unless the response was complete, and wakes whoever waits with kind `closed`.
-    """
-
-    __slots__ = (
-        "_body", "_closed", "_connecting", "_connection", "_head", "_limits", "_loop", "_pool",
-        "_request_id", "_started", "attempts", "complete",
-    )  # fmt: skip
-
-    def __init__(
-        self, pool: Pool, limits: UpstreamLimits, head: bytes, body: bytes, request_id: str
-    ) -> None:
-        self._pool = pool
-        self._limits = limits
-        self._head = head
-        self._body = body
-        self._request_id = request_id
-        self._loop = asyncio.get_running_loop()
-        self._connection: EngineConnection | None = None
-        self._connecting: asyncio.Task[EngineConnection] | None = None
-        self._closed = False
-        self._started = 0.0
-        self.attempts: list[Attempt] = []
-        self.complete = False
-
-    async def head(self) -> ResponseHead:
-        """Send the request and wait for the head of the answer.
-
-        A request that dies on a reused idle connection before any byte of an answer arrived met
-        an engine that was just closing it; it is sent once more, on a fresh connection, under
-        its id with "-2" appended.  Nothing else is ever repeated.  Raises `UpstreamError`.
-        """
-        if self._closed:
-            raise UpstreamError(UpstreamFailure.CLOSED, "the request was given up", untouched=True)
-        total = self._loop.time() + self._limits.total_timeout
-        reused = self._pool.take_idle()
-        try:
-            return await self._attempt(reused, self._request_id, total)
-        except UpstreamError as error:
-            if reused is None or not error.untouched or error.kind is not UpstreamFailure.RESET:
-                raise
-        return await self._attempt(None, self._request_id + "-2", total)
-
-    async def read(self) -> bytes:
-        """Return what has arrived of the body; b"" at its end, then `complete` is true.
-
-        Raises `UpstreamError` after everything that arrived before the failure was delivered.
-        """
-        connection = self._connection
-        if connection is None:
-            if self._closed and not self.complete:
-                raise UpstreamError(UpstreamFailure.CLOSED, "the request was given up")
-            return b""
-        try:
-            data = await connection.read()
-        except UpstreamError as error:
-            self._note_late_failure(error)
-            raise
-        return data or self._end()
-
-    def close(self) -> None:
-        """End the call: at once, and whatever state it is in."""
-        self._closed = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort(UpstreamFailure.CLOSED, "the request was given up")
-
-    async def _attempt(
-        self, reused: EngineConnection | None, request_id: str, total: float
-    ) -> ResponseHead:
-        self._started = self._loop.time()
-        try:
-            self._connection = connection = reused or await self._connect()
-            connection.send(
-                self._head + request_id.encode("ascii") + b"\r\n\r\n", self._body, total
-            )
-            head = await connection.head()
-        except UpstreamError as error:
-            self._record(error.kind.value)
-            self._drop()
-            raise
-        self._record(_ANSWERED)
-        return head
-
-    async def _connect(self) -> EngineConnection:
-        # A task of its own, so that close() can end it without cancelling who awaits this call.
-        self._connecting = task = self._loop.create_task(self._pool.connect())
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError:
-            if not task.cancel():
-                _discard(task)
-            raise
-        finally:
-            self._connecting = None
-        if self._closed:
-            _discard(task)
-            raise UpstreamError(UpstreamFailure.CLOSED, "the request was given up", untouched=True)
-        return task.result()
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort(UpstreamFailure.CLOSED, "the attempt failed")
-
-    def _end(self) -> bytes:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self.complete = True
-            self._pool.give_back(connection)
-        return b""
-
-    def _record(self, out: str) -> None:
-        elapsed = round((self._loop.time() - self._started) * 1000)
-        self.attempts.append(Attempt(out=out, ms=elapsed))
-
-    def _note_late_failure(self, error: UpstreamError) -> None:
-        if self.attempts and self.attempts[-1].out == _ANSWERED:
-            self.attempts[-1] = Attempt(out=error.kind.value, ms=self.attempts[-1].ms)
+def post_request(path: str, body: bytes, request_id: str, accept: bytes | None) -> Request:
+    """Return a POST of exactly `body`; an `accept` that cannot be sent on becomes */*."""
+    accepted = accept if accept is not None and _ACCEPT.fullmatch(accept) else b"*/*"
+    return Request(
+        b"POST %b HTTP/1.1\r\nhost: " % path.encode("ascii"),
+        b"\r\ncontent-type: application/json\r\naccept: %b\r\ncontent-length: %d\r\n"
+        b"x-request-id: " % (accepted, len(body)),
+        body,
+        request_id,
+    )
 
 
-def _discard(task: asyncio.Task[EngineConnection]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().abort(UpstreamFailure.CLOSED, "the request was given up")
+def _get_request(path: str, request_id: str) -> Request:
+    return Request(
+        b"GET %b HTTP/1.1\r\nhost: " % path.encode("ascii"),
+        b"\r\naccept: application/json\r\nx-request-id: ",
+        b"",
+        request_id,
+    )

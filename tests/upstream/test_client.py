@@ -267,12 +267,12 @@ async def test_unasked_bytes_on_an_idle_connection_never_answer_a_request() -> N
     async with serving(serve) as address:
         upstream = Upstream(address, PATIENT)
         assert (await fetch(upstream, b""))[2] == b"ok"
-        kept = upstream._pool.take_idle()
+        kept = upstream.pool.take_idle()
         assert kept is not None
-        upstream._pool.give_back(kept)
+        upstream.pool.give_back(kept)
         late.set()
         await until(lambda: kept.lost)
-        assert upstream._pool.take_idle() is None
+        assert upstream.pool.take_idle() is None
 
 
 async def test_connection_the_engine_will_close_is_not_kept(connect: Connect) -> None:

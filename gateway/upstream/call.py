@@ -1,0 +1,254 @@
+"""One request to an engine and its response; a second try where the first did nothing.
+
+What is repeated, and why it may be:
+
+- A connection that was refused, or not accepted in time: nothing was sent.
+- A connection that closed without one byte of an answer.  On a reused idle connection the engine
+  was just closing it (vLLM does after five seconds).  On a fresh one the engine most likely died,
+  so the request goes to another engine only.  The first may have begun to compute: inference
+  changes nothing outside the engine, so the caller gets one answer either way, and what is lost
+  at worst is the first engine's time.
+
+Nothing is repeated once a byte of an answer is there, whatever its status says; nor after a
+timeout, because the engine may still be at work; nor twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gateway.errors import UpstreamError, UpstreamFailure
+from gateway.upstream.breaker import EngineState
+from gateway.upstream.choice import pick
+
+if TYPE_CHECKING:
+    from gateway.upstream.client import Upstream
+    from gateway.upstream.connection import EngineConnection
+    from gateway.upstream.head import ResponseHead
+
+ANSWERED: Final = "ok"
+_SERVER_ERROR: Final = 500
+_REPEATABLE: Final = frozenset(
+    {UpstreamFailure.CONNECT, UpstreamFailure.TIMEOUT_CONNECT, UpstreamFailure.RESET}
+)
+
+
+class Attempt(NamedTuple):
+    """One try at the engine `up`: `out` is "ok" or an `UpstreamFailure` word, `ms` runs to the
+    head or the failure, `local` says that it is this trust domain's own engine.
+
+    A tuple, because one is made for every request.
+    """
+
+    up: str
+    local: bool
+    out: str
+    ms: int
+
+
+class Request(NamedTuple):
+    """What is sent: the head up to the host's name, the head up to the id, the body, the id."""
+
+    line: bytes
+    fields: bytes
+    body: bytes
+    id: str
+
+
+class EngineCall:
+    """One request and its response.
+
+    `close()` may be called at any moment, from any callback: it ends the call, closes the
+    connection unless the response was complete, and wakes whoever waits with kind `closed`.
+    `attempts` has every try in order, at most two.
+    """
+
+    __slots__ = (
+        "_closed", "_connecting", "_connection", "_engine", "_loop", "_order", "_request",
+        "_running", "_seconds", "_started", "attempts", "complete",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        engine: Upstream,
+        request: Request,
+        *,
+        order: tuple[Upstream, ...] = (),
+        seconds: float | None = None,
+    ) -> None:
+        """`engine` gets the request, `order` are the engines that could.
+
+        `seconds` bounds all of a control call, which says nothing to the engine's breaker.
+        """
+        self._engine = engine
+        self._request = request
+        self._order = order
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._connection: EngineConnection | None = None
+        self._connecting: asyncio.Task[EngineConnection] | None = None
+        self._running: Upstream | None = None
+        self._closed = False
+        self._started = 0.0
+        self.attempts: list[Attempt] = []
+        self.complete = False
+
+    @property
+    def label(self) -> str | None:
+        """Name and version of the engine that was asked last, as receipts call it."""
+        return self._engine.label
+
+    async def head(self) -> ResponseHead:
+        """Send the request and wait for the head of the answer; see the module for what is tried
+        twice.  The second try has the id with "-2" appended.  Raises `UpstreamError`.
+        """
+        if self._closed:
+            raise _given_up(untouched=True)
+        engine, request = self._engine, self._request
+        limit = self._seconds or engine.limits.total_timeout
+        total = self._loop.time() + limit
+        reused = engine.pool.take_idle()
+        try:
+            return await self._attempt(engine, reused, request.id, total)
+        except UpstreamError as error:
+            second = self._second(reused, error)
+            if second is None:
+                raise
+        # On a fresh connection: an idle one could be just as dead.
+        self._engine = second
+        return await self._attempt(second, None, request.id + "-2", total)
+
+    async def read(self) -> bytes:
+        """Return what has arrived of the body; b"" at its end, then `complete` is true.
+
+        Raises `UpstreamError` after everything that arrived before the failure was delivered.
+        """
+        connection = self._connection
+        if connection is None:
+            if self._closed and not self.complete:
+                raise _given_up()
+            return b""
+        try:
+            data = await connection.read()
+        except UpstreamError as error:
+            self._note_late_failure(error)
+            raise
+        return data or self._end()
+
+    def close(self) -> None:
+        """End the call: at once, and whatever state it is in."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._drop()
+
+    async def _attempt(
+        self, engine: Upstream, reused: EngineConnection | None, request_id: str, total: float
+    ) -> ResponseHead:
+        self._started = self._loop.time()
+        self._running = engine
+        engine.in_flight += 1
+        trial = engine.breaker.state is EngineState.HALF_OPEN
+        line, fields, body, _ = self._request
+        try:
+            self._connection = connection = reused or await self._connect(engine)
+            connection.send(
+                b"%b%b%b%b\r\n\r\n" % (line, engine.authority, fields, request_id.encode("ascii")),
+                body,
+                total,
+            )
+            head = await connection.head()
+        except UpstreamError as error:
+            self._record(engine, error.kind.value)
+            self._judge(engine, error, reused=reused, trial=trial)
+            self._drop()
+            raise
+        engine.heard_at = now = self._record(engine, ANSWERED)
+        breaker = engine.breaker
+        if (not breaker.clear or head.status >= _SERVER_ERROR) and self._seconds is None:
+            breaker.answered(head.status, now)
+        return head
+
+    def _second(self, reused: EngineConnection | None, error: UpstreamError) -> Upstream | None:
+        """Return the engine for another try, None if there must not be one."""
+        if not error.untouched or error.kind not in _REPEATABLE:
+            return None
+        first = self._engine
+        others = tuple(engine for engine in self._order if engine is not first)
+        other = pick(others, self._loop.time())
+        if other is None and reused is not None and error.kind is UpstreamFailure.RESET:
+            return first
+        return other
+
+    async def _connect(self, engine: Upstream) -> EngineConnection:
+        # A task of its own, so that close() can end it without cancelling who awaits this call.
+        self._connecting = task = self._loop.create_task(engine.pool.connect())
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            if not task.cancel():
+                _discard(task)
+            raise
+        finally:
+            self._connecting = None
+        if self._closed:
+            _discard(task)
+            raise _given_up(untouched=True)
+        return task.result()
+
+    def _judge(
+        self,
+        engine: Upstream,
+        error: UpstreamError,
+        *,
+        reused: EngineConnection | None,
+        trial: bool,
+    ) -> None:
+        """Tell the engine's breaker, unless the failure is the caller's or the idle race's."""
+        if self._seconds is not None:
+            return
+        if error.kind is UpstreamFailure.CLOSED:
+            if trial:
+                engine.breaker.abandon()
+        elif reused is None or not error.untouched or error.kind is not UpstreamFailure.RESET:
+            engine.breaker.failed(error.kind, self._loop.time())
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort(UpstreamFailure.CLOSED, "the request was given up")
+        self._leave()
+
+    def _end(self) -> bytes:
+        connection, self._connection = self._connection, None
+        engine = self._running
+        if connection is not None and engine is not None:
+            self.complete = True
+            engine.pool.give_back(connection)
+        self._leave()
+        return b""
+
+    def _leave(self) -> None:
+        engine, self._running = self._running, None
+        if engine is not None:
+            engine.in_flight -= 1
+
+    def _record(self, engine: Upstream, out: str) -> float:
+        now = self._loop.time()
+        elapsed = round((now - self._started) * 1000)
+        self.attempts.append(Attempt(engine.name, engine.local, out, elapsed))
+        return now
+
+    def _note_late_failure(self, error: UpstreamError) -> None:
+        if self.attempts and self.attempts[-1].out == ANSWERED:
+            self.attempts[-1] = self.attempts[-1]._replace(out=error.kind.value)
+
+
+def _given_up(*, untouched: bool = False) -> UpstreamError:
+    return UpstreamError(UpstreamFailure.CLOSED, "the request was given up", untouched=untouched)
+
+
+def _discard(task: asyncio.Task[EngineConnection]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort(UpstreamFailure.CLOSED, "the request was given up")
