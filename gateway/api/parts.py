@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.access.denials import refusal_of
+from gateway.access.principal import Principal
 from gateway.api.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from gateway.access.principal import Principal
     from gateway.access.store import KeyStore
     from gateway.notary.interface import Notary
     from gateway.upstream.client import Upstream
@@ -26,14 +27,11 @@ class ControlParts:
 
 
 def require_principal(parts: ControlParts, request: Request) -> Principal:
-    """Return the caller, or raise the 401 that says how to send a key."""
-    principal = parts.keys.authenticate(request.scope["headers"])
-    if principal is None:
+    """Return the caller, or raise the 401 or 403 that says what to send."""
+    principal = parts.keys.identify(request.scope["headers"])
+    if not isinstance(principal, Principal):
         parts.notary.count_unauthenticated()
-        raise ApiError(
-            401,
-            "invalid_api_key",
-            "no accepted API key: send one as Authorization: Bearer or x-api-key",
-            headers={"www-authenticate": "Bearer"},
-        )
+        refusal = refusal_of(principal)
+        headers = {name.decode("ascii"): value.decode("ascii") for name, value in refusal.headers}
+        raise ApiError(refusal.status, refusal.code, refusal.message, headers=headers)
     return principal

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from attestation.receipt.claims import ALLOWED, UNDECIDED, End
 from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import Exchange
+from gateway.access.denials import refusal_of
+from gateway.access.principal import Principal
 from gateway.edge import failures
 from gateway.edge.caller import Caller
 from gateway.edge.conversation import Conversation, ConversationParts
@@ -31,7 +33,6 @@ from gateway.telemetry.edge import EdgeMetrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.access.principal import Principal
     from gateway.access.slots import RefusalBudget
     from gateway.access.store import KeyStore
     from gateway.edge.caller import Receive, Scope, Send
@@ -97,10 +98,10 @@ class InferenceRoutes:
             await self._authenticate(scope, path, caller)
 
     async def _authenticate(self, scope: Scope, path: str, caller: Caller) -> None:
-        principal = self._keys.authenticate(scope["headers"])
-        if principal is None:
+        principal = self._keys.identify(scope["headers"])
+        if not isinstance(principal, Principal):
             self._notary.count_unauthenticated()
-            await _answer(caller, path, failures.UNAUTHENTICATED)
+            await _answer(caller, path, refusal_of(principal))
             return
         jti = secrets.token_hex(16)
         headers = self._common_headers(jti)
@@ -151,6 +152,14 @@ class InferenceRoutes:
         has_slot = self._keys.slots.acquire(principal)
         if not has_slot:
             self._metrics.shed("concurrency")
+        early = _early_refusal(path, principal, head) or (None if has_slot else failures.NO_SLOT)
+        headers = self._common_headers(jti)
+        limited = principal.grant.quota is not None
+        if limited and early is None:
+            verdict = self._keys.quotas.admit(principal)
+            early, headers = verdict.refusal, headers + verdict.headers
+            if early is not None:
+                self._metrics.quota_refused(verdict.kind)
         self._metrics.began(path)
         conversation = Conversation(
             parts=self._parts,
@@ -159,14 +168,16 @@ class InferenceRoutes:
             path=path,
             head=head,
             principal=principal,
-            common_headers=self._common_headers(jti),
-            early=_early_refusal(path, principal, head) or (None if has_slot else failures.NO_SLOT),
+            common_headers=headers,
+            early=early,
         )
         try:
             await conversation.run()
         finally:
             if has_slot:
                 self._keys.slots.release(principal)
+            if limited:
+                self._keys.quotas.charge(principal, conversation.outcome)
             self._note_end(path, caller, conversation)
         outcome = conversation.outcome
         # Too large or too slow a body is a refusal too, whatever `end` calls it.
