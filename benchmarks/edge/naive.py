@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 
 
 def build(engine: str) -> FastAPI:
@@ -21,7 +22,8 @@ def build(engine: str) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(base_url=engine, limits=limits, timeout=None) as client:
+        forever = httpx.Timeout(None)
+        async with httpx.AsyncClient(base_url=engine, limits=limits, timeout=forever) as client:
             app.state.client = client
             yield
 
@@ -39,12 +41,14 @@ def build(engine: str) -> FastAPI:
         answer = await client.send(sent, stream=True)
         kind = answer.headers.get("content-type", "application/json")
         if not kind.startswith("text/event-stream"):
-            return Response(await answer.aread(), answer.status_code, media_type=kind)
+            return Response(
+                await answer.aread(), answer.status_code, headers={"content-type": kind}
+            )
         return StreamingResponse(
             answer.aiter_raw(),
             answer.status_code,
             headers={"content-type": kind},
-            background=None,
+            background=BackgroundTask(answer.aclose),
         )
 
     return app

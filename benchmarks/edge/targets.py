@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 from benchmarks.edge.dialogue import MODEL
 from benchmarks.edge.meters import family
-from benchmarks.edge.prepare import environment
+from benchmarks.edge.prepare import environment, find_nginx
 from gateway.access.keyfile import add_key
 from gateway.access.principal import Grant
 
@@ -44,6 +43,7 @@ class Target:
     port: int
     parts: dict[str, list[int]]
     key: str = "none"
+    samples: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def wait_until_serving(port: int, process: subprocess.Popen[str], messages: Path
     while time.monotonic() < until:
         if process.poll() is not None:
             break
-        request = urllib.request.Request(  # noqa: S310 - loopback
+        request = urllib.request.Request(
             f"http://{HOST}:{port}/v1/chat/completions",
             data=body,
             headers={"content-type": "application/json", "authorization": "Bearer none"},
@@ -158,8 +158,8 @@ http {{
 
 @contextlib.contextmanager
 def nginx(place: Place) -> Iterator[Target]:
-    """nginx as a reverse proxy: one worker, kept connections, no buffering."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    """The reverse proxy: nginx with one worker, kept connections, no buffering."""
+    program = find_nginx()
     if program is None:
         raise Absent("nginx is not installed (Debian: apt-get install nginx-light)")
     port = free_port()
@@ -190,20 +190,34 @@ def naive(place: Place) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def vllm_router(place: Place) -> Iterator[Target]:
-    """The Rust router of the vLLM project: one engine, round robin, as little else as it lets be."""
+    """The Rust router of the vLLM project, set to do as little as it lets itself be told."""
+    quiet = (
+        *("--policy", "round_robin", "--log-level", "error"),
+        *("--disable-retries", "--disable-circuit-breaker"),
+        *("--health-check-interval-secs", "3600"),
+    )
+    yield from _router("vllm-router", place, quiet)
+
+
+@contextlib.contextmanager
+def vllm_router_default(place: Place) -> Iterator[Target]:
+    """The same router as it starts by itself: cache-aware, with its log."""
+    yield from _router("vllm-router-default", place, ())
+
+
+def _router(name: str, place: Place, flags: tuple[str, ...]) -> Iterator[Target]:
     program = environment() / "bin" / "vllm-router"
     yield from _competitor(
-        "vllm-router",
+        name,
         place,
         lambda port: [
             str(program),
-            *("--host", HOST, "--port", str(port), "--policy", "round_robin"),
+            *("--host", HOST, "--port", str(port)),
             *("--worker-urls", f"http://{HOST}:{place.engine}"),
-            *("--prometheus-port", str(free_port()), "--log-level", "error"),
-            *("--disable-retries", "--disable-circuit-breaker"),
-            *("--health-check-interval-secs", "3600", "--request-timeout-secs", "7200"),
+            *("--prometheus-port", str(free_port()), "--request-timeout-secs", "7200"),
             *("--max-concurrent-requests", "65536", "--queue-size", "65536"),
             *("--max-payload-size", str(64 << 20)),
+            *flags,
         ],
         needs=program,
     )
@@ -212,7 +226,8 @@ def vllm_router(place: Place) -> Iterator[Target]:
 _LITELLM: Final = """
 model_list:
   - model_name: {model}
-    litellm_params: {{model: openai/{model}, api_base: "http://127.0.0.1:{engine}/v1", api_key: none}}
+    litellm_params:
+      {{model: openai/{model}, api_base: "http://127.0.0.1:{engine}/v1", api_key: none}}
 litellm_settings: {{drop_params: true, set_verbose: false, telemetry: false}}
 general_settings: {{disable_spend_logs: true}}
 """
@@ -301,7 +316,7 @@ def _gateway(place: Place, name: str, worker: str | None, notary: str | None) ->
             "notary": [processes["notary"]],
             "supervisor": [processes["supervisor"]],
         }
-        yield Target(name=name, port=port, parts=parts, key=key)
+        yield Target(name=name, port=port, parts=parts, key=key, samples=place.folder)
 
 
 @contextlib.contextmanager
@@ -325,6 +340,7 @@ TARGETS: Final[dict[str, Start]] = {
     "nginx": nginx,
     "naive": naive,
     "vllm-router": vllm_router,
+    "vllm-router-default": vllm_router_default,
     "litellm": litellm,
     "ours": ours,
     "ours-no-receipts": ours_no_receipts,
