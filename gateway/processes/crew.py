@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attestation.errors import AttestationError
 from gateway.access.shared_slots import clear_column
 from gateway.processes.child_process import ChildProcess
+from gateway.processes.counting import ANSWER, ProcessCounts
 
 if TYPE_CHECKING:
     from gateway.edge.tls import BootTls
@@ -56,11 +57,17 @@ class Crew:
         self._acks: dict[int, asyncio.Event] = {}
         self._stopping = False
         self.replaced = 0
+        self.counts = ProcessCounts()
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that run, in the order of their places."""
         return [worker.pid for _, worker in sorted(self._workers.items())]
+
+    async def count(self, seconds: float) -> int:
+        """Have the workers say what they counted; returns how many did not in time."""
+        places = {str(index): worker for index, worker in self._workers.items()}
+        return await self.counts.ask(places, seconds)
 
     async def start(self) -> None:
         """Start every worker and return once all serve; raises what the first one reports."""
@@ -142,6 +149,9 @@ class Crew:
         while (message := await worker.channel.receive()) is not None:
             if message["kind"] == "certificate" and index in self._acks:
                 self._acks[index].set()
+            elif message["kind"] == ANSWER:
+                self.counts.note(str(index), message)
+        self.counts.gone(str(index))
         code = await worker.end(self._plan.drain_seconds + SLACK_SECONDS)
         clear_column(self._plan.slots, index, self._plan.count)
         return code

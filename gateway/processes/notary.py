@@ -20,9 +20,11 @@ from gateway.notary.opening import open_notary_parts
 from gateway.notary.wire.server import WireServer
 from gateway.notary.wire.socket import bind_notary_socket
 from gateway.processes.child import forbid_inspection, run_child, settings_of
+from gateway.processes.counting import ANSWER, ASK
 from gateway.processes.tuning import settle_interpreter
 from gateway.telemetry.events import Events
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.usage import usage
 
 if TYPE_CHECKING:
     from gateway.processes.channel import Channel, Message
@@ -70,6 +72,8 @@ class NotaryProcess:
         while (message := await self._channel.receive()) is not None:
             if message["kind"] == "stop":
                 return
+            if message["kind"] == ASK:
+                self._channel.send(ANSWER, snapshot=usage("notary"))
         # The supervisor is gone.  Workers notice as well; what they still run may end first.
         patience = self._settings.limits.drain_seconds + _SLACK_SECONDS
         try:

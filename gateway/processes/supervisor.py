@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from attestation.errors import UsageError
 from gateway.access.shared_slots import create_slots
+from gateway.errors import NotaryUnavailable
 from gateway.notary.wire.client import RemoteNotary
 from gateway.notary.wire.socket import fits_address
 from gateway.processes.child_process import ChildProcess
+from gateway.processes.counting import ANSWER, ProcessCounts
 from gateway.processes.crew import Crew, CrewPlan
 from gateway.serving import (
     Addresses,
@@ -35,8 +37,11 @@ from gateway.serving import (
     url_of,
 )
 from gateway.telemetry.processes import ProcessMetrics
+from gateway.telemetry.usage import usage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from gateway.edge.tls import BootTls
     from gateway.notary.interface import Boot
     from gateway.settings import Settings
@@ -48,6 +53,7 @@ WORKERS_FAILED: Final = "workers_failed"
 _BACKLOG: Final = 2048
 _SOCKET_NAME: Final = "notary.sock"
 _CLOSING_SECONDS: Final = 120.0
+_SCRAPE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class Supervisor:
         self._crew: Crew | None = None
         self._addresses: Addresses | None = None
         self._metrics = ProcessMetrics()
+        self._notary_counts = ProcessCounts()
 
     @classmethod
     async def start(cls, settings: Settings, events: Events) -> Self:
@@ -197,6 +204,8 @@ class Supervisor:
         while (message := await notary.channel.receive()) is not None:
             if message["kind"] == "ended":
                 self._end(str(message["reason"]))
+            elif message["kind"] == ANSWER:
+                self._notary_counts.note("notary", message)
         self._end(NOTARY_DIED)
 
     async def _close_notary(self, notary: ChildProcess, watching: asyncio.Task[None]) -> None:
@@ -217,10 +226,25 @@ class Supervisor:
         self._ended.set()
 
     async def _read_metrics(self) -> bytes:
-        if self._remote is None or self._crew is None:
+        """Return the notary's, the workers' and this process's, each as fresh as a second allows.
+
+        1. all are asked at once; who does not answer in time is shown as it was, or not at all
+        2. the workers' numbers are added up, with those of workers that are gone
+        """
+        if self._remote is None or self._crew is None or self._notary is None:
             raise RuntimeError("the gateway has not started")
-        self._metrics.workers(len(self._crew.pids), self._crew.replaced)
-        return await self._remote.metrics_text() + self._metrics.render()
+        crew, remote = self._crew, self._remote
+        of_notary, silent, _ = await asyncio.gather(
+            _within(_SCRAPE_SECONDS, remote.metrics_text()),
+            crew.count(_SCRAPE_SECONDS),
+            self._notary_counts.ask({"notary": self._notary}, _SCRAPE_SECONDS),
+        )
+        self._metrics.workers(len(crew.pids), crew.replaced, silent)
+        self._metrics.notary_answers(of_notary is not None)
+        sums = crew.counts.sums()
+        for snapshot in (*self._notary_counts.newest, usage("supervisor")):
+            sums.add(snapshot)
+        return (of_notary or b"") + self._metrics.render() + sums.render()
 
 
 class CrewTls:
@@ -239,6 +263,14 @@ class CrewTls:
         count = self._tls.install(chain_pem)
         await self._crew.install()
         return count
+
+
+async def _within(seconds: float, text: Awaitable[bytes]) -> bytes | None:
+    """Return what the notary says, None if it says nothing in time or has ended."""
+    try:
+        return await asyncio.wait_for(text, seconds)
+    except (TimeoutError, NotaryUnavailable):
+        return None
 
 
 def _plain(settings: Settings) -> dict[str, object]:

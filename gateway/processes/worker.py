@@ -15,8 +15,10 @@ from gateway.access.shared_slots import SharedSlots
 from gateway.edge.tls import BootTls
 from gateway.notary.wire.client import RemoteNotary
 from gateway.processes.child import run_child, settings_of
+from gateway.processes.counting import ANSWER, ASK
 from gateway.serving import EdgeParts, edge_metrics_of, load_key_store, open_edge
 from gateway.telemetry.events import Events
+from gateway.telemetry.usage import usage
 
 if TYPE_CHECKING:
     from gateway.edge.server import EdgeServer
@@ -56,6 +58,9 @@ class WorkerProcess:
             self._channel.send("ready")
             await self._wait_for_the_end(server)
 
+    def _tell_counts(self) -> None:
+        self._channel.send(ANSWER, snapshot=self._metrics.snapshot() | usage("worker"))
+
     async def _wait_for_the_end(self, server: EdgeServer) -> None:
         told, signalled = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -66,6 +71,7 @@ class WorkerProcess:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         # The listener goes on: the supervisor may lose its patience.
         await server.stop()
+        self._tell_counts()
         for task in (listening, *waiting):
             task.cancel()
 
@@ -79,6 +85,8 @@ class WorkerProcess:
             elif message["kind"] == "certificate" and self._tls is not None:
                 self._tls.install(message["chain"].encode("ascii"))
                 self._channel.send("certificate")
+            elif message["kind"] == ASK:
+                self._tell_counts()
         told.set()
 
 
