@@ -224,8 +224,10 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _write_refusal(self) -> None:
         body = error_body("", self._refusal)
+        # A HEAD request's answer ends with its head, whatever its length says.
+        sent = b"" if self.parser.get_method() == b"HEAD" else body
         head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + body)
+        self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + sent)
 
     def _hang_up(self, running: RequestResponseCycle | None) -> None:
         if running is not None:

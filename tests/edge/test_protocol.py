@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -238,30 +234,11 @@ async def test_chunked_body_arrives_without_its_chunks(serve: Serve) -> None:
     assert served.app.seen[0].body == b"abc"
 
 
-async def test_vectors_of_the_parsers_own_project(
-    serve: Serve, vectors: Callable[[str], Path]
-) -> None:
-    """`error`: no request gets through and the connection closes.  `ok`: served or a clean 4xx."""
-    cases = json.loads((vectors("http1") / "llhttp_requests.json").read_text(encoding="utf-8"))
-    app = Counting()
-    served = await serve(app)
-    wrong = {}
-    for number, case in enumerate(cases):
-        app.seen.clear()
-        client = await served.connect()
-        client.send(base64.b64decode(case["bytes_b64"]))
-        client.writer.write_eof()
-        async with asyncio.timeout(60):
-            answer = await client.reader.read()
-        statuses = [line[9:12] for line in answer.split(b"\n") if line.startswith(b"HTTP/1.1 ")]
-        refused = not statuses or statuses[-1].startswith(b"4") or asked_to_close(app)
-        if any(status.startswith(b"5") for status in statuses) or (
-            case["llhttp"] == "error" and not refused
-        ):
-            wrong[f"{case['name']}#{number}"] = statuses
-    assert wrong == {}
-
-
-def asked_to_close(app: Counting) -> bool:
-    """The last request served asked for the end: what came after it was not looked at."""
-    return bool(app.seen) and dict(app.seen[-1].headers).get(b"connection", b"").strip() == b"close"
+async def test_refused_head_request_gets_no_body(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.send(head(b"content-length: 0", start=b"HEAD /x HTTP/1.1"))
+    answer = await client.reader.read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert served.app.seen == []
