@@ -21,8 +21,17 @@ from gateway.notary.files import FileLayer
 from gateway.notary.local import LocalNotary
 from gateway.notary.opening import open_notary_parts
 from gateway.telemetry.edge import EdgeMetrics
+from gateway.telemetry.families import Sums
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
+from gateway.telemetry.usage import usage
+from gateway.upstream import (
+    EngineAddress,
+    Engines,
+    HealthRules,
+    Upstream,
+    UpstreamLimits,
+    parse_engine_url,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
     from gateway.api.admin import CertifiableTls, ReadMetrics
     from gateway.notary.interface import Boot, Notary
     from gateway.settings import Settings
-    from gateway.settings.engines import UpstreamSettings
+    from gateway.settings.engines import EngineSettings, UpstreamSettings
     from gateway.telemetry.events import Events
 
 
@@ -58,14 +67,14 @@ class EdgeParts:
 async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket) -> EdgeServer:
     """Serve the whole HTTP surface on a bound socket; `stack` closes it again."""
     settings = parts.settings
-    upstream = _upstream_of(settings.upstream)
-    stack.callback(upstream.close)
+    engines = engines_of(settings, parts.metrics, parts.share)
+    stack.callback(engines.close)
     app = build_app(
         settings,
         AppParts(
             notary=parts.notary,
             keys=parts.keys,
-            upstream=upstream,
+            upstream=engines,
             events=parts.events,
             monotonic=time.monotonic,
             metrics=parts.metrics,
@@ -81,6 +90,7 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
     )
     await server.start()
     stack.push_async_callback(server.stop)
+    engines.watch()
     return server
 
 
@@ -179,6 +189,13 @@ class Gateway:
         """Accept nothing new, let requests end or cut them, seal what is left, close."""
         await self._stack.aclose()
 
+    async def metrics_text(self) -> bytes:
+        """Return the metrics of the notary and of this process in Prometheus' text format."""
+        sums = Sums()
+        for snapshot in (self.edge_metrics.snapshot(), usage("gateway")):
+            sums.add(snapshot)
+        return await self.notary.metrics_text() + sums.render()
+
     def cut(self) -> None:
         """End the requests that `stop` still waits for."""
         if self._server is not None:
@@ -201,7 +218,7 @@ class Gateway:
         self._notary = notary = await LocalNotary.start(parts)
         stack.push_async_callback(notary.close)
         own = None if tls is None else OwnTls(tls)
-        admin = await open_admin(stack, settings, notary.metrics_text, own)
+        admin = await open_admin(stack, settings, self.metrics_text, own)
         edge = EdgeParts(
             settings=settings,
             notary=notary,
@@ -237,7 +254,7 @@ def load_key_store(settings: Settings) -> KeyStore:
 
 def edge_metrics_of(settings: Settings) -> EdgeMetrics:
     """Return what a process that serves callers counts with these settings."""
-    return EdgeMetrics((settings.upstream.name,))
+    return EdgeMetrics(engine.name for engine in settings.engines)
 
 
 def new_tls(settings: Settings) -> BootTls | None:
@@ -272,7 +289,21 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
     )
 
 
-def _upstream_of(settings: UpstreamSettings) -> Upstream:
+def engines_of(settings: Settings, metrics: EdgeMetrics, share: int = 1) -> Engines:
+    """Return the engines of these settings; `share` processes watch them together."""
+    health = settings.health
+    rules = HealthRules(
+        path=health.path,
+        interval=health.interval,
+        timeout=health.timeout,
+        failures=health.failures,
+        cooldown=health.cooldown,
+        share=share,
+    )
+    return Engines(map(_upstream_of, settings.engines), rules, tell=metrics.engine_state)
+
+
+def _upstream_of(settings: EngineSettings) -> Upstream:
     limits = UpstreamLimits(
         connect_timeout=settings.connect_timeout,
         first_byte_timeout=settings.first_byte_timeout,
@@ -281,7 +312,13 @@ def _upstream_of(settings: UpstreamSettings) -> Upstream:
     )
     # Only a Unix socket is known to end in this trust domain; a port of it could be forwarded.
     return Upstream(
-        _address_of(settings), limits, name=settings.name, local=settings.uds is not None
+        _address_of(settings),
+        limits,
+        name=settings.name,
+        local=settings.uds is not None,
+        label=settings.engine,
+        weight=settings.weight,
+        models=settings.models,
     )
 
 
