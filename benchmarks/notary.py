@@ -37,11 +37,10 @@ from gateway.processes.tuning import settle_interpreter
 from gateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from attestation.receipt.outcome import Outcome
-    from gateway.notary.interface import SealedReceipt
-    from gateway.notary.ledger import Sequenced
+    from gateway.errors import NotaryUnavailable
+    from gateway.notary.interface import Sealed, SealedReceipt
+    from gateway.notary.log.commit import Told
     from gateway.notary.log.segments import Location
 
 PROVIDER = "simulated:?latency=1"
@@ -67,24 +66,29 @@ class TimedNotary(LocalNotary):
     def watch(self) -> None:
         """Start the stop-watch."""
         self.sealing, self.committing = array("d"), array("d")
-        seal = self._sequencer.seal
+        commit = self._sequencer.commit
+        put = commit.put
 
-        def timed(
-            outcome: Outcome, known: Mapping[str, Digest]
-        ) -> tuple[Sequenced, asyncio.Future[Location]]:
-            sequenced, durable = seal(outcome, known)
+        def timed(frame: bytes, told: Told) -> None:
             began = time.perf_counter()
-            durable.add_done_callback(lambda _: self.committing.append(time.perf_counter() - began))
-            return sequenced, durable
 
-        self._sequencer.seal = timed  # type: ignore[method-assign]
+            def told_then(location: Location | None) -> None:
+                self.committing.append(time.perf_counter() - began)
+                told(location)
 
-    async def seal(self, outcome: Outcome) -> SealedReceipt:
+            put(frame, told_then)
+
+        commit.put = timed  # type: ignore[method-assign]
+
+    def seal_soon(self, outcome: Outcome, told: Sealed) -> None:
         """Seal as the notary does."""
         began = time.perf_counter()
-        sealed = await super().seal(outcome)
-        self.sealing.append(time.perf_counter() - began)
-        return sealed
+
+        def told_then(result: SealedReceipt | NotaryUnavailable) -> None:
+            self.sealing.append(time.perf_counter() - began)
+            told(result)
+
+        super().seal_soon(outcome, told_then)
 
 
 def parts_for(data_dir: Path, layer: FileLayer) -> NotaryParts:

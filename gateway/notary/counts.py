@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from attestation.encoding.digest import Digest
+from attestation.merkle.tree import root_of_peaks
 from attestation.receipt.text import MAX_INTEGER
 from attestation.statement import grants_digest
-
-if TYPE_CHECKING:
-    from attestation.encoding.digest import Digest
 
 
 def saturated(counted: int, more: int) -> int:
@@ -19,11 +17,20 @@ def saturated(counted: int, more: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A state of the log: its leaves, their root, and how many of them are receipts."""
+    """A state of the log: its leaves, the roots of its complete subtrees, largest first, and how
+    many of the leaves are receipts.
+    """
 
     size: int
-    root: Digest
+    peaks: tuple[bytes, ...]
     receipts: int
+
+    @property
+    def root(self) -> Digest:
+        """The root over all leaves.  Hashed at every look: each batch has a mark, and next to
+        none of them is signed.
+        """
+        return Digest(root_of_peaks(self.peaks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ by the notary itself as `gateway_failure`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from attestation.receipt.outcome import Outcome
     from attestation.tdx.anchor import Anchor
     from attestation.tdx.collateral import Collateral
+    from gateway.errors import NotaryUnavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,10 @@ class SealedReceipt:
     openings: Openings
     index: int
     digest: Digest
+
+
+Sealed = Callable[["SealedReceipt | NotaryUnavailable"], None]
+"""Called once, in the loop: the receipt, now that it is durable, or why there is none."""
 
 
 class ReceiptState(StrEnum):

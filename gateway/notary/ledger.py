@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
 from attestation.lineage.context import LineageContext
-from attestation.receipt.claims import End
 from attestation.receipt.outcome import Outcome, abandoned
 from attestation.receipt.seal import SealContext, claims_of, receipt_id_in
 from attestation.receipt.signing import sign_receipt
 from gateway.notary.counts import Counts, GrantBook, Mark, saturated
+from gateway.notary.interface import SealedReceipt
 from gateway.notary.log.database import IndexedEpoch
 from gateway.notary.log.folder import boot_folder_name
 from gateway.notary.log.leaves import epoch_payload, log_entry, receipt_payload
@@ -30,6 +30,7 @@ from gateway.notary.tasks import TaskCounters
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
+    from attestation.receipt.claims import End
     from attestation.receipt.commitments import Openings
     from gateway.notary.boot import BootSecrets, StartedBoot
     from gateway.notary.interface import Announcement
@@ -62,14 +63,10 @@ class Admission:
 class Sequenced:
     """A receipt that has its index; it may leave once its record, `frame`, is durable."""
 
-    jti: str
+    receipt: SealedReceipt
     sub: Digest
     path: str
     end: End
-    token: str
-    openings: Openings
-    index: int
-    digest: Digest
     frame: bytes
 
 
@@ -114,8 +111,7 @@ class Ledger:
 
     def mark(self) -> Mark:
         """Return the state of the log with all leaves so far, durable or not."""
-        size, root = self._tree.head
-        return Mark(size=size, root=root, receipts=self._receipts)
+        return Mark(size=self._tree.size, peaks=self._tree.peaks, receipts=self._receipts)
 
     def counts(self, mark: Mark) -> Counts:
         """Return what an epoch over that state of the log counts, as of this step."""
@@ -200,25 +196,19 @@ class Ledger:
             raise OutcomeRefused("the outcome makes no receipt") from error
         return self._take_index(outcome, context, token, openings)
 
-    def abandon(self, jti: str, known: Mapping[str, Digest]) -> Sequenced:
-        """Seal an announced request as `gateway_failure`: nobody is left who knows more.
-
-        `known` is what `known_parents` says of its parents.
-        """
+    def abandoned(self, jti: str) -> Outcome:
+        """Return the `gateway_failure` of an announced request: nobody is left who knows more."""
         announcement = self._running[jti].announcement
         lineage = announcement.lineage or LineageContext(
             txn=secrets.token_hex(16), span=secrets.token_hex(8)
         )
-        return self.seal(
-            abandoned(
-                jti=jti,
-                method=announcement.method,
-                path=announcement.path,
-                sub=announcement.sub,
-                grant_digest=announcement.grant_digest,
-                lineage=lineage,
-            ),
-            known,
+        return abandoned(
+            jti=jti,
+            method=announcement.method,
+            path=announcement.path,
+            sub=announcement.sub,
+            grant_digest=announcement.grant_digest,
+            lineage=lineage,
         )
 
     def announced(self, jti: str) -> Announcement | None:
@@ -245,8 +235,9 @@ class Ledger:
 
     def settle(self, sequenced: Sequenced, location: Location) -> None:
         """Make a receipt retrievable: its record is durable at this location."""
-        del self._sequenced[sequenced.jti]
-        self._rows.add(sequenced.jti, sequenced.sub, sequenced.digest, sequenced.index, location)
+        receipt = sequenced.receipt
+        del self._sequenced[receipt.jti]
+        self._rows.add(receipt.jti, sequenced.sub, receipt.digest, receipt.index, location)
 
     def owner_of_running(self, jti: str) -> Digest | None:
         """Return whose request this is, None unless it is announced and not yet durable."""
@@ -301,14 +292,12 @@ class Ledger:
         self._grants.note(outcome.grant_digest, context.index)
         self._tasks.note(outcome.sub, outcome.lineage.txn, context.call, digest)
         sequenced = Sequenced(
-            jti=outcome.jti,
+            receipt=SealedReceipt(
+                jti=outcome.jti, token=token, openings=openings, index=context.index, digest=digest
+            ),
             sub=outcome.sub,
             path=outcome.path,
             end=outcome.end,
-            token=token,
-            openings=openings,
-            index=context.index,
-            digest=digest,
             frame=encode_record(
                 Kind.RECEIPT, receipt_payload(bytes.fromhex(outcome.jti), outcome.sub, token)
             ),

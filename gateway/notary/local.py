@@ -12,24 +12,24 @@ from gateway.notary.checkpointer import Checkpointer, SignedCheckpoint
 from gateway.notary.finding import Finder, FinderParts
 from gateway.notary.history import Caretaker
 from gateway.notary.interface import Announcement, Boot, Challenge, Found, SealedReceipt
-from gateway.notary.ledger import Ledger, OutcomeRefused
+from gateway.notary.ledger import Ledger
 from gateway.notary.lifetime import Lifetime
 from gateway.notary.log.earlier import EarlierBoots
 from gateway.notary.log.export import Exporter
 from gateway.notary.log.folder import CHECKPOINT
 from gateway.notary.quotes.desks import QuotedLog, Quotes
 from gateway.notary.renewal import Renewal
+from gateway.notary.sealing import Sealing
 from gateway.notary.sequencer import Sequencer
 from gateway.notary.starting import Started, open_boot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from attestation.bundle import EpochEvidence
     from attestation.encoding.digest import Digest
-    from attestation.lineage.context import LineageContext
     from attestation.receipt.outcome import Outcome
+    from gateway.notary.interface import Sealed
     from gateway.notary.parts import NotaryParts
 
 
@@ -55,6 +55,9 @@ class LocalNotary:
             metrics=parts.metrics,
             clock=parts.clock,
             on_growth=self._on_growth,
+        )
+        self._sealing = Sealing(
+            self._ledger, self._sequencer, require_running=self._require_running
         )
         self._checkpointer = Checkpointer(
             started.boot.log_origin,
@@ -168,55 +171,18 @@ class LocalNotary:
         An outcome that makes no receipt is sealed as `gateway_failure`, and `NotaryUnavailable`
         says so: its answer must not leave.
         """
-        if not outcome.lineage.parents:
-            return await self._seal(outcome, {})
-        # A task of its own: whoever asks may be cancelled while the disk is read, and the receipt
-        # is made all the same.
-        sealing = asyncio.create_task(self._seal_after_looking(outcome))
-        return await asyncio.shield(sealing)
+        return await self._sealing.seal(outcome)
 
-    async def _seal_after_looking(self, outcome: Outcome) -> SealedReceipt:
-        return await self._seal(outcome, await self._parents(outcome.sub, outcome.lineage))
-
-    async def _seal(self, outcome: Outcome, known: Mapping[str, Digest]) -> SealedReceipt:
-        self._notice_expiry()
-        self._lifetime.require_running()
-        try:
-            sequenced, durable = self._sequencer.seal(outcome, known)
-        except OutcomeRefused as error:
-            await self.abandon(outcome.jti)
-            raise NotaryUnavailable("the outcome could not be sealed as it is") from error
-        # Shielded: the index is taken, so the receipt becomes durable whoever still waits.
-        await asyncio.shield(durable)
-        return SealedReceipt(
-            jti=sequenced.jti,
-            token=sequenced.token,
-            openings=sequenced.openings,
-            index=sequenced.index,
-            digest=sequenced.digest,
-        )
+    def seal_soon(self, outcome: Outcome, told: Sealed) -> None:
+        """As `seal`, without anybody who waits: `told` hears what came of it."""
+        self._sealing.seal_soon(outcome, told)
 
     async def abandon(self, jti: str) -> None:
         """Seal an announced request as `gateway_failure`: whoever served it is gone.
 
         Nothing happens if it is sealed already.  Returns when its receipt is durable.
         """
-        announced = self._ledger.announced(jti)
-        if announced is None:
-            return
-        known = await self._parents(announced.sub, announced.lineage)
-        durable = self._sequencer.abandon(jti, known)
-        if durable is not None:
-            await asyncio.shield(durable)
-
-    async def _parents(self, sub: Digest, lineage: LineageContext | None) -> dict[str, Digest]:
-        """Look up declared parents, in a thread: the disk must not hold other receipts up."""
-        if lineage is None or not lineage.parents:
-            return {}
-        try:
-            return await asyncio.to_thread(self._ledger.known_parents, sub, lineage.parents)
-        except Exception:  # noqa: BLE001 - a parent that cannot be looked up must cost no receipt
-            return {}
+        await self._sealing.abandon(jti)
 
     def count_unauthenticated(self, count: int = 1) -> None:
         """Count requests that no key owns."""
@@ -317,6 +283,10 @@ class LocalNotary:
         """End the boot with its keyset: verifiers refuse receipts that were issued later."""
         if self._parts.clock.wall() >= self.boot.evidence.keyset.not_after:
             self._lifetime.end("keyset_expired")
+
+    def _require_running(self) -> None:
+        self._notice_expiry()
+        self._lifetime.require_running()
 
     def _on_end(self, reason: str) -> None:
         self._parts.metrics.healthy(0)

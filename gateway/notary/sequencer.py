@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotaryUnavailable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from attestation.receipt.outcome import Outcome
     from gateway.notary.clock import Clock
     from gateway.notary.counts import Counts, Mark
+    from gateway.notary.interface import Sealed, SealedReceipt
     from gateway.notary.ledger import Ledger
     from gateway.notary.lifetime import Lifetime
     from gateway.notary.log.segments import Location
@@ -50,47 +52,61 @@ class Sequencer:
         self._metrics = metrics
         self._clock = clock
         self._on_growth = on_growth
-        self._commit = GroupCommit(
+        self.commit = GroupCommit(
             store,
             before_batch=self._take_batch,
             after_batch=self._note_batch,
             on_failure=lambda: lifetime.end("log_failed"),
+            complete=lambda: not ledger.in_flight,
         )
         self._watchers: dict[str, asyncio.Event] = {}
         self.durable = ledger.mark()
 
     async def open(self) -> None:
         """Make the boot statement leaf 0; returns when it is durable."""
-        await self._commit.submit(self._ledger.open())
+        await self.commit.submit(self._ledger.open())
 
-    def seal(
-        self, outcome: Outcome, known: Mapping[str, Digest]
-    ) -> tuple[Sequenced, asyncio.Future[Location]]:
-        """Take the receipt's index and queue its record; return both and its durability.
+    def seal(self, outcome: Outcome, known: Mapping[str, Digest], told: Sealed) -> None:
+        """Take the receipt's index and queue its record; `told` hears of its durability.
 
-        Raises `OutcomeRefused` if the outcome makes no receipt: no index was taken then.
+        Raises `OutcomeRefused` if the outcome makes no receipt: no index was taken then.  Raises
+        `NotaryUnavailable` if the boot has ended, or ends by this.  `told` hears nothing then.
         """
-        return self._sequence(lambda: self._ledger.seal(outcome, known))
+        try:
+            sequenced = self._ledger.seal(outcome, known)
+            self.commit.put(sequenced.frame, partial(self._settle, sequenced, told))
+        except (OutcomeRefused, NotaryUnavailable):
+            raise
+        except Exception as error:
+            # The index may be taken: a hole could not be told from a removed receipt.
+            self._lifetime.end("sequence_failed")
+            raise NotaryUnavailable("sequencing a receipt failed") from error
 
-    def abandon(self, jti: str, known: Mapping[str, Digest]) -> asyncio.Future[Location] | None:
-        """Seal an announced request as `gateway_failure`; None if it is not announced any more."""
+    def abandon(self, jti: str, known: Mapping[str, Digest]) -> asyncio.Future[None] | None:
+        """Seal an announced request as `gateway_failure`; None if it is not announced any more.
+
+        The future is done once the receipt is durable, or fails with `NotaryUnavailable`.
+        """
         if self._ledger.announced(jti) is None:
             return None
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            return self._sequence(lambda: self._ledger.abandon(jti, known))[1]
+            outcome = self._ledger.abandoned(jti)
+            self.seal(outcome, known, partial(_release, waiter))
         except OutcomeRefused as error:
             self._lifetime.end("sequence_failed")
             raise NotaryUnavailable("an abandoned request could not be sealed") from error
+        return waiter
 
     async def append_epoch(self, evidence: EpochEvidence) -> Location:
         """Make a quoted epoch the next leaf; return where it is, once it is durable."""
         try:
             leaf, frame = self._ledger.add_epoch(evidence)
-            durable = self._commit.submit(frame)
+            durable = self.commit.submit(frame)
         except NotaryUnavailable:
             raise
         except Exception as error:
-            # As in `_sequence`: the leaf may be in the tree already.
+            # As in `seal`: the leaf may be in the tree already.
             self._lifetime.end("sequence_failed")
             raise NotaryUnavailable("an epoch could not be put into the log") from error
         # As a callback: rows of the index come in the order of the log.
@@ -99,7 +115,7 @@ class Sequencer:
 
     def keep_note(self, note: str) -> asyncio.Future[Location]:
         """Write a signed checkpoint, which is no leaf; return the future of its durability."""
-        return self._commit.submit(encode_record(Kind.CHECKPOINT, note.encode("utf-8")))
+        return self.commit.submit(encode_record(Kind.CHECKPOINT, note.encode("utf-8")))
 
     def counts(self) -> Counts:
         """Return what an epoch over the durable log counts, as of this step."""
@@ -118,31 +134,20 @@ class Sequencer:
 
     async def close(self) -> None:
         """Make durable what was queued; then the log takes nothing any more."""
-        await self._commit.close()
+        await self.commit.close()
 
-    def _sequence(
-        self, seal: Callable[[], Sequenced]
-    ) -> tuple[Sequenced, asyncio.Future[Location]]:
-        try:
-            sequenced = seal()
-            durable = self._commit.submit(sequenced.frame)
-        except OutcomeRefused:
-            raise
-        except Exception as error:
-            # The index may be taken: a hole could not be told from a removed receipt.
-            self._lifetime.end("sequence_failed")
-            raise NotaryUnavailable("sequencing a receipt failed") from error
-        durable.add_done_callback(lambda done: self._settle(sequenced, done))
-        return sequenced, durable
-
-    def _settle(self, sequenced: Sequenced, done: asyncio.Future[Location]) -> None:
-        if done.cancelled() or done.exception() is not None:
+    def _settle(self, sequenced: Sequenced, told: Sealed, location: Location | None) -> None:
+        if location is None:
+            told(NotaryUnavailable("a write of the log failed"))
             return
-        self._ledger.settle(sequenced, done.result())
-        self._metrics.sealed(sequenced.path, str(sequenced.end))
-        watcher = self._watchers.pop(sequenced.jti, None)
-        if watcher is not None:
-            watcher.set()
+        receipt = sequenced.receipt
+        self._ledger.settle(sequenced, location)
+        self._metrics.sealed(sequenced.path, sequenced.end)
+        if self._watchers:
+            watcher = self._watchers.pop(receipt.jti, None)
+            if watcher is not None:
+                watcher.set()
+        told(receipt)
 
     def _settle_epoch(
         self, evidence: EpochEvidence, leaf: int, done: asyncio.Future[Location]
@@ -161,3 +166,12 @@ class Sequencer:
             log_size=self.durable.size,
         )
         self._on_growth()
+
+
+def _release(waiter: asyncio.Future[None], result: SealedReceipt | NotaryUnavailable) -> None:
+    if waiter.done():
+        return  # whoever waited was cancelled
+    if isinstance(result, NotaryUnavailable):
+        waiter.set_exception(result)
+    else:
+        waiter.set_result(None)

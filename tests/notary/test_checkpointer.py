@@ -32,12 +32,16 @@ class Bench:
         self.checkpointer = Checkpointer(
             ORIGIN,
             self.key,
-            head=lambda: Mark(size=self.size, root=Digest.of(b"%d" % self.size), receipts=0),
+            head=lambda: Mark(size=self.size, peaks=(self._root,), receipts=0),
             keep=self._keep,
             publish=self.published.append,
             seconds=seconds,
             clock=self.time.clock,
         )
+
+    @property
+    def _root(self) -> bytes:
+        return Digest.of(b"%d" % self.size).value
 
     @property
     def sizes(self) -> list[int]:

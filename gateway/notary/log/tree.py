@@ -7,7 +7,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from attestation.encoding.digest import Digest
 from attestation.errors import AttestationError, MalformedError, UnavailableError
 from attestation.merkle.tiles import (
     TILE_BYTES,
@@ -65,9 +64,9 @@ class TileTree:
         return root_of_peaks(self._peaks)
 
     @property
-    def head(self) -> tuple[int, Digest]:
-        """Size and root over all leaves."""
-        return self._size, Digest(self.root)
+    def peaks(self) -> tuple[bytes, ...]:
+        """The roots of the complete subtrees of which the tree consists, the largest first."""
+        return tuple(self._peaks)
 
     @property
     def published(self) -> int:

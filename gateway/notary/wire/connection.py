@@ -24,8 +24,7 @@ from gateway.notary.wire.waits import Waits
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
-    from attestation.receipt.outcome import Outcome
-    from gateway.notary.interface import Challenge, Found
+    from gateway.notary.interface import Challenge, Found, SealedReceipt
     from gateway.notary.wire.server import WireServer
 
 _FAREWELL_SECONDS = 1.0
@@ -164,12 +163,22 @@ class Connection(asyncio.BufferedProtocol):
         except MalformedError:
             # The fault may be one exchange's alone.  The others on this connection go on.
             jti = messages.outcome_id(frame.payload)
-            ask = partial(self._refuse_outcome, jti)
-        else:
-            jti, ask = outcome.jti, partial(self._sealed, outcome)
-        self._take(jti)
+            self._take(jti)
+            self._sealing.add(frame.request)
+            self._server.keep(self._answer(frame.request, partial(self._refuse_outcome, jti)))
+            return
+        self._take(outcome.jti)
         self._sealing.add(frame.request)
-        self._server.keep(self._answer(frame.request, ask))
+        self._server.begin_seal()
+        self._server.notary.seal_soon(outcome, partial(self._sealed, frame.request))
+
+    def _sealed(self, request: int, result: SealedReceipt | NotaryUnavailable) -> None:
+        self._server.end_seal()
+        self._sealing.discard(request)
+        if isinstance(result, NotaryUnavailable):
+            self._send(Kind.FAILED, request, replies.encode_failure(result))
+        else:
+            self._send(Kind.SEALED, request, replies.encode_sealed(result))
 
     def _count(self, frame: Frame) -> None:
         unauthenticated, unreceipted = messages.decode_count(frame.payload)
@@ -260,9 +269,6 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._sealing.discard(request)
         self._send(kind, request, payload)
-
-    async def _sealed(self, outcome: Outcome) -> Reply:
-        return Kind.SEALED, replies.encode_sealed(await self._server.notary.seal(outcome))
 
     async def _refuse_outcome(self, jti: str) -> Reply:
         await self._server.notary.abandon(jti)

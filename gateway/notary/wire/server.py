@@ -1,7 +1,8 @@
 """The notary's side of the socket.
 
     worker ──ANNOUNCE──────────►  ledger                       (no reply)
-           ──SEAL, FIND, …─────►  a task each   ──reply──►     in any order, by request id
+           ──SEAL──────────────►  ledger        ──reply──►     once the receipt is durable
+           ──FIND, …───────────►  a task each   ──reply──►     in any order, by request id
            ◄──HELLO─────────────  first frame; again when the boot's endorsements are renewed
            ◄──STATE─────────────  whenever the notary's condition changes
 
@@ -27,9 +28,15 @@ from gateway.notary.wire.socket import peer_uid
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from attestation.receipt.outcome import Outcome
+    from gateway.notary.interface import Sealed
+
 
 class ServedNotary(Notary, Protocol):
-    """A notary that can be told that the requests of a worker will not be sealed by it."""
+    """A notary that seals without a task for each, and can be told that a worker will not."""
+
+    def seal_soon(self, outcome: Outcome, told: Sealed) -> None:
+        """As `seal`, without anybody who waits: `told` hears what came of it."""
 
     async def abandon(self, jti: str) -> None:
         """Seal this request as `gateway_failure` if it is announced and not sealed."""
@@ -81,6 +88,9 @@ class WireServer:
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._work: set[asyncio.Task[None]] = set()
+        self._sealing = 0
+        self._sealed = asyncio.Event()
+        self._sealed.set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -130,6 +140,18 @@ class WireServer:
         if announced:
             self.keep(self._abandon(tuple(announced)))
 
+    def begin_seal(self) -> None:
+        """Note that an outcome is on its way to its receipt; `close` waits for it."""
+        if not self._sealing:
+            self._sealed.clear()
+        self._sealing += 1
+
+    def end_seal(self) -> None:
+        """It has its receipt, or never will have."""
+        self._sealing -= 1
+        if not self._sealing:
+            self._sealed.set()
+
     def keep(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run work that goes on when its connection is gone; `close` waits for it."""
         task = asyncio.create_task(work)
@@ -152,8 +174,9 @@ class WireServer:
         self._sock.close()
 
     async def _settle(self) -> None:
-        while self._work:
+        while self._work or self._sealing:
             await asyncio.gather(*self._work, return_exceptions=True)
+            await self._sealed.wait()
 
     async def _abandon(self, announced: tuple[str, ...]) -> None:
         # Nobody is left to be told of a failure: a notary that cannot seal ends its boot.

@@ -206,3 +206,38 @@ async def test_nothing_is_written_after_a_failing_callback(committed: Committed)
     await commit.close()
     assert committed.failures == 1
     assert committed.store.leaves == 1
+
+
+async def test_batch_waits_for_those_who_will_join_it_but_not_long(tmp_path: Path) -> None:
+    committed = Committed(tmp_path / "d")
+    commit = GroupCommit(
+        committed.store,
+        before_batch=lambda: 0,
+        after_batch=lambda _state, leaves: committed.batches.append((0, leaves)),
+        on_failure=committed._failed,
+        complete=lambda: False,
+    )
+    # Nobody ever says that all are there: every one of them becomes durable all the same.
+    for number in range(5):
+        await commit.submit(encode_record(Kind.RECEIPT, b"%d" % number))
+    assert committed.batches == [(0, 1)] * 5
+    commit.submit(encode_record(Kind.RECEIPT, b"last"))
+    await commit.close()
+    assert committed.store.leaves == 6
+
+
+async def test_fault_of_whoever_is_told_fails_the_others(committed: Committed) -> None:
+    told: list[Location | None] = []
+
+    def broken(_location: Location | None) -> None:
+        raise RuntimeError("a fault of the program")
+
+    record = encode_record(Kind.RECEIPT, b"x")
+    committed.commit.put(record, told.append)
+    committed.commit.put(record, broken)
+    last = committed.commit.submit(record)
+    with pytest.raises(NotaryUnavailable):
+        await last
+    assert [location is None for location in told] == [False]
+    assert committed.failures == 1
+    await committed.commit.close()

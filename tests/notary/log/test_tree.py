@@ -80,7 +80,7 @@ def test_root_is_that_of_the_plain_tree_while_it_grows(size: int, large: TileTre
 
 def test_empty_tree_has_the_empty_root() -> None:
     assert TileTree(no_files).root == root_hash([])
-    assert TileTree(no_files).head[0] == 0
+    assert TileTree(no_files).size == 0
 
 
 @settings(max_examples=40, deadline=None)
