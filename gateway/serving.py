@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from gateway.access.store import Clocks, KeyStore
+from gateway.access.configured import load_key_store, open_budgets
 from gateway.api.admin import build_admin_app
 from gateway.app import AppParts, build_app
 from gateway.edge.limits import ConnectionLimits
@@ -36,6 +36,7 @@ from gateway.upstream import (
 if TYPE_CHECKING:
     import socket
 
+    from gateway.access.store import KeyStore
     from gateway.api.admin import CertifiableTls, ReadMetrics
     from gateway.notary.interface import Boot, Notary
     from gateway.settings import Settings
@@ -217,6 +218,7 @@ class Gateway:
         )
         self._notary = notary = await LocalNotary.start(parts)
         stack.push_async_callback(notary.close)
+        open_budgets(stack, settings, keys.table, self._events)
         own = None if tls is None else OwnTls(tls)
         admin = await open_admin(stack, settings, self.metrics_text, own)
         edge = EdgeParts(
@@ -245,11 +247,6 @@ def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
         provider=boot.provider,
     )
     events.emit("listening", address=addresses.public)
-
-
-def load_key_store(settings: Settings) -> KeyStore:
-    """Read the keys file; raises what prevents it."""
-    return KeyStore(settings.access.keys_file, Clocks(wall=time.time, monotonic=time.monotonic))
 
 
 def edge_metrics_of(settings: Settings) -> EdgeMetrics:

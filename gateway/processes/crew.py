@@ -37,6 +37,7 @@ class CrewPlan:
     notary_socket: Path
     listening: socket.socket
     slots: int
+    quotas: int
     tls: BootTls | None
     drain_seconds: float
 
@@ -159,7 +160,8 @@ class Crew:
     async def _start_worker(self, index: int) -> None:
         plan = self._plan
         listening = plan.listening.fileno()
-        worker = await ChildProcess.start("worker", MODULE, descriptors=(listening, plan.slots))
+        inherited = (listening, plan.slots, plan.quotas)
+        worker = await ChildProcess.start("worker", MODULE, descriptors=inherited)
         self._workers[index] = worker
         worker.channel.send(
             "start",
@@ -168,6 +170,7 @@ class Crew:
             index=index,
             listen_fd=listening,
             slots_fd=plan.slots,
+            quotas_fd=plan.quotas,
             tls=_tls_members(plan.tls),
         )
         await worker.wait_ready()

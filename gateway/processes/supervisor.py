@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from attestation.errors import UsageError
+from gateway.access.configured import load_key_store, open_budgets
+from gateway.access.quota_table import QuotaTable, create_quota_table
 from gateway.access.shared_slots import create_slots
 from gateway.errors import NotaryUnavailable
 from gateway.notary.wire.client import RemoteNotary
@@ -31,7 +33,6 @@ from gateway.serving import (
     Addresses,
     announce_start,
     bind_public,
-    load_key_store,
     new_tls,
     open_admin,
     url_of,
@@ -186,12 +187,16 @@ class Supervisor:
         settings = self._settings
         slots = create_slots(settings.workers)
         stack.callback(os.close, slots)
+        quotas = create_quota_table()
+        stack.callback(os.close, quotas)
+        open_budgets(stack, settings, QuotaTable(quotas), self._events)
         plan = CrewPlan(
             count=settings.workers,
             settings=_plain(settings),
             notary_socket=self._socket_path,
             listening=listening,
             slots=slots,
+            quotas=quotas,
             tls=tls,
             drain_seconds=settings.limits.drain_seconds,
         )

@@ -11,12 +11,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.access.configured import budget_file, load_key_store, save_last
+from gateway.access.quota_table import QuotaTable
 from gateway.access.shared_slots import SharedSlots
 from gateway.edge.tls import BootTls
 from gateway.notary.wire.client import RemoteNotary
 from gateway.processes.child import run_child, settings_of
 from gateway.processes.counting import ANSWER, ASK
-from gateway.serving import EdgeParts, edge_metrics_of, load_key_store, open_edge
+from gateway.serving import EdgeParts, edge_metrics_of, open_edge
 from gateway.telemetry.events import Events
 from gateway.telemetry.usage import usage
 
@@ -41,6 +43,9 @@ class WorkerProcess:
         async with AsyncExitStack() as stack:
             keys = load_key_store(settings)
             keys.slots = SharedSlots(start["slots_fd"], start["index"], settings.workers)
+            keys.share(QuotaTable(start["quotas_fd"]))
+            # The supervisor keeps budgets on disk; if it is gone, nobody else would.
+            stack.callback(save_last, budget_file(settings, keys.table))
             notary = await RemoteNotary.connect(Path(start["socket"]))
             stack.push_async_callback(notary.close)
             sock = socket.socket(fileno=start["listen_fd"])

@@ -16,6 +16,7 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from attestation.errors import UsageError
 from gateway.settings.engines import EngineSettings
+from gateway.settings.key_sets import anchor_key_sets, read_key_sets
 from gateway.settings.model import Settings
 from gateway.settings.tree import declared, leaves
 
@@ -70,6 +71,7 @@ def load_settings(file: Path | None, flags: Mapping[str, str] | None = None) -> 
     merged: dict[str, Any] = {}
     for _, layer in layers:
         _merge(merged, layer)
+    read_key_sets(merged)
     try:
         settings = Settings(**merged)
     except ValidationError as error:
@@ -106,6 +108,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
             observed=_position(error),
         ) from None
     _anchor_paths(values, file.resolve().parent)
+    anchor_key_sets(values, file.resolve().parent)
     return values
 
 

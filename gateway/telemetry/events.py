@@ -51,6 +51,7 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "endorsements.unkept": {"reason": CODE},
     "index.trouble": {"reason": CODE},
     "model.unmeasured": {"digest": HEX},
+    "budgets.unkept": {"reason": CODE},
     "listening": {"address": ADDRESS},
     "stopping": {"signal": NUMBER},
     "worker.died": {"worker": NUMBER, "code": NUMBER},

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from gateway.notary.log.examination import SurveyedBoot
 
 _OTHER_LAYOUT = re.compile(r"[0-9a-f]{16}\.(?:journal|boot\.json|root\.pem)", re.ASCII)
+# What `gateway.access.budgets` keeps here beside the log.
+_BUDGETS = r"budgets\.json(?:\.lock)?|\.budgets\.json\.[0-9a-f]{16}"
 _KNOWN = re.compile(
-    rf"{_OTHER_LAYOUT.pattern}|{re.escape(INDEX_FILE)}(?:-wal|-shm|-journal)?|{EXPIRED.pattern}",
+    rf"{_OTHER_LAYOUT.pattern}|{re.escape(INDEX_FILE)}(?:-wal|-shm|-journal)?|{EXPIRED.pattern}"
+    rf"|{_BUDGETS}",
     re.ASCII,
 )
 
