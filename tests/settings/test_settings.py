@@ -206,9 +206,15 @@ def test_measured_settings_change_the_digest_and_others_do_not(file: Path) -> No
         "notary.keyset_days": "7",
         "evidence.provider": "dstack:",
         "limits.max_n": "3",
+        "cache.salt": "off",
     }
     measured = {leaf.path for leaf in leaves(base) if leaf.measured}
-    assert measured == changes.keys() | {"upstream.uds", "upstreams", "model.lock"}
+    assert measured == changes.keys() | {
+        "upstream.uds",
+        "upstreams",
+        "model.lock",
+        "access.issuers",
+    }
     digests = {load_settings(file, {k: v}).settings.config_digest for k, v in changes.items()}
     assert len(digests | {base.config_digest}) == len(changes) + 1
     unmeasured = {"listen.port": "1", "limits.body_bytes": "5", "notary.data_dir": "/x"}
