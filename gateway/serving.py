@@ -283,6 +283,10 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
         header_bytes=limits.header_bytes,
         header_count=limits.header_count,
         header_seconds=limits.header_seconds,
+        keep_alive_seconds=limits.keep_alive_seconds,
+        stall_seconds=limits.stall_seconds,
+        connections=limits.connections,
+        connections_per_address=limits.connections_per_address,
     )
 
 

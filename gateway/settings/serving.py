@@ -53,11 +53,48 @@ class Limits(Section):
     header_count: int = unmeasured(100, "most header fields of a request", ge=8, le=1000)
     header_seconds: float = unmeasured(10.0, "seconds for a request head", gt=0, le=600)
     body_seconds: float = unmeasured(60.0, "seconds for a request body", gt=0, le=3600)
+    keep_alive_seconds: int = unmeasured(
+        75, "seconds a connection may stay without a request", ge=1, le=3600
+    )
+    stall_seconds: float = unmeasured(
+        30.0, "seconds a caller may take nothing of what waits for it", gt=0, le=3600
+    )
+    connections: int = unmeasured(
+        16_384, "connections of callers a worker holds; beyond, one without a request ends", ge=1
+    )
+    connections_per_address: int | None = unmeasured(
+        None, "connections a worker holds of one address; for gateways without a proxy", ge=1
+    )
+    in_flight: int = unmeasured(
+        16_384, "requests a worker has under way; beyond, 503 before the key is looked at", ge=1
+    )
+    buffered_bytes: int = unmeasured(
+        512 * _MEBIBYTE, "bodies and plain answers a worker holds together", ge=_MEBIBYTE
+    )
     max_n: int = measured(16, "most choices (n) a request may ask for", ge=1, le=1024)
     refusals_per_second: float = unmeasured(
         20.0, "refusals a second and key that get a receipt each; more are only counted", gt=0
     )
     drain_seconds: float = unmeasured(30.0, "seconds running requests get at shutdown", ge=0)
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> Self:
+        if self.buffered_bytes < self.body_bytes + self.response_bytes:
+            raise ValueError(
+                "limits.buffered_bytes must hold at least one body and one plain answer: "
+                "body_bytes and response_bytes together"
+            )
+        return self
+
+
+class CacheSettings(Section):
+    """Whose requests may share the engine's cached prompt prefixes."""
+
+    salt: Literal["tenant", "task", "request", "off"] = measured(
+        "tenant",
+        "who shares cached prefixes: one key's requests (tenant), one task's, none (request); "
+        "off: everybody, as the engine does by itself",
+    )
 
 
 class AdminSettings(Section):
