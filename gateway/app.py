@@ -12,16 +12,18 @@ from gateway.edge.errors import is_anthropic
 from gateway.edge.inference import InferenceRoutes
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.routes import inference_path
+from gateway.edge.salt import BodyRewriter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gateway.access.store import KeyStore
+    from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary
     from gateway.settings import Settings
     from gateway.telemetry.edge import EdgeMetrics
     from gateway.telemetry.events import Events
-    from gateway.upstream import Upstream
+    from gateway.upstream import Engines
 
     Scope = dict[str, Any]
     Message = dict[str, Any]
@@ -34,15 +36,18 @@ if TYPE_CHECKING:
 class AppParts:
     """What an application is made of.  `monotonic` gives steady seconds.
 
+    `conditions` gives the codes of what is not well with the notary's machine;
     `share` is how many processes like this one divide a key's refusals among them.
     """
 
     notary: Notary
     keys: KeyStore
-    upstream: Upstream
+    upstream: Engines
     events: Events
     monotonic: Callable[[], float]
     metrics: EdgeMetrics
+    waits: NotaryWaits
+    conditions: Callable[[], tuple[str, ...]] = tuple
     share: int = 1
 
 
@@ -62,15 +67,25 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
             response_bytes=limits.response_bytes,
             frame_bytes=limits.frame_bytes,
             max_n=limits.max_n,
+            in_flight=limits.in_flight,
+            buffered_bytes=limits.buffered_bytes,
         ),
-        engine_name=settings.upstream.engine,
+        engine_name=parts.upstream.label,
         refusals=RefusalBudget(
             per_second=limits.refusals_per_second / parts.share, clock=parts.monotonic
         ),
         report=report,
         metrics=parts.metrics,
+        waits=parts.waits,
+        rewrite=BodyRewriter(settings.cache.salt, parts.notary.boot.cache_salt_key),
     )
-    control_parts = ControlParts(notary=parts.notary, keys=parts.keys, upstream=parts.upstream)
+    control_parts = ControlParts(
+        notary=parts.notary,
+        keys=parts.keys,
+        upstream=parts.upstream,
+        waits=parts.waits,
+        conditions=parts.conditions,
+    )
     # FastAPI's own type for an application differs from the plain ASGI one in spelling only.
     control = cast("Asgi", build_control_app(control_parts))
     return _Surface(inference, control, report)

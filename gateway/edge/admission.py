@@ -7,18 +7,19 @@
 5. No tool is one that the engine itself would run.
 6. No media is fetched: every URL in the content is a `data:` URL.
 
-Nothing is changed: what is admitted is forwarded byte for byte.
+Nothing is changed here: what is admitted is forwarded byte for byte, but for the cache salt that
+`gateway.edge.salt` sets on some routes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attestation.encoding.strict_json import JsonLimits, parse_json_object, type_name
 from attestation.errors import MalformedError
 from attestation.receipt.text import CALLER_TEXT
-from gateway.edge import rules
+from gateway.edge import rules, salt
 from gateway.edge.errors import Refusal
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from gateway.edge.limits import EdgeLimits
 
 _REMOVE = "remove it"
+_UNSALTED: Final = frozenset[str]()
+MAX_CALLER_SALT: Final = 128
 
 
 class RefusedError(Exception):
@@ -39,18 +42,34 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """A body that may be forwarded, and the model it asks for (None: the engine's default)."""
+    """A body that may be forwarded, and the model it asks for (None: the engine's default).
+
+    `names_salt` says that the body has a member cache_salt, `caller_salt` what it is ("" for
+    null); `empty` that the body has no members.
+    """
 
     model: str | None
+    names_salt: bool = False
+    caller_salt: str = ""
+    empty: bool = False
 
 
-def admit(path: str, body: bytes, grant: Grant, limits: EdgeLimits) -> Admission:
-    """Decide on a request to an inference route, or raise `RefusedError`."""
+def admit(
+    path: str,
+    body: bytes,
+    grant: Grant,
+    limits: EdgeLimits,
+    salted: frozenset[str] = _UNSALTED,
+) -> Admission:
+    """Decide on a request to an inference route, or raise `RefusedError`.
+
+    On the routes `salted` the gateway sets the cache salt itself; on others a caller's is refused.
+    """
     document = _parse(body, limits)
     model = _model(document)
     try:
         _require_granted(model, grant)
-        _require_no_dangerous_member(path, document)
+        _require_no_dangerous_member(path, document, salted)
         _require_structured_outputs(document)
         _require_template_arguments(document)
         _require_choices(document, limits.max_n)
@@ -59,7 +78,12 @@ def admit(path: str, body: bytes, grant: Grant, limits: EdgeLimits) -> Admission
     except RefusedError as error:
         error.model = model
         raise
-    return Admission(model=model)
+    return Admission(
+        model=model,
+        names_salt=salt.MEMBER in document,
+        caller_salt=document.get(salt.MEMBER) or "",
+        empty=not document,
+    )
 
 
 def _parse(body: bytes, limits: EdgeLimits) -> dict[str, Any]:
@@ -117,11 +141,15 @@ def _require_granted(model: str | None, grant: Grant) -> None:
     )
 
 
-def _require_no_dangerous_member(path: str, document: dict[str, Any]) -> None:
+def _require_no_dangerous_member(
+    path: str, document: dict[str, Any], salted: frozenset[str]
+) -> None:
     for rule in rules.RULES:
         if rule.field not in document or not rule.applies_to(path):
             continue
-        if not rule.allows(document[rule.field]):
+        if rule.field == salt.MEMBER and path in salted:
+            _require_salt(document[salt.MEMBER])
+        elif not rule.allows(document[rule.field]):
             raise _refused(rule.code, rule.field, rule.reason)
     for name, value in document.items():
         if value is not None and name.startswith(rules.GUIDED_PREFIX):
@@ -131,6 +159,19 @@ def _require_no_dangerous_member(path: str, document: dict[str, Any]) -> None:
                 "these fields are out of use and some burn the engine's processor",
                 "use response_format or structured_outputs",
             )
+
+
+def _require_salt(value: object) -> None:
+    """The gateway mixes a caller's salt into its own, so any text of sane length will do."""
+    if value is None or (type(value) is str and 1 <= len(value) <= MAX_CALLER_SALT):
+        return
+    seen = f"{len(value)} characters" if type(value) is str else type_name(value)
+    raise _refused(
+        f"refused_{salt.MEMBER}",
+        salt.MEMBER,
+        f"expected a string of 1 to {MAX_CALLER_SALT} characters, saw {seen}",
+        "remove it: requests of one key share no cached prefixes with others",
+    )
 
 
 def _require_structured_outputs(document: dict[str, Any]) -> None:

@@ -22,7 +22,13 @@ from gateway.settings.engines import (
 from gateway.settings.fields import measured, unmeasured
 from gateway.settings.keeping import EvidenceSettings, LogSettings, NotarySettings
 from gateway.settings.places import is_loopback
-from gateway.settings.serving import AdminSettings, Limits, ListenSettings, TlsSettings
+from gateway.settings.serving import (
+    AdminSettings,
+    CacheSettings,
+    Limits,
+    ListenSettings,
+    TlsSettings,
+)
 from gateway.settings.tree import leaves
 
 if TYPE_CHECKING:
@@ -57,6 +63,7 @@ class Settings(BaseSettings):
     notary: NotarySettings
     log: LogSettings = LogSettings()
     evidence: EvidenceSettings
+    cache: CacheSettings = CacheSettings()
     limits: Limits = Limits()
     admin: AdminSettings = AdminSettings()
 
