@@ -104,11 +104,12 @@ class _Surface:
     """Chooses between the two kinds of routes by the exact path."""
 
     def __init__(
-        self, inference: Asgi, control: Asgi, report: Callable[[BaseException], None]
+        self, inference: InferenceRoutes, control: Asgi, report: Callable[[BaseException], None]
     ) -> None:
         self._inference = inference
         self._control = control
         self._report = report
+        self.converse = inference.converse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Unknown paths below /v1/messages are answered in that API's form, which the edge has.

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.edge import failures
-from gateway.edge.caller import BrokenBodyError, CallerGoneError
+from gateway.edge.caller import BrokenBodyError, CallerGoneError, LateBodyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,16 +33,23 @@ async def read_body(
     if head.declared_length is not None and head.declared_length > limits.body_bytes:
         exchange.received(head.content_type, complete=False)
         return failures.body_too_large(limits)
+    # A body that came with its head, as most do, needs no clock.
+    clock = None
+    if caller.more_body:
+        loop = asyncio.get_running_loop()
+        clock = loop.call_later(limits.body_seconds, caller.body_is_late)
     try:
-        async with asyncio.timeout(limits.body_seconds):
-            refusal = await _read_parts(caller, exchange, limits, sink)
-    except TimeoutError:
+        refusal = await _read_parts(caller, exchange, limits, sink)
+    except LateBodyError:
         refusal = failures.body_too_slow(limits)
     except BrokenBodyError as error:
         refusal = error.refusal
     except CallerGoneError:
         exchange.received(head.content_type, complete=False)
         raise
+    finally:
+        if clock is not None:
+            clock.cancel()
     exchange.received(head.content_type, complete=refusal is None)
     return refusal
 

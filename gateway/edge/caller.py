@@ -16,17 +16,27 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
 
     from uvicorn.protocols.http.flow_control import FlowControl
 
     from gateway.edge.errors import Refusal
 
     Headers = Sequence[tuple[bytes, bytes]]
+    Scope = dict[str, Any]
+    Message = dict[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_FAILED: Final = (
+    500,
+    ((b"content-type", b"text/plain; charset=utf-8"),),
+    b"Internal Server Error",
+)
 _COPY_BYTES: Final = 64 * 1024
 """Up to here a copy is cheaper than a second buffer in the system call."""
 
@@ -53,7 +63,6 @@ class Connection(Protocol):
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     flow: FlowControl
-    conversing: bool
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
@@ -89,6 +98,7 @@ class Caller(RequestResponseCycle):
         self.more_body = True
         self.response_started = False
         self.response_complete = False
+        self.conversing = False
         self.refused: Refusal | None = None
         self.status = 0
         self.began_at = monotonic()
@@ -133,7 +143,7 @@ class Caller(RequestResponseCycle):
 
     def converse(self) -> None:
         """Answer whatever becomes of this request, until `close`: the connection is not to."""
-        self._connection.conversing = True
+        self.conversing = True
 
     def watch(self, on_gone: Callable[[], None]) -> None:
         """Call `on_gone` as soon as the caller leaves, now if it has left."""
@@ -144,7 +154,7 @@ class Caller(RequestResponseCycle):
     def close(self) -> None:
         """Stop watching, and conversing."""
         self._on_gone = None
-        self._connection.conversing = False
+        self.conversing = False
 
     def body_is_late(self) -> None:
         """Give up the rest of the body."""
@@ -215,6 +225,12 @@ class Caller(RequestResponseCycle):
         else:
             self.transport.writelines((head, body))
         self._complete()
+
+    def fail(self) -> None:
+        """Say that the gateway failed, if nothing was sent yet; the connection is not kept."""
+        self.keep_alive = False
+        if not self.response_started:
+            self.answer(*_FAILED)
 
     def finish(self) -> None:
         """Nothing more will be sent: an answer that is not complete ends with the connection."""

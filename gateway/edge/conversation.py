@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from gateway.edge.headers import RequestHead
     from gateway.edge.limits import EdgeLimits
     from gateway.edge.salt import BodyRewriter
+    from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary, SealedReceipt
     from gateway.telemetry.edge import EdgeMetrics
-    from gateway.upstream import EngineCall, ResponseHead, Upstream
+    from gateway.upstream import EngineCall, Engines, ResponseHead
 
 _EVENT_STREAM = "text/event-stream"
 
@@ -47,18 +48,20 @@ _EVENT_STREAM = "text/event-stream"
 class ConversationParts:
     """What every conversation shares.
 
-    `engine_name` is the engine's name and version for receipts; `report` is told the failures
+    `engine_name` is the name and version for receipts of whichever engine answers, None if
+    several engines differ in it; `report` is told the failures
     of the gateway itself and must not record their texts; `rewrite` makes of an admitted body
     what goes to the engine.
     """
 
     notary: Notary
-    upstream: Upstream
+    upstream: Engines
     limits: EdgeLimits
     engine_name: str | None
     report: Callable[[BaseException], None]
     metrics: EdgeMetrics
     rewrite: BodyRewriter
+    waits: NotaryWaits
 
 
 class Conversation:
@@ -133,6 +136,9 @@ class Conversation:
             await self._refuse(error.refusal)
             return
         self._exchange.set_model(admission.model, engine=self._parts.engine_name)
+        if not self._parts.upstream.serves(admission.model):
+            await self._refuse(failures.NO_ENGINE_FOR_MODEL)
+            return
         self._exchange.decide()
         plan = self._parts.rewrite(
             self._path,
@@ -145,24 +151,28 @@ class Conversation:
         self._exchange.plan(plan)
         for splice in plan.splices:
             self._parts.metrics.rewritten(splice.code)
-        await self._forward(plan.body)
+        await self._forward(plan.body, admission.model)
 
     # -- the engine ------------------------------------------------------------------------
 
-    async def _forward(self, body: bytes) -> None:
-        self._call = call = self._parts.upstream.start(
-            path=self._path,
-            body=body,
-            request_id=self._exchange.jti,
-            accept=self._head.accept,
-        )
-        self._caller.watch(call.close)
+    async def _forward(self, body: bytes, model: str | None) -> None:
         try:
+            self._call = call = self._parts.upstream.start(
+                path=self._path,
+                body=body,
+                model=model,
+                request_id=self._exchange.jti,
+                accept=self._head.accept,
+                caller=self._principal.sub.value,
+            )
+            self._caller.watch(call.close)
             answer = await call.head()
         except UpstreamError as error:
             self._require_caller()
             await self._refuse(failures.upstream_failed(error))
             return
+        if call.label != self._parts.engine_name:
+            self._exchange.set_model(model, engine=call.label)
         if _is_stream(answer):
             await self._relay_stream(call, answer)
         else:
@@ -190,7 +200,8 @@ class Conversation:
     async def _relay_stream(self, call: EngineCall, answer: ResponseHead) -> None:
         exchange, caller = self._exchange, self._caller
         exchange.respond(answer.status, answer.content_type, streaming=True)
-        await caller.start(answer.status, self._headers(answer.content_type, None))
+        await caller.drained()
+        caller.start(answer.status, self._headers(answer.content_type, None))
         failure = None
         try:
             data = await call.read()
@@ -198,7 +209,9 @@ class Conversation:
             while data:
                 piece = exchange.engine(data)
                 if piece:
-                    if not await caller.send(piece):
+                    if caller.blocked:
+                        await caller.drained()
+                    if not caller.send(piece):
                         raise CallerGoneError
                     exchange.taken(piece)
                 if exchange.broken:
@@ -226,20 +239,21 @@ class Conversation:
         if outcome.block_offset is not None:
             block = render_block(sealed.token, sealed.openings)
         # A piece is owed when its sender was cancelled while the caller took nothing.
-        await self._caller.end(self._exchange.owed + block + self._exchange.terminal)
+        await self._caller.drained()
+        self._caller.end(self._exchange.owed + block + self._exchange.terminal)
 
     def _require_caller(self) -> None:
-        if self._caller.gone:
+        if self._caller.disconnected:
             raise CallerGoneError
 
     def _record_attempts(self) -> None:
         if self._call is None:
             return
         for attempt in self._call.attempts:
-            self._parts.metrics.attempt(self._parts.upstream.name, attempt.out, attempt.ms / 1000)
+            self._parts.metrics.attempt(attempt.up, attempt.out, attempt.ms / 1000)
             self._exchange.attempt(
-                self._parts.upstream.name,
-                local=self._parts.upstream.local,
+                attempt.up,
+                local=attempt.local,
                 outcome=attempt.out,
                 milliseconds=attempt.ms,
             )
@@ -249,11 +263,11 @@ class Conversation:
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer in the gateway's own name, with a receipt."""
         exchange = self._exchange
-        if self._call is None:
-            exchange.decide(refusal.code)
-        else:
+        if self._call is not None:
             self._call.close()
             self._record_attempts()
+        elif exchange.state is not State.PLANNED:
+            exchange.decide(refusal.code)
         body = error_body(self._path, refusal)
         exchange.answer(refusal.status, JSON, body)
         sealed = await self._seal(exchange.finish(refusal.end))
@@ -280,7 +294,7 @@ class Conversation:
             if self._call is not None:
                 self._call.close()
                 self._record_attempts()
-            if self._caller.head_sent:
+            if self._caller.response_started:
                 frame = error_frame(dialect_of(self._path), failure)
                 await self._end_with(exchange.finish(failure.end, error_frame=frame))
             else:
@@ -301,7 +315,7 @@ class Conversation:
         A stream is cut by returning before its end; the server then closes the connection.
         """
         self._parts.metrics.unsealed()
-        if self._caller.head_sent:
+        if self._caller.response_started:
             return
         body = error_body(self._path, failures.NOT_SEALED)
         await self._send_whole(
@@ -312,7 +326,7 @@ class Conversation:
         self.outcome = outcome
         began = monotonic()
         try:
-            sealed = await self._parts.notary.seal(outcome)
+            sealed = await self._parts.waits.wait(self._parts.notary.seal(outcome))
             self._parts.metrics.sealed(monotonic() - began)
             return sealed
         except NotaryUnavailable:
@@ -333,10 +347,9 @@ class Conversation:
         extra: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         headers = self._headers(content_type, sealed)
-        headers.append((b"content-length", b"%d" % len(body)))
         headers.extend(extra)
-        await self._caller.start(status, headers)
-        await self._caller.end(body)
+        await self._caller.drained()
+        self._caller.answer(status, headers, body)
 
     def _headers(
         self, content_type: str | None, sealed: SealedReceipt | None

@@ -1,4 +1,4 @@
-"""The inference routes as one raw ASGI callable.
+"""The inference routes, called by the connection itself.
 
 1. The path must be a route and the method POST.
 2. The key is authenticated; without one there is an answer in the route's own form, a count, and
@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,33 +18,36 @@ from typing import TYPE_CHECKING
 from attestation.receipt.claims import ALLOWED, UNDECIDED, End
 from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import Exchange
+from attestation.receipt.outcome import LineageContext, abandoned
 from gateway.access.denials import refusal_of
 from gateway.access.principal import Principal
 from gateway.edge import failures
-from gateway.edge.caller import Caller
 from gateway.edge.conversation import Conversation, ConversationParts
 from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.headers import read_head
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.routes import inference_path
 from gateway.edge.salt import BodyRewriter
+from gateway.edge.waiting import NotaryWaits
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement
 from gateway.telemetry.edge import EdgeMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from gateway.access.slots import RefusalBudget
     from gateway.access.store import KeyStore
-    from gateway.edge.caller import Receive, Scope, Send
+    from gateway.edge.caller import Caller, Receive, Scope, Send
     from gateway.edge.headers import RequestHead
     from gateway.notary.interface import Notary
-    from gateway.upstream import Upstream
+    from gateway.upstream import Engines
 
     Headers = tuple[tuple[bytes, bytes], ...]
 
 _METHOD = "POST"
+_JSON = JSON.encode("ascii")
 _FREE = (ALLOWED, UNDECIDED)
 
 
@@ -58,13 +63,14 @@ class InferenceRoutes:
         *,
         keys: KeyStore,
         notary: Notary,
-        upstream: Upstream,
+        upstream: Engines,
         limits: EdgeLimits | None = None,
         engine_name: str | None = None,
         refusals: RefusalBudget | None = None,
         report: Callable[[BaseException], None] = _ignore,
         metrics: EdgeMetrics | None = None,
         rewrite: BodyRewriter | None = None,
+        waits: NotaryWaits | None = None,
     ) -> None:
         """`refusals` bounds how many refusals a second and key get a receipt (None: all of
         them); `engine_name` is what receipts call the engine; `report` is told the gateway's own
@@ -76,6 +82,8 @@ class InferenceRoutes:
         self._refusals = refusals
         self._report = report
         self._metrics = metrics or EdgeMetrics()
+        self._waits = waits or NotaryWaits(notary)
+        self._forsaken: set[asyncio.Task[None]] = set()
         self._parts = ConversationParts(
             notary=notary,
             upstream=upstream,
@@ -84,61 +92,116 @@ class InferenceRoutes:
             report=report,
             metrics=self._metrics,
             rewrite=rewrite or BodyRewriter("off", b""),
+            waits=self._waits,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request (ASGI 3)."""
-        caller = Caller(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Answer what is none of these routes, or not a POST (ASGI 3); see `converse`."""
         path = inference_path(scope)
-        if path is None:
-            await _answer(caller, scope["path"], failures.NOT_FOUND)
-        elif scope["method"] != _METHOD:
-            await _answer(caller, path, failures.METHOD)
-        else:
-            await self._authenticate(scope, path, caller)
+        refusal = failures.NOT_FOUND if path is None else failures.METHOD
+        body = error_body(scope["path"] if path is None else path, refusal)
+        own = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
+        headers = [*own, *refusal.headers]
+        await send(
+            {"type": "http.response.start", "status": refusal.status, "headers": headers}
+        )
+        await send({"type": "http.response.body", "body": body})
 
-    async def _authenticate(self, scope: Scope, path: str, caller: Caller) -> None:
-        principal = self._keys.identify(scope["headers"])
+    def converse(self, caller: Caller) -> Coroutine[Any, Any, None]:
+        """Take a POST to one of these routes, whose body may still be coming.
+
+        Authenticates and announces at once, so that what came in one turn of the event loop is
+        announced in one piece; what is returned serves the request and is to be run as a task.
+        Neither raises anything.
+        """
+        try:
+            serving = self._begin(caller)
+        except Exception as error:  # noqa: BLE001 - a bug must not look like the caller's mistake
+            self._report(error)
+            caller.fail()
+            serving = caller.drained()
+        return self._guard(caller, serving)
+
+    async def _guard(self, caller: Caller, serving: Coroutine[Any, Any, None]) -> None:
+        try:
+            await serving
+        except Exception as error:  # noqa: BLE001 - asyncio would print a traceback, with content
+            self._report(error)
+            caller.fail()
+        finally:
+            caller.finish()
+
+    def _begin(self, caller: Caller) -> Coroutine[Any, Any, None]:
+        principal = self._keys.identify(caller.headers)
         if not isinstance(principal, Principal):
             self._notary.count_unauthenticated()
-            await _answer(caller, path, refusal_of(principal))
-            return
+            return _answer(caller, refusal_of(principal))
         jti = secrets.token_hex(16)
         headers = self._common_headers(jti)
         if self._refusals is not None and self._refusals.spent(principal.sub):
             self._notary.count_unreceipted()
             self._metrics.shed("refusals")
-            await _answer(caller, path, failures.TOO_MANY_REFUSALS, headers)
-            return
-        head = read_head(scope["headers"], scope["query_string"])
+            return _answer(caller, failures.TOO_MANY_REFUSALS, headers)
+        head = read_head(caller.headers, caller.query)
         try:
-            self._announce(jti, path, principal, head)
-            await self._notary.handed_over()
+            announced = self._announce(jti, caller.path, principal, head)
         except NotaryUnavailable:
             self._metrics.shed("notary")
-            await _answer(caller, path, failures.NO_NOTARY, headers)
-            return
-        await self._converse(jti, path, principal, head, caller)
+            return _answer(caller, failures.NO_NOTARY, headers)
+        return self._converse(announced, principal, head, headers, caller)
 
-    def _announce(self, jti: str, path: str, principal: Principal, head: RequestHead) -> None:
-        if not self._notary.healthy:
+    def _announce(
+        self, jti: str, path: str, principal: Principal, head: RequestHead
+    ) -> Announcement:
+        if self._waits.reason or not self._notary.healthy:
             raise NotaryUnavailable("the notary is not healthy")
-        self._notary.announce(
-            Announcement(
-                jti=jti,
-                method=_METHOD,
-                path=path,
-                sub=principal.sub,
-                grant_digest=principal.grant_digest,
-                lineage=head.lineage,
-            )
+        announcement = Announcement(
+            jti=jti,
+            method=_METHOD,
+            path=path,
+            sub=principal.sub,
+            grant_digest=principal.grant_digest,
+            lineage=head.lineage,
         )
+        self._notary.announce(announcement)
+        return announcement
+
+    def _forsake(self, announced: Announcement) -> None:
+        """Have a request sealed that nobody serves: the notary may come to know of it yet."""
+        sealing = asyncio.get_running_loop().create_task(self._seal_forsaken(announced))
+        self._forsaken.add(sealing)
+        sealing.add_done_callback(self._forsaken.discard)
+
+    async def _seal_forsaken(self, announced: Announcement) -> None:
+        outcome = abandoned(
+            jti=announced.jti,
+            method=announced.method,
+            path=announced.path,
+            sub=announced.sub,
+            grant_digest=announced.grant_digest,
+            lineage=announced.lineage or LineageContext(txn=announced.jti, span=announced.jti[:16]),
+        )
+        with contextlib.suppress(NotaryUnavailable):
+            await self._notary.seal(outcome)
 
     async def _converse(
-        self, jti: str, path: str, principal: Principal, head: RequestHead, caller: Caller
+        self,
+        announced: Announcement,
+        principal: Principal,
+        head: RequestHead,
+        headers: Headers,
+        caller: Caller,
     ) -> None:
+        try:
+            await self._waits.wait(self._notary.handed_over())
+        except NotaryUnavailable:
+            self._forsake(announced)
+            self._metrics.shed("notary")
+            await _answer(caller, failures.NO_NOTARY, headers)
+            return
+        path = caller.path
         exchange = Exchange(
-            jti=jti,
+            jti=announced.jti,
             method=_METHOD,
             path=path,
             sub=principal.sub,
@@ -153,7 +216,6 @@ class InferenceRoutes:
         if not has_slot:
             self._metrics.shed("concurrency")
         early = _early_refusal(path, principal, head) or (None if has_slot else failures.NO_SLOT)
-        headers = self._common_headers(jti)
         limited = principal.grant.quota is not None
         if limited and early is None:
             verdict = self._keys.quotas.admit(principal)
@@ -207,9 +269,9 @@ def _early_refusal(path: str, principal: Principal, head: RequestHead) -> Refusa
     return head.refusal
 
 
-async def _answer(caller: Caller, path: str, refusal: Refusal, headers: Headers = ()) -> None:
+async def _answer(caller: Caller, refusal: Refusal, headers: Headers = ()) -> None:
     """Answer without a receipt."""
-    body = error_body(path, refusal)
-    own = ((b"content-type", JSON.encode("ascii")), (b"content-length", b"%d" % len(body)))
-    await caller.start(refusal.status, (*headers, *own, *refusal.headers))
-    await caller.end(body)
+    body = error_body(caller.path, refusal)
+    await caller.drained()
+    own = (b"content-type", _JSON)
+    caller.answer(refusal.status, (*headers, own, *refusal.headers), body)

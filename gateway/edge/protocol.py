@@ -7,6 +7,9 @@ ever for a head that does not end.  Here a request reaches the application only 
 2. is not an upgrade, and its target is a plain path (RFC 9112 section 3.2.1, origin-form),
 3. has one Host (section 3.2) and at most one way of saying where its body ends (section 6.3).
 
+Requests to the inference routes are handed straight to an application that has a method
+`converse` (`gateway.edge.caller`); all others go the way of ASGI.
+
 Everything else is answered once, if nothing is under way on the connection, and closed: what
 follows bytes that two readers may read differently is not looked at.
 """
@@ -15,19 +18,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.edge.caller import Caller
 from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.limits import ConnectionLimits
+from gateway.edge.routes import inference_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
-CONNECTION_EXTENSION = "attested.connection"
+    Converse = Callable[[Caller], Coroutine[Any, Any, None]]
+
 _TARGET = re.compile(rb"/[!-\"$-~]*")  # visible ASCII without "#": no fragment, no spaces
 _SINGLE_FIELDS = {
     b"host": re.compile(rb"[!-~]*"),
@@ -36,6 +45,9 @@ _SINGLE_FIELDS = {
     b"upgrade": re.compile(rb".*", re.DOTALL),
 }
 _VERSION = "1.1"
+_METHOD = b"POST"
+_EXPECT = b"expect"
+_CONTINUE = b"100-continue"
 
 
 class _RefusedRequestError(Exception):
@@ -45,10 +57,8 @@ class _RefusedRequestError(Exception):
 class EdgeProtocol(HttpToolsProtocol):
     """One connection of a caller.
 
-    `lost` turns true in the same instant in which uvicorn would begin to drop what is sent, so a
-    sender that looks at it right after `send` knows whether the transport took the bytes.
-    `refused` says why the running request's body cannot be read on.  Whoever sets `conversing`
-    answers that itself; all other requests are answered here.
+    `lost` says that nothing that is sent leaves any more.  A conversing caller is told of a body
+    that cannot be read on and answers that itself; all other requests are answered here.
     """
 
     def __init__(
@@ -61,15 +71,22 @@ class EdgeProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         limits = getattr(config, "connection_limits", None)
         self._limits = limits if isinstance(limits, ConnectionLimits) else ConnectionLimits()
+        self._crowd: Crowd | None = getattr(config, "crowd", None)
+        self._metrics: EdgeMetrics | None = getattr(config, "edge_metrics", None)
+        self.peer: str | None = None
         self.lost = False
-        self.refused: Refusal | None = None
-        self.conversing = False
+        self._converse: Converse | None = getattr(self.app, "converse", None)
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self._deaf = False
         self._running: RequestResponseCycle | None = None
         self._in_head = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._stall = StallWatch(
+            self.loop, self._limits.stall_seconds, self._bytes_waiting, self._give_up
+        )
+        self._framing_bytes = 0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._rest_bytes = 0
         self._refusal = _malformed("the request is not HTTP/1.1")
@@ -77,30 +94,65 @@ class EdgeProtocol(HttpToolsProtocol):
     # -- connection ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock for the first head."""
+        """Start the clock for the first head, if there is room for one more connection."""
         super().connection_made(transport)
+        self.peer = self.client[0] if self.client else None
+        crowded = self._crowd.enter(self) if self._crowd is not None else None
+        if self._metrics is not None:
+            self._metrics.connection(1)
+        if crowded is not None:
+            self._deaf = True
+            self._reject(failures.TOO_MANY_CONNECTIONS, crowded)
+            return
         self._start_head_timer()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no request is under way, so that the connection may be closed for another."""
+        return not self._is_busy()
+
+    def give_way(self) -> None:
+        """End a connection that waits, for one that may have something to say."""
+        self._count_refused(TOO_MANY)
+        self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell every request on this connection, queued ones included, that its caller is gone."""
         self.lost = True
-        for timer in (self._head_timer, self._stall_timer, self._rest_timer):
+        self._stall.stop()
+        for timer in (self._head_timer, self._rest_timer, self._idle_timer):
             if timer is not None:
                 timer.cancel()
+        if self._crowd is not None:
+            self._crowd.leave(self)
+        if self._metrics is not None:
+            self._metrics.connection(-1)
         waiting = [cycle for cycle, _ in self.pipeline]
         for cycle in (*waiting, self._running):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+            if cycle is not None:
+                _leave(cycle)
         # Requests that were queued behind the running one never reach the application.
         self.pipeline.clear()
+        self.cycle = None  # type: ignore[assignment] - they know; uvicorn would tell its own kind
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse; then bound what a head that is not complete yet may still take."""
         if self.lost or self._deaf or self.transport.is_closing():
             return
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.send_400_response("")
+            return
+        if self._framing_bytes > -_UNCOUNTED:
+            self._framing_bytes += len(data)
+            if self._framing_bytes > self._limits.framing_bytes and not self.transport.is_closing():
+                self._refusal = _malformed(
+                    "the chunks of the body are too small, or too long-winded"
+                )
+                self.send_400_response("")
+                return
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
@@ -128,7 +180,9 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._in_head = True
         self._head_bytes = 0
 
@@ -136,7 +190,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """Collect the request target."""
         if len(self.url) + len(url) > self._limits.header_bytes:
             self._refuse(_too_large())
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field; a trailer must never turn up among the headers."""
@@ -144,7 +198,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._refuse(_malformed("the body is followed by trailers; expected none"))
         if len(self.headers) >= self._limits.header_count:
             self._refuse(_too_large())
-        super().on_header(name, value)
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Check the head as a whole, then hand it to the application."""
@@ -153,11 +207,11 @@ class EdgeProtocol(HttpToolsProtocol):
         self._check_head()
         if self._is_busy() and len(self.pipeline) >= self._limits.pipelined:
             self._refuse(_malformed("too many requests were sent ahead on one connection"))
-        self.scope["extensions"] = {CONNECTION_EXTENSION: cast("dict[object, object]", self)}
-        super().on_headers_complete()
-        if self.pipeline:
-            # uvicorn stops reading here; then it could not notice that the caller is gone.
-            self.flow.resume_reading()
+        target = inference_target(self.url) if self._converse is not None else None
+        if target is not None and self.parser.get_method() == _METHOD:
+            self._hand_over(*target)
+        else:
+            self._hand_over_as_asgi()
 
     def on_body(self, body: bytes) -> None:
         """Pass the body on, or drop a bounded rest of it if its request was answered already."""
@@ -166,7 +220,10 @@ class EdgeProtocol(HttpToolsProtocol):
             if self._rest_bytes > self._limits.discard_bytes:
                 self.transport.abort()
             return
-        super().on_body(body)
+        if isinstance(self.cycle, Caller):
+            self.cycle.feed(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The whole request arrived."""
@@ -174,18 +231,65 @@ class EdgeProtocol(HttpToolsProtocol):
             self._rest_timer.cancel()
             self._rest_timer = None
         self._rest_bytes = 0
-        self.cycle.more_body = False
-        super().on_message_complete()
+        if isinstance(self.cycle, Caller):
+            self.cycle.end_body()
+        else:
+            self.cycle.more_body = False
+            super().on_message_complete()
 
-    # -- cycles ----------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------
+
+    def _hand_over(self, path: str, query: bytes) -> None:
+        running, self.cycle = (
+            self.cycle,
+            Caller(
+                self,
+                path=path,
+                query=query,
+                headers=self.headers,
+                keep_alive=self.parser.should_keep_alive(),
+                expects_continue=self.expect_100_continue,
+            ),
+        )
+        if running is None or running.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _hand_over_as_asgi(self) -> None:
+        url, headers, expected = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.scope["headers"] = url, headers, headers
+        self.expect_100_continue = expected
+        super().on_headers_complete()
+        if self.pipeline:
+            # uvicorn stops reading here; then it could not notice that the caller is gone.
+            self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._converse is None or not isinstance(cycle, Caller):
+            super()._start_asgi_task(cycle, app)
+            return
+        task = self.loop.create_task(self._converse(cycle))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
-        """Give what is left of an answered request's body a bounded time to arrive."""
-        super().on_response_complete()
+        """Go on to the next request, or begin to wait for one.
+
+        What is left of an answered request's body has a bounded time to arrive.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+            if self._idle_timer is None:
+                self._start_idle_timer(self.timeout_keep_alive)
         if self.cycle.response_complete and self.cycle.more_body and self._rest_timer is None:
             self._rest_timer = self.loop.call_later(
                 self._limits.discard_seconds, self.transport.abort
@@ -214,9 +318,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """Leave the answer to whoever converses; the connection is read no further."""
         if self.lost or self.transport.is_closing():
             return
-        if self.conversing and not running.response_started:
-            self.refused = self._refusal
-            running.message_event.set()
+        if isinstance(running, Caller) and running.conversing and not running.response_started:
+            running.refuse(self._refusal)
             return
         if not running.response_started:
             self._write_refusal()
@@ -232,8 +335,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _hang_up(self, running: RequestResponseCycle | None) -> None:
         if running is not None:
             self.lost = True
-            running.disconnected = True
-            running.message_event.set()
+            _leave(running)
         self.transport.close()
 
     # -- inside ----------------------------------------------------------------------------
@@ -242,20 +344,23 @@ class EdgeProtocol(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def _check_head(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        size, counts, odd = len(self.url), dict.fromkeys(_SINGLE_FIELDS, 0), b""
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            if name in counts:
+                counts[name] += 1
+                if not _SINGLE_FIELDS[name].fullmatch(value):
+                    odd = odd or name
+            elif name == _EXPECT:
+                self.expect_100_continue = value.lower() == _CONTINUE
         if size > self._limits.header_bytes:
             self._refuse(_too_large())
         if self.parser.get_http_version() != _VERSION:
             self._refuse(_malformed("expected HTTP/1.1"))
         if not _TARGET.fullmatch(self.url) or self.url.startswith(b"//"):
             self._refuse(_malformed("the request target must be a plain path in visible ASCII"))
-        counts = dict.fromkeys(_SINGLE_FIELDS, 0)
-        for name, value in self.headers:
-            if name in counts:
-                counts[name] += 1
-                if not _SINGLE_FIELDS[name].fullmatch(value):
-                    field = name.decode("ascii")
-                    self._refuse(_malformed(f"{field} has a form this gateway does not take"))
+        if odd:
+            self._refuse(_malformed(f"{odd.decode('ascii')} has a form this gateway does not take"))
         self._check_framing(counts)
 
     def _check_framing(self, counts: dict[bytes, int]) -> None:
@@ -270,6 +375,20 @@ class EdgeProtocol(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         self._refusal = refusal
         raise _RefusedRequestError
+
+    def _start_idle_timer(self, seconds: float) -> None:
+        self._idle_timer = self.loop.call_later(seconds, self._on_idle_timer)
+
+    def _on_idle_timer(self) -> None:
+        # Setting a timer for every answer would cost more than looking now and then.
+        self._idle_timer = None
+        if self._in_head or self._is_busy() or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._start_idle_timer(left)
+        else:
+            self.transport.close()
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.header_seconds, self._head_is_late)
@@ -294,6 +413,14 @@ class EdgeProtocol(HttpToolsProtocol):
             f"{self._limits.header_seconds:g} seconds; send it in one piece",
         )
         self.send_400_response("")
+
+
+def _leave(cycle: RequestResponseCycle) -> None:
+    if isinstance(cycle, Caller):
+        cycle.leave()
+    elif not cycle.response_complete:
+        cycle.disconnected = True
+        cycle.message_event.set()
 
 
 def _malformed(message: str) -> Refusal:

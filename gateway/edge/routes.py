@@ -21,6 +21,8 @@ PATHS: Final = frozenset(
     (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, TOKENIZE, DETOKENIZE)
 )
 
+_BY_SPELLING: Final = {path.encode("ascii"): path for path in PATHS}
+
 
 def inference_path(scope: Mapping[str, Any]) -> str | None:
     """Return the inference route this request names, spelt exactly as SPEC spells it, or None.
@@ -30,3 +32,10 @@ def inference_path(scope: Mapping[str, Any]) -> str | None:
     raw = scope.get("raw_path")
     path = raw.decode("ascii", "replace") if isinstance(raw, bytes) else scope["path"]
     return path if path in PATHS else None
+
+
+def inference_target(url: bytes) -> tuple[str, bytes] | None:
+    """Return route and query of a request target that names an inference route, or None."""
+    raw, _, query = url.partition(b"?")
+    path = _BY_SPELLING.get(raw)
+    return None if path is None else (path, query)
