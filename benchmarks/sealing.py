@@ -15,12 +15,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from attestation.encoding import jcs
 from attestation.encoding.digest import Digest
 from attestation.encoding.jwk import thumbprint
-from attestation.receipt.payload import encode_claims
+from attestation.receipt.payload import PayloadWriter, Place
 from attestation.receipt.seal import SealContext, claims_of
-from attestation.receipt.signing import sign_receipt
+from attestation.receipt.sealer import Sealer
 from benchmarks.figures import publish
 from benchmarks.load import requests
 from benchmarks.machine import describe_machine
@@ -51,27 +50,34 @@ def steps(count: int) -> dict[str, Callable[[int], object]]:
     context = _context()
     announced = [messages.encode_announcement(one.announcement) for one in load]
     told = [messages.encode_outcome(one.outcome) for one in load]
-    claims = [claims_of(one.outcome, context)[0] for one in load]
-    tokens = [sign_receipt(one, key, kid) for one in claims]
-    inputs = [token.rpartition(".")[0].encode("ascii") for token in tokens]
+    place = Place(
+        issued_at=1_800_000_000,
+        index=1,
+        admission=0,
+        call=1,
+        previous=context.quote_digest,
+        known={},
+    )
+    writer, sealer = PayloadWriter(context), Sealer(context, key, kid)
+    signed = [sealer.seal(one.outcome, place) for one in load]
+    inputs = [one.token.rpartition(".")[0].encode("ascii") for one in signed]
     sealed = [
         SealedReceipt(
             jti=one.outcome.jti,
-            token=token,
-            openings=claims_of(one.outcome, context)[1],
+            token=receipt.token,
+            openings=receipt.openings,
             index=1,
-            digest=Digest.of(signed),
+            digest=receipt.digest,
         )
-        for one, token, signed in zip(load, tokens, inputs, strict=True)
+        for one, receipt in zip(load, signed, strict=True)
     ]
     return {
         "bare Ed25519 signature": lambda n: key.sign(inputs[n]),
         "announcement read": lambda n: messages.decode_announcement(announced[n]),
         "outcome read": lambda n: messages.decode_outcome(told[n]),
-        "claims and commitments": lambda n: claims_of(load[n].outcome, context),
-        "payload written": lambda n: encode_claims(claims[n]),
-        "payload by way of a tree": lambda n: jcs.canonicalize(claims[n].to_json()),
-        "payload, signature, token": lambda n: sign_receipt(claims[n], key, kid),
+        "commitments and payload": lambda n: writer.write(load[n].outcome, place),
+        "the same by way of a tree": lambda n: claims_of(load[n].outcome, context)[0].encode(),
+        "sealed: payload, signature, token": lambda n: sealer.seal(load[n].outcome, place),
         "reply written": lambda n: replies.encode_sealed(sealed[n]),
     }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from attestation.encoding import base64url
+from attestation.encoding import base64url, jcs
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
@@ -290,6 +290,14 @@ class ReceiptClaims:
         if self.usage is not None:
             members["use"] = self.usage.to_json()
         return members
+
+    def encode(self) -> bytes:
+        """Return the payload of the token: canonical JSON (RFC 8785) in UTF-8.
+
+        Raises `MalformedError` (code "jcs") for an integer of 2^53 or more in magnitude and for a
+        lone surrogate.
+        """
+        return jcs.canonicalize(self.to_json())
 
     def _submodules(self) -> dict[str, Any]:
         tdx = {"provider": self.provider, "quote": self.quote_digest.base64url}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from attestation.encoding import base64url, jcs
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
 
     from attestation.encoding.digest import Digest
     from attestation.encoding.strict_json import JsonValue
+    from attestation.receipt.outcome import Outcome
 
 LABELS: Final = ("req", "fwd", "eng", "res")
 MAX_HEADER_CHARS: Final = 4096
 _MAX_INSERTED: Final = 4
 _MAX_INSERTED_BYTES: Final = 512
+_BLOCK: Final = 64
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+_INNER_REST: Final = b"\x36" * 32
+_OUTER_REST: Final = b"\x5c" * 32
 _LIMITS: Final = JsonLimits(max_bytes=MAX_HEADER_CHARS, max_depth=3, max_members=8)
 
 
@@ -51,10 +58,44 @@ class Openings:
         return base64url.encode(jcs.canonicalize(self.to_json()))
 
 
+class Committer:
+    """Makes the keys and commitments of one boot's receipts.
+
+    The same as `commitment_key` and `commit`, in half of their time: what HMAC hashes of the boot
+    secret is hashed once, and each HMAC under a fresh key is its two hashes (RFC 2104 section 2)
+    without the set-up of an HMAC, which takes longer than they do.
+    """
+
+    def __init__(self, boot_secret: bytes) -> None:
+        secret = boot_secret if len(boot_secret) <= _BLOCK else sha256(boot_secret).digest()
+        block = secret.ljust(_BLOCK, b"\0")
+        self._outer = sha256(block.translate(_OUTER))
+        inner = block.translate(_INNER)
+        self._inner = {label: sha256(inner + _context(label)) for label in LABELS}
+
+    def commit(self, outcome: Outcome) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Return the keys and the commitments of those bodies that the outcome has, by label."""
+        keys: dict[str, bytes] = {}
+        commitments: dict[str, bytes] = {}
+        jti = outcome.jti.encode("ascii")
+        bodies = (outcome.request, outcome.forwarded, outcome.engine, outcome.response)
+        for label, body in zip(LABELS, bodies, strict=True):
+            if body is not None:
+                keys[label] = key = self._key(label, jti)
+                inner = sha256(key.translate(_INNER) + _INNER_REST + body.digest.value).digest()
+                commitments[label] = sha256(key.translate(_OUTER) + _OUTER_REST + inner).digest()
+        return keys, commitments
+
+    def _key(self, label: str, jti: bytes) -> bytes:
+        inner, outer = self._inner[label].copy(), self._outer.copy()
+        inner.update(jti)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 def commitment_key(boot_secret: bytes, label: str, jti: str) -> bytes:
     """Return the 32-byte key of one label of one receipt."""
-    context = f"attested-gateway/commit/v1/{label}/{jti}"
-    return hmac.digest(boot_secret, context.encode("ascii"), "sha256")
+    return hmac.digest(boot_secret, _context(label) + jti.encode("ascii"), "sha256")
 
 
 def commit(key: bytes, body_digest: Digest) -> bytes:
@@ -95,6 +136,10 @@ def parse_openings_header(text: str) -> Openings:
         )
     data = base64url.decode(text, what="the openings")
     return parse_openings(jcs.parse_canonical(data, _LIMITS, what="the openings"))
+
+
+def _context(label: str) -> bytes:
+    return b"attested-gateway/commit/v1/%s/" % label.encode("ascii")
 
 
 def _inserted(members: Members) -> tuple[bytes, ...]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from attestation.receipt.payload import encode_claims
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,7 +28,7 @@ def fit_claims(claims: ReceiptClaims) -> ReceiptClaims:
     if len(claims.lineage.parents) <= PARENTS_THAT_ALWAYS_FIT:
         return claims
     for leave_out in _LEAVE_OUT:
-        if len(encode_claims(claims)) <= MAX_PAYLOAD_BYTES:
+        if len(claims.encode()) <= MAX_PAYLOAD_BYTES:
             break
         claims = leave_out(claims)
     return claims

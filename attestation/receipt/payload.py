@@ -1,190 +1,219 @@
-"""The payload of a receipt, written straight from its claims in canonical order.
+"""The payload of a receipt, written straight from the outcome of its exchange.
 
-`encode_claims` gives what `jcs.canonicalize(claims.to_json())` gives, without a tree of dicts
-that is built, copied and sorted for every receipt: about 7 instead of 26 microseconds, where an
-Ed25519 signature takes 20.  The order of members is the alphabet's, because their names are
-ASCII (RFC 8785 section 3.2.3); a test holds both ways of writing against each other.
+What a receipt says is defined by `claims_of` and `ReceiptClaims.to_json`: a tree of values, which
+canonical JSON (RFC 8785) then copies, sorts and writes.  For every receipt that would cost about
+45 microseconds, twice the Ed25519 signature.  A `PayloadWriter` gives the same bytes in about 10:
+it writes the members where canonical order has them (the alphabet's, because their names are
+ASCII), and what all receipts of a boot have in common once.  A property test holds both ways
+against each other.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from json.encoder import encode_basestring as _text
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from attestation.encoding.base64url import encode as _base64url
 from attestation.encoding.jcs import MAX_SAFE_INTEGER
 from attestation.errors import MalformedError
 from attestation.receipt.claims import EAT_PROFILE
+from attestation.receipt.commitments import Committer
+from attestation.receipt.seal import DECLARED, parent_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from attestation.encoding.digest import Digest
-    from attestation.receipt.claims import (
-        Attempt,
-        LineageClaims,
-        LogPosition,
-        ModelClaims,
-        ReceiptClaims,
-        RequestClaims,
-        ResponseClaims,
-        Splice,
-        Usage,
-    )
+    from attestation.receipt.claims import Attempt, Splice, Usage
+    from attestation.receipt.outcome import ModelFacts, Outcome
+    from attestation.receipt.seal import SealContext
+    from attestation.statement.model_lock import MeasuredModel
+
+_LOCAL: Final = attrgetter("local")
+_SAFE_BITS: Final = MAX_SAFE_INTEGER.bit_length()
 
 
-def encode_claims(claims: ReceiptClaims) -> bytes:
-    """Return the payload of the token: the canonical JSON (RFC 8785) of the claims, in UTF-8.
+class Place(NamedTuple):
+    """What differs from receipt to receipt of what the notary knows; see `SealContext`."""
 
-    Raises `MalformedError` (code "jcs") for an integer of 2^53 or more in magnitude and for a
-    lone surrogate.
-    """
-    nonce = "" if claims.nonce is None else f'"eat_nonce":{_text(claims.nonce)},'
-    use = "" if claims.usage is None else f',"use":{_usage(claims.usage)}'
-    written = (
-        f'{{"act":{{"sub":{_digest(claims.subject)}}}'
-        f',"att":[{_joined(_attempt(attempt) for attempt in claims.attempts)}]'
-        f',"bootseed":{_bytes(claims.bootseed)},"dbgstat":{_text(claims.debug)}'
-        f',{nonce}"eat_profile":"{EAT_PROFILE}"'
-        f',"iat":{_integer(claims.issued_at)},"iss":{_text(claims.issuer)}'
-        f',"jti":{_text(claims.jti)},"keys":{_digest(claims.keyset_digest)}'
-        f',"lin":{_lineage(claims.lineage)},"log":{_log(claims.log)}'
-        f',"model":{_model(claims.model)}'
-        f',"pol":{{"dec":{_text(claims.decision.code)},"dig":{_digest(claims.decision.grant)}}}'
-        f',"req":{_request(claims.request)},"res":{_response(claims.response)}'
-        f',"submods":{_submodules(claims)}{use}}}'
-    )
-    try:
-        return written.encode("utf-8")
-    except UnicodeEncodeError:
-        raise MalformedError("a string has a lone surrogate", code="jcs") from None
+    issued_at: int
+    index: int
+    admission: int
+    call: int
+    previous: Digest | None
+    known: Mapping[str, Digest]
 
 
-def _attempt(attempt: Attempt) -> str:
+class PayloadWriter:
+    """Writes the payloads of one boot's receipts."""
+
+    def __init__(self, boot: SealContext) -> None:
+        """Take what the receipts have in common; what `Place` holds is not looked at."""
+        self._committer = Committer(boot.boot_secret)
+        self._measured = boot.model
+        self._boot = f'],"bootseed":"{_base64url(boot.bootseed)}","dbgstat":{_text(boot.debug)},'
+        self._profile = f'"eat_profile":"{EAT_PROFILE}","iat":'
+        self._issuer = f',"iss":{_text(boot.issuer)},"jti":'
+        self._keys = f',"keys":"{boot.keyset_digest.base64url}","lin":{{"k":'
+        self._origin = f',"o":{_text(boot.log_origin)}}},"model":'
+        self._submodules = f',"submods":{_submodules(boot)}'
+
+    def write(self, outcome: Outcome, place: Place) -> tuple[bytes, dict[str, bytes]]:
+        """Return what `claims_of` says of this outcome, before anything is left out to fit, as
+        canonical JSON in UTF-8; and the commitment keys by label.
+
+        Raises `MalformedError` (code "jcs") for an integer that is negative or not below 2^53,
+        and for a lone surrogate.
+        """
+        _require_safe(outcome, place)
+        lineage, (keys, commitments) = outcome.lineage, self._committer.commit(outcome)
+        # A worker's word that its engine is this domain's own counts where that was measured.
+        measured = self._measured if all(map(_LOCAL, outcome.attempts)) else None
+        attempts = [_attempt(one, local=measured is not None) for one in outcome.attempts]
+        nonce = "" if outcome.nonce is None else f'"eat_nonce":{_text(outcome.nonce)},'
+        previous = "" if place.previous is None else f'"prev":"{_base64url(place.previous.value)}",'
+        span = "" if lineage.parent_span is None else f'"psp":{_text(lineage.parent_span)},'
+        parents = _parents(outcome, place) if lineage.parents else ""
+        use = "" if outcome.usage is None else f',"use":{_usage(outcome.usage)}'
+        written = (
+            f'{{"act":{{"sub":"{_repeated(outcome.sub.value)}"}},"att":[{",".join(attempts)}'
+            f"{self._boot}{nonce}{self._profile}{place.issued_at + 0}{self._issuer}"
+            f"{_text(outcome.jti)}{self._keys}{place.call + 0}"
+            f',"par":[{parents}],{previous}{span}"sp":{_text(lineage.span)}'
+            f',"txn":{_text(lineage.txn)}}},"log":{{"adm":{place.admission + 0}'
+            f',"i":{place.index + 0}{self._origin}{_model(outcome.model, measured)}'
+            f',"pol":{{"dec":{_text(outcome.decision)}'
+            f',"dig":"{_repeated(outcome.grant_digest.value)}"}}'
+            f',"req":{_request(outcome, commitments)},"res":{_response(outcome, commitments)}'
+            f"{self._submodules}{use}}}"
+        )
+        try:
+            return written.encode("utf-8"), keys
+        except UnicodeEncodeError:
+            raise MalformedError("a string has a lone surrogate", code="jcs") from None
+
+
+def _require_safe(outcome: Outcome, place: Place) -> None:
+    """Look at all numbers at once: the bits of their disjunction are those of all of them."""
+    bits = place.issued_at | place.index | place.admission | place.call
+    for body in (outcome.request, outcome.response):
+        if body is not None:
+            bits |= body.length
+    for number in (outcome.status, outcome.block_offset, outcome.events):
+        if number is not None:
+            bits |= number
+    if outcome.usage is not None:
+        for _, count in _counts(outcome.usage):
+            bits |= count
+    for attempt in outcome.attempts:
+        bits |= attempt.milliseconds
+    for splice in outcome.splices:
+        bits |= splice.offset | splice.deleted | splice.inserted
+    if bits >> _SAFE_BITS:
+        raise MalformedError(
+            "an integer of a receipt is negative or too large for canonical JSON",
+            code="jcs",
+            expected="at least 0 and below 2^53",
+        )
+
+
+# "+ 0" makes a plain number of a member of an enumeration, which might be written as its name.
+
+
+def _attempt(attempt: Attempt, *, local: bool) -> str:
     return (
-        f'{{"local":{_flag(attempt.local)},"ms":{_integer(attempt.milliseconds)}'
+        f'{{"local":{"true" if local else "false"},"ms":{attempt.milliseconds + 0}'
         f',"out":{_text(attempt.outcome)},"up":{_text(attempt.upstream)}}}'
     )
 
 
-def _lineage(lineage: LineageClaims) -> str:
-    parents = (f"[{_text(parent.kind)},{_digest(parent.digest)}]" for parent in lineage.parents)
-    previous = "" if lineage.previous is None else f'"prev":{_digest(lineage.previous)},'
-    span = "" if lineage.parent_span is None else f'"psp":{_text(lineage.parent_span)},'
+def _parents(outcome: Outcome, place: Place) -> str:
+    digests = (parent_digest(parent, place.known) for parent in outcome.lineage.parents)
+    return ",".join(f'["{DECLARED}","{digest.base64url}"]' for digest in digests)
+
+
+def _model(facts: ModelFacts, measured: MeasuredModel | None) -> str:
+    named, engine = '"cfg":null,"dig":null', facts.engine
+    if measured is not None:
+        arguments, lock = measured.arguments_digest.base64url, measured.digest.base64url
+        named, engine = f'"cfg":"{arguments}","dig":"{lock}"', measured.engine
     return (
-        f'{{"k":{_integer(lineage.call)},"par":[{_joined(parents)}]'
-        f',{previous}{span}"sp":{_text(lineage.span)},"txn":{_text(lineage.txn)}}}'
+        f'{{{named},"eng":{_text_or_null(engine)},"id":{_text_or_null(facts.id)}'
+        f',"served":{_text_or_null(facts.served)}}}'
     )
 
 
-def _log(log: LogPosition) -> str:
-    return f'{{"adm":{_integer(log.admission)},"i":{_integer(log.index)},"o":{_text(log.origin)}}}'
-
-
-def _model(model: ModelClaims) -> str:
-    return (
-        f'{{"cfg":{_digest_or_null(model.configuration)},"dig":{_digest_or_null(model.digest)}'
-        f',"eng":{_text_or_null(model.engine)},"id":{_text_or_null(model.id)}'
-        f',"served":{_text_or_null(model.served)}}}'
-    )
-
-
-def _request(request: RequestClaims) -> str:
+def _request(outcome: Outcome, commitments: Mapping[str, bytes]) -> str:
     commitment = length = forwarded = splices = ""
-    if request.commitment is not None:
-        commitment = f'"c":{_bytes(request.commitment)},'
-        length = f'"len":{_count(request.length)},'
-    if request.forwarded is not None:
-        forwarded = f'"f":{_bytes(request.forwarded)},'
-        splices = f'"mod":[{_joined(map(_splice, request.splices))}],'
-    partial = ',"part":true' if request.partial else ""
+    if outcome.request is not None:
+        commitment = f'"c":"{_base64url(commitments["req"])}",'
+        length = f'"len":{outcome.request.length + 0},'
+    if outcome.forwarded is not None:
+        forwarded = f'"f":"{_base64url(commitments["fwd"])}",'
+        splices = f'"mod":[{",".join(map(_splice, outcome.splices))}],'
+    partial = ',"part":true' if outcome.request_partial else ""
     return (
-        f'{{{commitment}"ct":{_text_or_null(request.content_type)},{forwarded}{length}'
-        f'"m":{_text(request.method)},{splices}"p":{_text(request.path)}{partial}}}'
+        f'{{{commitment}"ct":{_text_or_null(outcome.request_type)},{forwarded}{length}'
+        f'"m":{_text(outcome.method)},{splices}"p":{_text(outcome.path)}{partial}}}'
     )
 
 
-def _response(response: ResponseClaims) -> str:
+def _response(outcome: Outcome, commitments: Mapping[str, bytes]) -> str:
     members = []
-    if response.commitment is not None:
-        members.append(f'"c":{_bytes(response.commitment)}')
-    if response.status is not None:
-        members.append(f'"ct":{_text_or_null(response.content_type)}')
-    members.append(f'"end":{_text(response.end)}')
-    if response.finish_reasons:
-        members.append(f'"fin":[{_joined(map(_text, response.finish_reasons))}]')
-    if response.commitment is not None:
-        members.append(f'"len":{_count(response.length)}')
-    if response.mods:
-        members.append(f'"mod":[{_joined(map(_text, response.mods))}]')
-    if response.events is not None:
-        members.append(f'"n":{_integer(response.events)}')
-    if response.block_offset is not None:
-        members.append(f'"o":{_integer(response.block_offset)}')
-    if response.status is not None:
-        members.append(f'"st":{_integer(response.status)}')
-    if response.engine is not None:
-        members.append(f'"u":{_bytes(response.engine)}')
-    return f"{{{_joined(members)}}}"
+    if outcome.response is not None:
+        members.append(f'"c":"{_base64url(commitments["res"])}"')
+    if outcome.status is not None:
+        members.append(f'"ct":{_text_or_null(outcome.response_type)}')
+    members.append(f'"end":{_text(outcome.end)}')
+    if outcome.finish_reasons:
+        members.append(f'"fin":[{",".join(map(_text, outcome.finish_reasons))}]')
+    if outcome.response is not None:
+        members.append(f'"len":{outcome.response.length + 0}')
+    if outcome.mods:
+        members.append(f'"mod":[{",".join(map(_text, outcome.mods))}]')
+    if outcome.events is not None:
+        members.append(f'"n":{outcome.events + 0}')
+    if outcome.block_offset is not None:
+        members.append(f'"o":{outcome.block_offset + 0}')
+    if outcome.status is not None:
+        members.append(f'"st":{outcome.status + 0}')
+    if outcome.engine is not None:
+        members.append(f'"u":"{_base64url(commitments["eng"])}"')
+    return f"{{{','.join(members)}}}"
 
 
 def _splice(splice: Splice) -> str:
     return (
-        f'{{"code":{_text(splice.code)},"del":{_integer(splice.deleted)}'
-        f',"ins_len":{_integer(splice.inserted)},"off":{_integer(splice.offset)}}}'
+        f'{{"code":{_text(splice.code)},"del":{splice.deleted + 0}'
+        f',"ins_len":{splice.inserted + 0},"off":{splice.offset + 0}}}'
     )
 
 
-def _submodules(claims: ReceiptClaims) -> str:
+def _submodules(boot: SealContext) -> str:
     gpu = ""
-    if claims.gpu_evidence is not None:
-        gpu = f'"gpu":{{"evidence":{_digest(claims.gpu_evidence)}}},'
-    return (
-        f'{{{gpu}"tdx":{{"provider":{_text(claims.provider)}'
-        f',"quote":{_digest(claims.quote_digest)}}}}}'
-    )
+    if boot.gpu_evidence is not None:
+        gpu = f'"gpu":{{"evidence":"{boot.gpu_evidence.base64url}"}},'
+    quote = boot.quote_digest.base64url
+    return f'{{{gpu}"tdx":{{"provider":{_text(boot.provider)},"quote":"{quote}"}}}}'
 
 
 def _usage(usage: Usage) -> str:
+    members = [f'"{name}":{count + 0}' for name, count in _counts(usage)]
+    return f"{{{','.join(members)}}}"
+
+
+def _counts(usage: Usage) -> list[tuple[str, int]]:
     counts = (("in", usage.input), ("out", usage.output), ("total", usage.total))
-    known = (f'"{name}":{_integer(count)}' for name, count in counts if count is not None)
-    return f"{{{_joined(known)}}}"
-
-
-def _integer(value: int) -> str:
-    if not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
-        raise MalformedError(
-            "an integer is too large for canonical JSON",
-            code="jcs",
-            expected="a magnitude below 2^53",
-        )
-    # The digits of the number itself: str() of an enumeration would be its name.
-    return int.__repr__(value)
-
-
-def _count(value: int | None) -> str:
-    return "null" if value is None else _integer(value)
-
-
-def _flag(value: bool) -> str:  # noqa: FBT001  (the value to write, not a choice of what to do)
-    return "true" if value else "false"
-
-
-def _bytes(value: bytes) -> str:
-    return f'"{_base64url(value)}"'
-
-
-def _digest(digest: Digest) -> str:
-    return f'"{_base64url(digest.value)}"'
-
-
-def _digest_or_null(digest: Digest | None) -> str:
-    return "null" if digest is None else _digest(digest)
+    return [(name, count) for name, count in counts if count is not None]
 
 
 def _text_or_null(value: str | None) -> str:
     return "null" if value is None else _text(value)
 
 
-def _joined(items: Iterable[str]) -> str:
-    return ",".join(items)
+@lru_cache(maxsize=4096)
+def _repeated(digest: bytes) -> str:
+    # Callers and their grants come again.
+    return _base64url(digest)

@@ -18,7 +18,6 @@ from attestation.encoding.jws import assemble, encode_signing_input, parse_compa
 from attestation.encoding.members import Members
 from attestation.errors import EvidenceError, MalformedError
 from attestation.receipt.claims_parser import parse_claims
-from attestation.receipt.payload import encode_claims
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -58,7 +57,12 @@ def sign_receipt(claims: ReceiptClaims, private_key: Ed25519PrivateKey, kid: str
     `kid` is the RFC 7638 thumbprint of the key.  Raises `MalformedError` (code "size") if the
     claims do not fit.
     """
-    signing_input = f"{_header(kid)}.{base64url.encode(encode_claims(claims))}".encode("ascii")
+    return sign_payload(claims.encode(), private_key, kid)
+
+
+def sign_payload(payload: bytes, private_key: Ed25519PrivateKey, kid: str) -> str:
+    """As `sign_receipt`, for claims that are written already, in canonical form."""
+    signing_input = f"{_header(kid)}.{base64url.encode(payload)}".encode("ascii")
     token = assemble(signing_input, private_key.sign(signing_input))
     if len(token) > MAX_TOKEN_BYTES:
         raise MalformedError(

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from attestation.encoding.digest import Digest
 from attestation.lineage.context import LineageContext
 from attestation.receipt.outcome import Outcome, abandoned
-from attestation.receipt.seal import SealContext, claims_of, receipt_id_in
-from attestation.receipt.signing import sign_receipt
+from attestation.receipt.payload import Place
+from attestation.receipt.seal import SealContext, receipt_id_in
+from attestation.receipt.sealer import Sealer
 from gateway.notary.counts import Counts, GrantBook, Mark, saturated
 from gateway.notary.interface import SealedReceipt
 from gateway.notary.log.database import IndexedEpoch
@@ -30,8 +30,9 @@ from gateway.notary.tasks import TaskCounters
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
+    from attestation.encoding.digest import Digest
     from attestation.receipt.claims import End
-    from attestation.receipt.commitments import Openings
+    from attestation.receipt.sealer import SignedReceipt
     from gateway.notary.boot import BootSecrets, StartedBoot
     from gateway.notary.interface import Announcement
     from gateway.notary.log.index import ReceiptIndex
@@ -88,8 +89,7 @@ class Ledger:
     ) -> None:
         self._boot = boot
         self._wall = wall
-        self._kid = boot.drawn.receipt_jwk.kid
-        self._quote_digest = boot.started.quote.digest  # hashed anew at every look
+        self._sealer = _sealer(boot)
         self._name = boot_folder_name(boot.drawn.bootseed)
         self._tree = tree
         self._running: dict[str, Admission] = {}
@@ -189,12 +189,19 @@ class Ledger:
         """
         admission = self._require_announced(outcome)
         try:
-            context = self._context(outcome, admission, known)
-            claims, openings = claims_of(outcome, context)
-            token = sign_receipt(claims, self._boot.drawn.receipt_key, self._kid)
+            call, previous = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
+            place = Place(
+                issued_at=int(self._wall()),
+                index=self._tree.size,
+                admission=admission.number,
+                call=call,
+                previous=previous,
+                known=known,
+            )
+            signed = self._sealer.seal(outcome, place)
         except Exception as error:  # no index is taken yet: whatever it was, the boot can go on
             raise OutcomeRefused("the outcome makes no receipt") from error
-        return self._take_index(outcome, context, token, openings)
+        return self._take_index(outcome, place, signed)
 
     def abandoned(self, jti: str) -> Outcome:
         """Return the `gateway_failure` of an announced request: nobody is left who knows more."""
@@ -259,41 +266,15 @@ class Ledger:
             raise OutcomeRefused("an outcome contradicts its announcement")
         return admission
 
-    def _context(
-        self, outcome: Outcome, admission: Admission, known: Mapping[str, Digest]
-    ) -> SealContext:
-        started, drawn = self._boot.started, self._boot.drawn
-        call, previous = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
-        statement = started.evidence.statement
-        return SealContext(
-            issuer=self._boot.issuer,
-            issued_at=int(self._wall()),
-            bootseed=drawn.bootseed,
-            boot_secret=drawn.commitment,
-            keyset_digest=statement.keyset_digest,
-            debug=started.dbgstat,
-            provider=self._boot.provider,
-            quote_digest=self._quote_digest,
-            log_origin=statement.log_origin,
-            index=self._tree.size,
-            admission=admission.number,
-            call=call,
-            previous=previous,
-            model=started.model,
-            known=known,
-        )
-
-    def _take_index(
-        self, outcome: Outcome, context: SealContext, token: str, openings: Openings
-    ) -> Sequenced:
-        digest = Digest.of(token.rpartition(".")[0].encode("ascii"))
+    def _take_index(self, outcome: Outcome, place: Place, signed: SignedReceipt) -> Sequenced:
+        token, digest, openings = signed
         self._tree.append(log_entry(Kind.RECEIPT, digest))
         self._receipts += 1
-        self._grants.note(outcome.grant_digest, context.index)
-        self._tasks.note(outcome.sub, outcome.lineage.txn, context.call, digest)
+        self._grants.note(outcome.grant_digest, place.index)
+        self._tasks.note(outcome.sub, outcome.lineage.txn, place.call, digest)
         sequenced = Sequenced(
             receipt=SealedReceipt(
-                jti=outcome.jti, token=token, openings=openings, index=context.index, digest=digest
+                jti=outcome.jti, token=token, openings=openings, index=place.index, digest=digest
             ),
             sub=outcome.sub,
             path=outcome.path,
@@ -305,3 +286,25 @@ class Ledger:
         del self._running[outcome.jti]
         self._sequenced[outcome.jti] = sequenced
         return sequenced
+
+
+def _sealer(boot: LedgerBoot) -> Sealer:
+    started, drawn = boot.started, boot.drawn
+    statement = started.evidence.statement
+    context = SealContext(
+        issuer=boot.issuer,
+        issued_at=0,
+        bootseed=drawn.bootseed,
+        boot_secret=drawn.commitment,
+        keyset_digest=statement.keyset_digest,
+        debug=started.dbgstat,
+        provider=boot.provider,
+        quote_digest=started.quote.digest,
+        log_origin=statement.log_origin,
+        index=0,
+        admission=0,
+        call=0,
+        previous=None,
+        model=started.model,
+    )
+    return Sealer(context, drawn.receipt_key, drawn.receipt_jwk.kid)
