@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 NEVER_AGAIN: Final = ((b"x-should-retry", b"false"),)
 """For a request that ran: repeating it would do the work, and pay for it, once more."""
 
+SOON: Final = ((b"retry-after", b"1"),)
+_RAN: Final = frozenset(
+    {
+        UpstreamFailure.TIMEOUT_FIRST_BYTE,
+        UpstreamFailure.TIMEOUT_IDLE,
+        UpstreamFailure.TIMEOUT_TOTAL,
+        UpstreamFailure.MALFORMED,
+        UpstreamFailure.INCOMPLETE,
+    }
+)
+"""The engine had the request, and worked or still works on it."""
+
 _MESSAGES: Final = {
     UpstreamFailure.CONNECT: "the engine cannot be reached; try again later",
     UpstreamFailure.TIMEOUT_CONNECT: "the engine did not accept a connection in time; "
@@ -28,17 +40,27 @@ _MESSAGES: Final = {
     "tell the operator",
     UpstreamFailure.INCOMPLETE: "the engine closed the connection in the middle of its answer",
     UpstreamFailure.CLOSED: "the request to the engine was given up",
+    UpstreamFailure.UNAVAILABLE: "no engine that could answer is up; try again later",
 }
 
 
 def upstream_failed(error: UpstreamError) -> Refusal:
-    """The answer for an engine that failed: 504 if it was too slow, else 502."""
+    """The answer for an engine that failed: 504 if too slow, 503 if none was up, else 502."""
     slow = error.kind.is_timeout
+    if error.kind is UpstreamFailure.UNAVAILABLE:
+        return Refusal(
+            status=503,
+            code="engines_unavailable",
+            message=_MESSAGES[error.kind],
+            end=End.UPSTREAM_ERROR,
+            headers=((b"retry-after", b"%d" % (error.retry_after or 1)),),
+        )
     return Refusal(
         status=504 if slow else 502,
         code=f"upstream_{error.kind.value}",
         message=_MESSAGES[error.kind],
         end=End.TIMEOUT if slow else End.UPSTREAM_ERROR,
+        headers=NEVER_AGAIN if error.kind in _RAN else SOON,
     )
 
 
@@ -75,6 +97,14 @@ def answer_too_large(limits: EdgeLimits) -> Refusal:
     )
 
 
+NO_ENGINE_FOR_MODEL: Final = Refusal(
+    status=404,
+    code="model_not_found",
+    message="no engine behind this gateway serves the model; see GET /v1/models for those there "
+    "are",
+    param="model",
+)
+
 STREAM_BROKE: Final = Refusal(
     status=502,
     code="upstream_incomplete",
@@ -88,6 +118,7 @@ INTERNAL: Final = Refusal(
     code="internal_error",
     message="the gateway failed; the receipt says what was done. Tell the operator the receipt id",
     end=End.GATEWAY_FAILURE,
+    headers=NEVER_AGAIN,
 )
 
 STOPPING: Final = Refusal(
@@ -95,6 +126,7 @@ STOPPING: Final = Refusal(
     code="gateway_stopping",
     message="the gateway stops and the request took longer than it may wait; send it again",
     end=End.GATEWAY_FAILURE,
+    headers=SOON,
 )
 
 NOT_SEALED: Final = Refusal(
@@ -111,6 +143,42 @@ NO_NOTARY: Final = Refusal(
     code="notary_unavailable",
     message="the gateway cannot issue receipts now, so it answers nothing; try again later",
     headers=((b"retry-after", b"5"),),
+)
+
+OVERLOADED: Final = tuple(
+    Refusal(
+        status=503,
+        code="overloaded",
+        message="the gateway has as many requests under way as it may; nothing of this one was "
+        "done or recorded, try again later",
+        headers=((b"retry-after", b"%d" % seconds),),
+    )
+    for seconds in (1, 2, 3)
+)
+"""To be given in turn, so that those who were turned away together do not come back together."""
+
+BODY_HAS_NO_ROOM: Final = Refusal(
+    status=503,
+    code="no_memory",
+    message="the gateway holds as many bodies and answers as it may; try again later",
+    end=End.LIMIT,
+    headers=SOON,
+)
+
+ANSWER_HAS_NO_ROOM: Final = Refusal(
+    status=503,
+    code="no_memory_for_answer",
+    message="the engine answered, but the gateway holds as many bodies and answers as it may; "
+    "ask for less, or for a stream",
+    end=End.LIMIT,
+    headers=NEVER_AGAIN,
+)
+
+TOO_MANY_CONNECTIONS: Final = Refusal(
+    status=503,
+    code="too_many_connections",
+    message="the gateway holds as many connections as it may; use fewer, or try again later",
+    headers=SOON,
 )
 
 TOO_MANY_REFUSALS: Final = Refusal(

@@ -23,10 +23,13 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.edge import failures
 from gateway.edge.caller import Caller
+from gateway.edge.crowd import TOO_MANY, Crowd
 from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.routes import inference_target
+from gateway.edge.stall import StallWatch, bytes_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
+
+    from gateway.telemetry.edge import EdgeMetrics
 
     Converse = Callable[[Caller], Coroutine[Any, Any, None]]
 
@@ -75,6 +80,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._metrics: EdgeMetrics | None = getattr(config, "edge_metrics", None)
         self.peer: str | None = None
         self.lost = False
+        self.stalled = False
         self._converse: Converse | None = getattr(self.app, "converse", None)
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
@@ -86,6 +92,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._stall = StallWatch(
             self.loop, self._limits.stall_seconds, self._bytes_waiting, self._give_up
         )
+        # Which chunked body is being received, counted from 1; 0: none.
+        self._chunked = 0
+        self._chunked_seen = 0
         self._framing_bytes = 0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._rest_bytes = 0
@@ -140,19 +149,14 @@ class EdgeProtocol(HttpToolsProtocol):
         """Parse; then bound what a head that is not complete yet may still take."""
         if self.lost or self._deaf or self.transport.is_closing():
             return
+        chunked = self._chunked
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.send_400_response("")
             return
-        if self._framing_bytes > -_UNCOUNTED:
-            self._framing_bytes += len(data)
-            if self._framing_bytes > self._limits.framing_bytes and not self.transport.is_closing():
-                self._refusal = _malformed(
-                    "the chunks of the body are too small, or too long-winded"
-                )
-                self.send_400_response("")
-                return
+        if chunked and chunked == self._chunked:
+            self._bound_framing(len(data))
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
@@ -161,20 +165,47 @@ class EdgeProtocol(HttpToolsProtocol):
             elif self._head_timer is None:
                 self._start_head_timer()
 
-    def pause_writing(self) -> None:
-        """The caller takes nothing: it has so long to begin again."""
-        super().pause_writing()
-        if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(
-                self._limits.stall_seconds, self.transport.abort
+    def _bound_framing(self, received: int) -> None:
+        # `on_body` takes off twice what is body: what is left over is sizes and extensions.
+        self._framing_bytes += received
+        if self._framing_bytes > self._limits.framing_bytes and not self.transport.is_closing():
+            self._refusal = _malformed(
+                "the body's chunks are too small, or their extensions too large; send larger chunks"
             )
+            self.send_400_response("")
+
+    def eof_received(self) -> None:
+        """Take a caller that will send nothing more for one that is gone (docs/spec/http.md).
+
+        What of an answer is complete is still delivered; an unfinished one has no reader that
+        could be told from none, and the transport would wait for it to be read.
+        """
+        if self._is_busy():
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """The caller takes nothing: it has so long to go on."""
+        super().pause_writing()
+        self._stall.start()
 
     def resume_writing(self) -> None:
         """The caller took what waited."""
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        self._stall.stop()
         super().resume_writing()
+
+    def end(self) -> None:
+        """Close, but do not wait for ever for a caller to take what it is still owed."""
+        self.transport.close()
+        self._stall.start()
+
+    def _bytes_waiting(self) -> int:
+        return bytes_waiting(self.transport)
+
+    def _give_up(self) -> None:
+        self.stalled = True
+        if self._metrics is not None:
+            self._metrics.slow_client()
+        self.transport.abort()
 
     # -- parser callbacks ------------------------------------------------------------------
 
@@ -215,6 +246,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Pass the body on, or drop a bounded rest of it if its request was answered already."""
+        if self._chunked:
+            self._framing_bytes -= 2 * len(body)
         if self.cycle.response_complete:
             self._rest_bytes += len(body)
             if self._rest_bytes > self._limits.discard_bytes:
@@ -227,6 +260,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request arrived."""
+        self._chunked = 0
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None
@@ -325,18 +359,31 @@ class EdgeProtocol(HttpToolsProtocol):
             self._write_refusal()
         self._hang_up(None if running.response_complete else running)
 
+    def _reject(self, refusal: Refusal, reason: str) -> None:
+        """Answer what was not asked yet, and close."""
+        self._refusal = refusal
+        self._count_refused(reason)
+        self._write_refusal()
+        self._hang_up(None)
+
+    def _count_refused(self, reason: str) -> None:
+        if self._metrics is not None:
+            self._metrics.connection_refused(reason)
+
     def _write_refusal(self) -> None:
         body = error_body("", self._refusal)
         # A HEAD request's answer ends with its head, whatever its length says.
         sent = b"" if self.parser.get_method() == b"HEAD" else body
-        head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[self._refusal.status] + head.encode("ascii") + sent)
+        head = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+        lines = [STATUS_LINE[self._refusal.status], head.encode("ascii")]
+        lines += (b"%b: %b\r\n" % field for field in self._refusal.headers)
+        self.transport.write(b"".join((*lines, b"\r\n", sent)))
 
     def _hang_up(self, running: RequestResponseCycle | None) -> None:
         if running is not None:
             self.lost = True
             _leave(running)
-        self.transport.close()
+        self.end()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -369,6 +416,9 @@ class EdgeProtocol(HttpToolsProtocol):
             self._refuse(_malformed(f"expected one host field, saw {hosts}"))
         if counts[b"content-length"] + counts[b"transfer-encoding"] > 1:
             self._refuse(_malformed("expected one content-length or one transfer-encoding"))
+        if counts[b"transfer-encoding"]:
+            self._chunked_seen += 1
+            self._chunked, self._framing_bytes = self._chunked_seen, 0
         if counts[b"upgrade"] or self.parser.should_upgrade():
             self._refuse(_malformed("upgrades and tunnels are not offered"))
 
@@ -388,7 +438,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if left > 0:
             self._start_idle_timer(left)
         else:
-            self.transport.close()
+            self.end()
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.header_seconds, self._head_is_late)
@@ -404,7 +454,7 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if not self._in_head:
             # Nothing was asked, so there is nothing to answer.
-            self.transport.close()
+            self.end()
             return
         self._refusal = Refusal(
             status=408,

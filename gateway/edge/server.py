@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import resource
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from attestation.errors import UsageError
+from gateway.edge.crowd import Crowd, fitting_connections
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.protocol import EdgeProtocol
 
 if TYPE_CHECKING:
     from gateway.edge.tls import BootTls
+    from gateway.telemetry.edge import EdgeMetrics
 
 _BACKLOG = 2048
 _SOCKET_MODE = 0o660
@@ -109,9 +113,11 @@ def _is_served(path: Path) -> bool:
 
 
 class _Config(uvicorn.Config):
-    """uvicorn's configuration and the limits its protocol reads."""
+    """uvicorn's configuration and what its protocol reads of ours."""
 
     connection_limits: ConnectionLimits
+    crowd: Crowd
+    edge_metrics: EdgeMetrics | None
 
 
 class _Server(uvicorn.Server):
@@ -141,6 +147,7 @@ class EdgeServer:
         tls: BootTls | None = None,
         limits: ConnectionLimits | None = None,
         drain_seconds: float = 30.0,
+        metrics: EdgeMetrics | None = None,
     ) -> None:
         limits = limits or ConnectionLimits()
         config = _Config(
@@ -163,6 +170,13 @@ class EdgeServer:
             ssl_context_factory=None if tls is None else lambda _config, _default: tls.context(),
         )
         config.connection_limits = limits
+        config.edge_metrics = metrics
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        config.crowd = Crowd(
+            connections=fitting_connections(limits.connections, descriptors),
+            per_address=limits.connections_per_address,
+            clock=time.monotonic,
+        )
         self._server = _Server(config)
         self._sock = sock
         self._task: asyncio.Task[None] | None = None
