@@ -359,6 +359,8 @@ TARGETS: dict[str, Target] = {
     "jcs": Target(run=run_jcs, seeds=lambda: _json({"b": [1, None], "a": "é"}), shape="json"),
     "base64url": Target(run=run_base64url, seeds=lambda: [b"AAECAw", b"-_8"], shape="text"),
     "base64std": Target(run=run_base64std, seeds=lambda: [b"AAECAw==", b"+/8="], shape="text"),
+    "bearer-token": Target(run=tokens.run_bearer, seeds=tokens.bearers, shape="jws"),
+    "issuer-keys": Target(run=tokens.run_issuer_keys, seeds=tokens.issuer_keys, shape="json"),
     "signed-token": Target(run=tokens.run_token, seeds=tokens.tokens, shape="jws"),
     "key-set": Target(run=tokens.run_key_set, seeds=tokens.key_sets, shape="json"),
     "public-key": Target(run=tokens.run_public_key, seeds=tokens.public_keys),

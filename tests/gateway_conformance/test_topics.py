@@ -14,6 +14,7 @@ import pytest
 from attestation.conformance.runner import run_topic
 from attestation.errors import MalformedError
 from gateway.conformance.topics import TOPICS
+from tests.support.tokens import AUDIENCE, ISSUER, NOW, Signer
 
 EVENT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -113,13 +114,82 @@ def test_a_case_of_unknown_shape_makes_the_directory_malformed(
 
 @pytest.mark.parametrize(
     ("topic", "name"),
-    [("http1", "cases.ndjson"), ("requests", "cases.json"), ("sse", "cases.json")],
+    [("http1", "cases.ndjson"), ("jwt", "cases.ndjson"), ("requests", "cases.json"), ("sse", "cases.json")],
 )
 def test_a_file_of_another_kind_makes_the_directory_malformed(
     topic: str, name: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MalformedError, match="shape"):
         run(topic, write(tmp_path, request("x", GOOD, "accept"), name=name))
+
+
+SIGNER = Signer()
+TOKENS: dict[str, Any] = {
+    "jwks": {"keys": [SIGNER.jwk, Signer(alg="EdDSA", kid="k2").jwk]},
+    "now": NOW,
+    "expected": {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "algs": ["ES256"],
+        "required": ["exp", "aud", "iss", "sub"],
+    },
+}
+
+
+def tokens(folder: Path, *cases: tuple[str, bytes, str], **changes: Any) -> Path:
+    listed = [{"name": n, "token": token.decode(), "expect": e} for n, token, e in cases]
+    data = json.dumps({**TOKENS, "cases": listed, **changes}).encode()
+    (folder / "cases.json").write_bytes(data)
+    entry = {"file": "cases.json", "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps({"files": [entry]}))
+    return folder
+
+
+def test_tokens_are_judged_by_the_product_and_wrong_expectations_fail(tmp_path: Path) -> None:
+    typed = SIGNER.token({"typ": "JWT"})
+    folder = tokens(
+        tmp_path,
+        ("good", typed, "accept"),
+        ("no typ, no iat", SIGNER.token({"typ": None}, iat=None), "accept"),
+        ("at the last second", SIGNER.token({"typ": "JWT"}, exp=NOW + 1), "accept"),
+        ("expired", SIGNER.token({"typ": "JWT"}, exp=NOW), "reject"),
+        ("either", SIGNER.token({"typ": "JWT"}, iat=NOW + 1), "either"),
+        ("of a key that is not asked about", Signer(alg="EdDSA", kid="k2").token(), "reject"),
+        ("wrong", typed, "reject"),
+        ("also wrong", SIGNER.token({"typ": "receipt+jwt"}), "accept"),
+        ("no text of a header", "a.b.\u00e9".encode(), "reject"),
+    )
+    code, cases, summary = run("jwt", folder)
+    assert [case["ok"] for case in cases] == [True] * 6 + [False] * 2 + [True]
+    assert (code, summary["failed"]) == (10, 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"now": "1"},
+        {"expected": {"iss": ISSUER}},
+        {"expected": {**TOKENS["expected"], "algs": "ES256"}},
+        {"jwks": []},
+        {"jwks": {"keys": [{"alg": "ES256"}]}},
+        {"cases": [{"name": "x", "token": "x", "expect": "perhaps"}]},
+        {"cases": [{"name": "x", "expect": "accept"}]},
+    ],
+)
+def test_tokens_of_unknown_shape_make_the_directory_malformed(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(MalformedError):
+        run("jwt", tokens(tmp_path, ("x", SIGNER.token(), "accept"), **changes))
+
+
+def test_file_without_keys_or_clock_is_no_file_of_tokens(tmp_path: Path) -> None:
+    data = b'{"cases":[]}'
+    (tmp_path / "cases.json").write_bytes(data)
+    entry = {"file": "cases.json", "sha256": hashlib.sha256(data).hexdigest()}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": [entry]}))
+    with pytest.raises(MalformedError, match="shape"):
+        run("jwt", tmp_path)
 
 
 @pytest.mark.parametrize("topic", ["requests", "sse"])
