@@ -1,21 +1,30 @@
-"""The edge beside other proxies, in one run: processor time, latency, memory, failures."""
+"""The edge beside other proxies, in one run: processor time, latency, memory, failures.
+
+Everything by default: minutes, and the results are written into the repository.  `--quick` is one
+short round and a table; `--profile` says in which functions worker and notary spend their time.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import resource
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from benchmarks.edge.cases import CASES, CHEAP
+from benchmarks.edge.cases import CASES, LEFT_OUT, fitting
+from benchmarks.edge.compare import Figures, judge, receipts_add, relate
 from benchmarks.edge.measure import Bench, bench, middle, run_case
+from benchmarks.edge.parts import measure_parts
 from benchmarks.edge.prepare import prepare
+from benchmarks.edge.report import RESULT, write_all
 from benchmarks.edge.targets import TARGETS, Absent, Target, started
 from benchmarks.edge.where import profile, show
 from benchmarks.figures import table
+from benchmarks.machine import describe_machine
 
-Figures = dict[str, dict[str, dict[str, Any]]]
-_SLOW = "litellm"
+_PROFILED: Final = "plain-32"
 
 
 def measure(
@@ -26,20 +35,24 @@ def measure(
     Targets take turns within a case, cases within a round: what disturbs the machine disturbs all.
     """
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.ExitStack() as stack:
         ends = stack.enter_context(bench())
         there, absent = _start(stack, ends, targets)
         for turn in range(rounds):
-            for case in cases:
+            for case in (fitting(CASES[name], descriptors) for name in cases):
+                if case.once and turn + 1 < rounds:
+                    continue
                 for target in there:
-                    if target.name == _SLOW and case not in CHEAP:
+                    if case.name in LEFT_OUT.get(target.name, ()):
                         continue
-                    one = run_case(ends, target, CASES[case], seconds)
-                    runs.setdefault((case, target.name), []).append(one)
-                    _say(turn, case, target.name, one)
+                    one = run_case(ends, target, case, seconds)
+                    runs.setdefault((case.name, target.name), []).append(one)
+                    _say(turn, case.name, target.name, one)
     figures: Figures = {}
-    for (case, name), several in runs.items():
-        figures.setdefault(case, {})[name] = middle(several)
+    for (name, target_name), several in runs.items():
+        figures.setdefault(name, {})[target_name] = middle(several)
+    relate(figures)
     return figures, absent
 
 
@@ -67,13 +80,10 @@ def _say(turn: int, case: str, target: str, one: dict[str, Any]) -> None:
 
 def where_time_goes(cases: list[str], *, seconds: float) -> list[dict[str, Any]]:
     """Return the profile of worker and notary under each case."""
-    found = []
     with bench() as ends, started("ours", ends.engine_port, profile=True) as target:
         if target.samples is None:
             raise RuntimeError("the gateway was started without a place for its samples")
-        for case in cases:
-            found.append(profile(ends, target, target.samples, CASES[case], seconds))
-    return found
+        return [profile(ends, target, target.samples, CASES[case], seconds) for case in cases]
 
 
 def rows_of(figures: Figures) -> list[dict[str, Any]]:
@@ -91,31 +101,55 @@ def rows_of(figures: Figures) -> list[dict[str, Any]]:
             "per_second": one["per_second"],
             "p50_ms": one["latency_p50_ms"],
             "p99_ms": one["latency_p99_ms"],
+            "first_p99": one["first_p99_ms"],
+            "MiB": one["pss_mib"],
             "failures": sum(one["failures"].values()),
-            "x_nginx": _ratio(one, by_target.get("nginx")),
-            "x_vllm": _ratio(one, by_target.get("vllm-router")),
+            "x_nginx": one["cpu_x_nginx"],
+            "x_vllm": one["cpu_x_vllm-router"],
         }
         for case, by_target in figures.items()
         for name, one in by_target.items()
     ]
 
 
-def _ratio(one: dict[str, Any], other: dict[str, Any] | None) -> str:
-    if other is None or not other["cpu_us"] or one["cpu_us"] is None:
-        return ""
-    return f"{one['cpu_us'] / other['cpu_us']:.2f}"
+def document_of(
+    figures: Figures, absent: dict[str, str], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Return everything that is kept of a run."""
+    return {
+        "benchmark": "the edge beside other proxies, in one run",
+        "machine": describe_machine(Path.cwd()),
+        "seconds_a_run": arguments.seconds,
+        "rounds": arguments.rounds,
+        "absent": absent,
+        "left_out": LEFT_OUT,
+        "goals": judge(figures),
+        "receipts_add": receipts_add(figures),
+        "about": {name: CASES[name].about for name in figures},
+        "cases": figures,
+        "parts": measure_parts(),
+        "where_time_goes": where_time_goes([_PROFILED], seconds=2 * arguments.seconds),
+    }
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--targets", default=",".join(TARGETS), help="comma-separated")
-    parser.add_argument("--cases", help="comma-separated (all; for --profile: plain-32)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of every single run")
+    parser.add_argument("--cases", help=f"comma-separated (all; for --profile: {_PROFILED})")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of every single run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, a table and nothing else")
     parser.add_argument("--profile", action="store_true", help="where our time goes, by function")
     parser.add_argument("--prepare", action="store_true", help="install the competitors first")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    known: dict[str, list[str]] = {"targets": list(TARGETS), "cases": list(CASES)}
+    for name, those in known.items():
+        for one in (getattr(arguments, name) or "").split(","):
+            if one and one not in those:
+                parser.error(f"no such thing in --{name}: {one} (there are {', '.join(those)})")
+    return arguments
 
 
 def main() -> None:
@@ -124,10 +158,11 @@ def main() -> None:
     if arguments.prepare:
         prepare()
     if arguments.profile:
-        cases = (arguments.cases or "plain-32").split(",")
+        cases = (arguments.cases or _PROFILED).split(",")
         for found in where_time_goes(cases, seconds=arguments.seconds):
             show(found)
         return
+    machine = describe_machine(Path.cwd())
     figures, absent = measure(
         arguments.targets.split(","),
         (arguments.cases or ",".join(CASES)).split(","),
@@ -135,8 +170,14 @@ def main() -> None:
         rounds=1 if arguments.quick else arguments.rounds,
     )
     print(table(rows_of(figures)))
+    goals = [one for one in judge(figures) if one["verdict"] != "not measured"]
+    if goals:
+        print("\n" + table(goals))
     for name, why in absent.items():
         print(f"absent: {name}: {why}")
+    if not arguments.quick:
+        write_all({**document_of(figures, absent, arguments), "machine": machine})
+        print(f"\nwritten: {RESULT.name}, docs/performance.md, docs/performance.svg")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from benchmarks.edge.dialogue import HOLD, KILOBYTE
 
 _MEBIBYTE: Final = 1 << 20
-CHEAP: Final = ("plain-1", "plain-32", "stream-1")
-"""What a target gets that takes tens of milliseconds of processor time for one request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +22,13 @@ class Case:
     events: int = 0
     delay_ms: int = 0
     repeat: int = 1
-    seconds: float = 1.0
-    """Length of the window as a share of `--seconds`."""
+    share: float = 1.0
+    once: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What is counted: events of streams that run for the whole time, else answers."""
+        return "event" if self.events and self.kind == "closed" else "request"
 
     def order(self, seconds: float) -> dict[str, Any]:
         """Return the case as the load generator is told it."""
@@ -36,7 +39,7 @@ class Case:
             "events": self.events,
             "delay_ms": self.delay_ms,
             "repeat": self.repeat,
-            "seconds": seconds * self.seconds,
+            "seconds": seconds * self.share,
             "warm": min(1.0, 0.25 * seconds) if not self.delay_ms else 1.0,
         }
 
@@ -64,7 +67,7 @@ CASES: Final = {
             in_flight=200,
             events=_STREAM,
             delay_ms=10,
-            seconds=1.5,
+            share=1.5,
         ),
         Case(name="body-1m", about="1 MiB bodies, 4 in flight", in_flight=4, size=_MEBIBYTE),
         Case(name="body-8m", about="8 MiB bodies, 4 in flight", in_flight=4, size=8 * _MEBIBYTE),
@@ -84,6 +87,23 @@ CASES: Final = {
             kind="hold",
             events=2,
             delay_ms=HOLD,
+            once=True,
         ),
     )
 }
+
+LEFT_OUT: Final[dict[str, tuple[str, ...]]] = {
+    "litellm": tuple(name for name in CASES if name not in ("plain-1", "plain-32", "stream-1")),
+    "naive": ("idle-10000",),
+    "vllm-router-default": ("idle-10000",),
+    "ours-2-workers": tuple(name for name in CASES if name not in ("plain-32", "stream-32")),
+    "ours-no-receipts": ("idle-10000",),
+}
+"""Cases that a target is not put through: LiteLLM takes milliseconds of processor time for an
+answer, httpx more for each further open stream; the rest would say nothing new."""
+
+
+def fitting(case: Case, descriptors: int) -> Case:
+    """Return a case with no more open streams than two descriptors each allow a proxy to have."""
+    most = (descriptors - 300) // 2
+    return case if case.in_flight <= most else replace(case, in_flight=most)

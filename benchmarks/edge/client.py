@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.edge.dialogue import EVENT_MARK, PATH, STAMP, STAMP_DIGITS
+from benchmarks.edge.dialogue import PATH, STAMP, STAMP_DIGITS
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE)
@@ -168,7 +168,7 @@ class Client(asyncio.Protocol):
         tally = self.tally
         self._pieces.append(data)
         joined = self._buffer + data
-        found = joined.count(EVENT_MARK)
+        found = joined.count(STAMP)
         self._seen += found
         tally.events += found
         tally.reads += 1
@@ -181,14 +181,14 @@ class Client(asyncio.Protocol):
             self._finish(self._verdict())
             return
         # What was counted must not be counted again from the tail.
-        cut = joined.rfind(EVENT_MARK)
-        self._buffer = joined[max(len(joined) - _TAIL, cut + len(EVENT_MARK) if cut >= 0 else 0) :]
+        cut = joined.rfind(STAMP)
+        self._buffer = joined[max(len(joined) - _TAIL, cut + len(STAMP) if cut >= 0 else 0) :]
 
     def _verdict(self) -> str | None:
         if self._seen != self._request.events:
             # The framing may cut a mark in two; only the stream without it can tell.
             stream = without_chunks(b"".join(self._pieces))
-            found = stream.count(EVENT_MARK)
+            found = stream.count(STAMP)
             self.tally.events += found - self._seen
             if found != self._request.events:
                 return "lost events"

@@ -16,9 +16,8 @@ MODEL: Final = "bench-7b"
 KILOBYTE: Final = 1024
 HOLD: Final = 3_600_000
 """Milliseconds between two events of a stream that is to stay idle."""
-EVENT_MARK: Final = b'"chat.completion.chunk"'
-"""In every event once, however a proxy may write it anew."""
 STAMP: Final = b"@t="
+"""In the text of every event once, however a proxy may write the event anew; a time follows."""
 STAMP_DIGITS: Final = 16
 _STREAM: Final = re.compile(rb'"stream":\s*true')
 _EVENTS: Final = re.compile(rb'"max_(?:completion_)?tokens":\s*(\d+)')

@@ -28,6 +28,9 @@ _EVENTS: Final = (
     b"transfer-encoding: chunked\r\n\r\n"
 )
 _END: Final = b"%x\r\n%s\r\n0\r\n\r\n" % (len(DONE), DONE)
+_UNKNOWN: Final = 1 << 60
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_END_BYTES: Final = 4096
 _MODELS: Final = b'{"object":"list","data":[{"id":"bench-7b","object":"model","owned_by":"vllm"}]}'
 
 
@@ -36,8 +39,10 @@ class Engine(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._data = bytearray()
-        self._need = 0
+        self._head = b""
+        self._missing = 0
+        self._length = 0
+        self._body: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._stream: _Stream | None = None
 
@@ -53,30 +58,27 @@ class Engine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer once a request is complete."""
-        self._data += data
-        if len(self._data) < self._need:
-            return
-        end = self._data.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._data[: end + 2])
-        length = _LENGTH.search(head)
-        if length:
-            self._need = end + 4 + int(length[1])
-            if len(self._data) < self._need:
+        if not self._missing:
+            data = self._head + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._head = data
                 return
-            body = bytes(self._data[end + 4 : self._need])
-        elif _CHUNKED.search(head):
-            if not self._data.endswith(b"0\r\n\r\n"):
-                return
-            body = bytes(self._data[end + 4 :])
-        else:
-            body = b""
-        self._data.clear()
-        self._need = 0
-        self._answer(head, body)
+            self._head, data = data[: end + 2], data[end + 4 :]
+            length = _LENGTH.search(self._head)
+            chunked = None if length else _CHUNKED.search(self._head)
+            self._missing = int(length[1]) if length else _UNKNOWN if chunked else 0
+        self._body.append(data)
+        self._missing -= len(data)
+        self._length += len(data)
+        if self._missing and not (self._missing > _UNKNOWN // 2 and data.endswith(_LAST_CHUNK)):
+            return
+        head, body, length_of_body = self._head, _ends(self._body), self._length
+        self._head, self._missing, self._length = b"", 0, 0
+        self._body.clear()
+        self._answer(head, body, length_of_body)
 
-    def _answer(self, head: bytes, body: bytes) -> None:
+    def _answer(self, head: bytes, body: bytes, length: int) -> None:
         if self._transport is None:
             return
         if head.startswith(b"POST"):
@@ -84,10 +86,20 @@ class Engine(asyncio.Protocol):
             if asked.events:
                 self._stream = _Stream(self._loop, self._transport, asked)
                 return
-            answer = plain_answer(len(body))
+            answer = plain_answer(length)
         else:
             answer = _MODELS if b" /v1/models" in head else b"{}"
         self._transport.write(_PLAIN % len(answer) + answer)
+
+
+def _ends(pieces: list[bytes]) -> bytes:
+    """Return a body, of a long one the two ends: whatever order its members have, the long one
+    among them is in the middle.
+    """
+    if len(pieces) == 1 and len(pieces[0]) <= 2 * _END_BYTES:
+        return pieces[0]
+    first, last = b"".join(pieces[:2]), b"".join(pieces[-2:])
+    return first[:_END_BYTES] + b" " + last[-_END_BYTES:]
 
 
 class _Stream:
@@ -137,9 +149,9 @@ async def serve(port: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
-    ended = loop.create_future()
-    loop.add_reader(sys.stdin, lambda: ended.done() or ended.set_result(None))
-    await ended
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin, ended.set)
+    await ended.wait()
     server.close()
 
 

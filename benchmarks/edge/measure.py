@@ -114,14 +114,15 @@ def run_case(bench: Bench, target: Target, case: Case, seconds: float) -> dict[s
     return {
         **_per_unit(answer, case, tuple(target.parts)),
         "pss_mib": round(after / 1024, 1),
-        "pss_kib_per_stream": round((after - before) / case.in_flight, 2),
+        "pss_before_mib": round(before / 1024, 1),
+        "in_flight": case.in_flight,
         "was_quiet": was_quiet,
     }
 
 
 def _per_unit(answer: dict[str, Any], case: Case, parts: Sequence[str]) -> dict[str, Any]:
     """Return processor time per answer or event, rates, and the times as they are."""
-    unit = "event" if case.events and case.kind == "closed" else "request"
+    unit = case.unit
     count = answer["events"] if unit == "event" else answer["finished"] or answer.get("open", 0)
     per = {
         name: round(spent / 1000 / count, 2) if count else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -104,7 +105,9 @@ def _prepare_child() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def wait_until_serving(port: int, process: subprocess.Popen[str], messages: Path) -> None:
+def wait_until_serving(
+    port: int, process: subprocess.Popen[str], messages: Path, key: str = "none"
+) -> None:
     """Return once a chat request is answered with 200; raises what the program said if it ends."""
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "x"}]}).encode()
     until = time.monotonic() + _READY_SECONDS
@@ -114,14 +117,14 @@ def wait_until_serving(port: int, process: subprocess.Popen[str], messages: Path
         request = urllib.request.Request(
             f"http://{HOST}:{port}/v1/chat/completions",
             data=body,
-            headers={"content-type": "application/json", "authorization": "Bearer none"},
+            headers={"content-type": "application/json", "authorization": f"Bearer {key}"},
         )
         try:
             with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - loopback
                 return
         except (OSError, urllib.error.URLError):
             time.sleep(0.1)
-    raise RuntimeError(f"{process.args} does not serve: {messages.read_text()[-2000:]}")
+    raise RuntimeError(f"a target does not serve: {messages.read_text()[-2000:]}")
 
 
 # -- the targets -------------------------------------------------------------------------------
@@ -229,7 +232,7 @@ model_list:
     litellm_params:
       {{model: openai/{model}, api_base: "http://127.0.0.1:{engine}/v1", api_key: none}}
 litellm_settings: {{drop_params: true, set_verbose: false, telemetry: false}}
-general_settings: {{disable_spend_logs: true}}
+general_settings: {{disable_spend_logs: true, master_key: "{key}"}}
 """
 
 
@@ -238,7 +241,8 @@ def litellm(place: Place) -> Iterator[Target]:
     """LiteLLM's proxy with one worker."""
     program = environment() / "bin" / "litellm"
     file = place.folder / "litellm.yaml"
-    file.write_text(_LITELLM.format(model=MODEL, engine=place.engine))
+    key = f"sk-{secrets.token_hex(32)}"
+    file.write_text(_LITELLM.format(model=MODEL, engine=place.engine, key=key))
     yield from _competitor(
         "litellm",
         place,
@@ -247,11 +251,12 @@ def litellm(place: Place) -> Iterator[Target]:
             *("--config", str(file), "--host", HOST, "--port", str(port), "--num_workers", "1"),
         ],
         needs=program,
+        key=key,
     )
 
 
 def _competitor(
-    name: str, place: Place, command: Callable[[int], list[str]], *, needs: Path
+    name: str, place: Place, command: Callable[[int], list[str]], *, needs: Path, key: str = "none"
 ) -> Iterator[Target]:
     if not needs.exists():
         raise Absent(f"{needs.name} is not in the competitors' environment (--prepare)")
@@ -265,13 +270,13 @@ def _competitor(
         "NO_PROXY": "*",
     }
     with running(command(port), place.folder, env=variables, cwd=place.folder) as process:
-        wait_until_serving(port, process, place.folder / "messages")
-        yield Target(name=name, port=port, parts={"all": family(process.pid)})
+        wait_until_serving(port, process, place.folder / "messages", key)
+        yield Target(name=name, port=port, parts={"all": family(process.pid)}, key=key)
 
 
 _GATEWAY: Final = """
 name = "bench.local"
-workers = 1
+workers = {workers}
 [listen]
 port = {port}
 [tls]
@@ -291,14 +296,18 @@ provider = "simulated:"
 
 
 @contextlib.contextmanager
-def _gateway(place: Place, name: str, worker: str | None, notary: str | None) -> Iterator[Target]:
-    """`attested serve`, as an operator starts it: supervisor, notary, one worker."""
+def _gateway(
+    place: Place, name: str, *, worker: str | None = None, notary: str | None = None, count: int = 1
+) -> Iterator[Target]:
+    """`attested serve`, as an operator starts it: supervisor, notary, `count` workers."""
     keys = place.folder / "keys.json"
     grant = Grant(models=(MODEL,), concurrency=65_536)
     key = add_key(keys, label="bench", grant=grant, now=int(time.time()))
     file = place.folder / "gateway.toml"
     port = free_port()
-    file.write_text(_GATEWAY.format(port=port, engine=place.engine, folder=place.folder))
+    file.write_text(
+        _GATEWAY.format(port=port, engine=place.engine, folder=place.folder, workers=count)
+    )
     serve = ["serve", "--config", str(file), "--json"]
     command = [sys.executable, "-m", "gateway.cli.main", *serve]
     if worker or notary:
@@ -324,14 +333,21 @@ def ours(place: Place) -> Iterator[Target]:
     """The gateway as it is."""
     profiled = "benchmarks.edge.profiled"
     worker, notary = (f"{profiled}_worker", f"{profiled}_notary") if place.profile else (None, None)
-    with _gateway(place, "ours", worker, notary) as target:
+    with _gateway(place, "ours", worker=worker, notary=notary) as target:
         yield target
 
 
 @contextlib.contextmanager
 def ours_no_receipts(place: Place) -> Iterator[Target]:
     """The gateway's worker without a notary that issues anything."""
-    with _gateway(place, "ours-no-receipts", "benchmarks.edge.bare", None) as target:
+    with _gateway(place, "ours-no-receipts", worker="benchmarks.edge.bare") as target:
+        yield target
+
+
+@contextlib.contextmanager
+def ours_two_workers(place: Place) -> Iterator[Target]:
+    """The gateway with two workers and their one notary."""
+    with _gateway(place, "ours-2-workers", count=2) as target:
         yield target
 
 
@@ -344,6 +360,7 @@ TARGETS: Final[dict[str, Start]] = {
     "litellm": litellm,
     "ours": ours,
     "ours-no-receipts": ours_no_receipts,
+    "ours-2-workers": ours_two_workers,
 }
 
 
