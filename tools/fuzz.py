@@ -117,7 +117,8 @@ def _work(stats: str, name: str, runs: str, seed: str, engine: str) -> int:
 def _work_atheris(stats: Path, name: str, runs: int, seed: int) -> int:
     import atheris  # noqa: PLC0415
 
-    with atheris.instrument_imports(include=["attestation", "gateway.access", "gateway.notary.wire"]):
+    parsers = ["attestation", "gateway.access", "gateway.notary.wire"]
+    with atheris.instrument_imports(include=parsers):
         from tests.fuzz.engine import Tally  # noqa: PLC0415
         from tests.fuzz.mutations import mutate  # noqa: PLC0415
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415

@@ -6,7 +6,8 @@ import asyncio
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -164,13 +165,19 @@ def test_what_is_saved_is_loaded(
     assert {name: second.read(subs[name]).spent for name in spent} == spent
 
 
+def kept(path: Path) -> int:
+    (budget,) = json.loads(path.read_bytes())["budgets"]
+    return int(budget["spent"])
+
+
 async def test_keeper_saves_at_the_end_and_tells_of_trouble_once(path: Path) -> None:
-    gateway, told = Gateway(path=path), []
+    gateway = Gateway(path=path)
+    told: list[OSError] = []
     keeper = BudgetKeeper(gateway.file, told.append)
     keeper.start()
     gateway.world.quotas().charge(principal(token_budget=9), outcome(4))
     await keeper.close()
-    assert json.loads(path.read_bytes())["budgets"][0]["spent"] == 4
+    assert kept(path) == 4
     broken = BudgetFile(path.parent / "no" / "budgets.json", gateway.world.table, lambda: NOON)
     gateway.world.quotas().charge(principal(token_budget=9), outcome(4))
     keeper = BudgetKeeper(broken, told.append)
@@ -184,11 +191,18 @@ async def test_keeper_saves_while_the_gateway_runs(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
-    gateway = Gateway(path=path)
-    keeper = BudgetKeeper(gateway.file, lambda _: None)
+    gateway, saved = Gateway(path=path), asyncio.Event()
+    loop, save = asyncio.get_running_loop(), gateway.file.save
+
+    def told() -> bool:
+        if save():
+            loop.call_soon_threadsafe(saved.set)
+        return True
+
+    keeper = BudgetKeeper(cast("BudgetFile", SimpleNamespace(save=told)), lambda _: None)
     keeper.start()
     gateway.world.quotas().charge(principal(token_budget=9), outcome(4))
     async with asyncio.timeout(60):
-        while not path.exists():
-            await asyncio.sleep(0)
+        await saved.wait()
+    assert kept(path) == 4
     await keeper.close()

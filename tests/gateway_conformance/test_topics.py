@@ -114,7 +114,12 @@ def test_a_case_of_unknown_shape_makes_the_directory_malformed(
 
 @pytest.mark.parametrize(
     ("topic", "name"),
-    [("http1", "cases.ndjson"), ("jwt", "cases.ndjson"), ("requests", "cases.json"), ("sse", "cases.json")],
+    [
+        ("http1", "cases.ndjson"),
+        ("jwt", "cases.ndjson"),
+        ("requests", "cases.json"),
+        ("sse", "cases.json"),
+    ],
 )
 def test_a_file_of_another_kind_makes_the_directory_malformed(
     topic: str, name: str, tmp_path: Path
