@@ -18,7 +18,7 @@ from benchmarks import sealing
 from benchmarks.edge.dialogue import DONE, PATH, event, plain_answer, request_body
 from gateway.access.principal import Grant, subject_of
 from gateway.notary.interface import Announcement
-from gateway.notary.wire import messages
+from gateway.notary.wire import announcements, outcomes
 
 _JTI: Final = "0123456789abcdef" * 2
 _EVENTS: Final = 200
@@ -47,8 +47,8 @@ def worker_steps() -> dict[str, Callable[[int], object]]:
             hashlib.sha256(answer).digest(),
         ),
         "exchange of a plain answer, hashing included": lambda _n: plain_outcome(body, answer),
-        "announcement written": lambda _n: messages.encode_announcement(announcement),
-        "outcome written": lambda _n: messages.encode_outcome(outcome),
+        "announcement written": lambda _n: announcements.encode_announcement(announcement),
+        "outcome written": lambda _n: outcomes.encode_outcome(outcome),
         f"exchange of a stream of {_EVENTS} events": lambda _n: stream_outcome(body, events),
     }
 

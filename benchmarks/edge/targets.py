@@ -78,7 +78,6 @@ def running(command: list[str], folder: Path, **more: Any) -> Iterator[subproces
             preexec_fn=_prepare_child,  # noqa: PLW1509 - nothing here has threads
             **more,
         )
-    everyone: list[int] = []
     try:
         yield process
     finally:
@@ -91,6 +90,8 @@ def running(command: list[str], folder: Path, **more: Any) -> Iterator[subproces
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(one, signal.SIGKILL)
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _prepare_child() -> None:
