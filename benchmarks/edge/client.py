@@ -20,6 +20,7 @@ _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:\s*chunked", re.IGNORECASE
 _CLOSE: Final = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 _RECEIVED: Final = re.compile(rb'"prompt_tokens":\s*(\d+)')
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+_DONE: Final = b"[DONE]"
 _TAIL: Final = 64
 _STAMPED: Final = len(STAMP) + STAMP_DIGITS
 _SAMPLED: Final = 3
@@ -178,21 +179,23 @@ class Client(asyncio.Protocol):
         if not tally.reads & _SAMPLED:
             self._note_delay(data)
         if joined.endswith(_LAST_CHUNK):
-            self._finish(self._verdict())
+            self._finish(self._verdict(joined))
             return
         # What was counted must not be counted again from the tail.
         cut = joined.rfind(STAMP)
         self._buffer = joined[max(len(joined) - _TAIL, cut + len(STAMP) if cut >= 0 else 0) :]
 
-    def _verdict(self) -> str | None:
-        if self._seen != self._request.events:
-            # The framing may cut a mark in two; only the stream without it can tell.
-            stream = without_chunks(b"".join(self._pieces))
-            found = stream.count(STAMP)
-            self.tally.events += found - self._seen
-            if found != self._request.events:
-                return "lost events"
-        return None if b"[DONE]" in b"".join(self._pieces[-2:])[-_TAIL:] else "no [DONE]"
+    def _verdict(self, end: bytes) -> str | None:
+        done = _DONE in end[-_TAIL:]
+        if self._seen == self._request.events and done:
+            return None
+        # The framing may cut a mark in two; only the stream without it can tell.
+        stream = without_chunks(b"".join(self._pieces))
+        found = stream.count(STAMP)
+        self.tally.events += found - self._seen
+        if found != self._request.events:
+            return "lost events"
+        return None if _DONE in stream[-_TAIL:] else "no [DONE]"
 
     def _note_delay(self, data: bytes) -> None:
         at = data.rfind(STAMP)
