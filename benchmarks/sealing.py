@@ -24,7 +24,7 @@ from benchmarks.figures import publish
 from benchmarks.load import requests
 from benchmarks.machine import describe_machine
 from gateway.notary.interface import SealedReceipt
-from gateway.notary.wire import messages, replies
+from gateway.notary.wire import announcements, outcomes, receipts
 
 SEED = 7
 REQUESTS = 1000
@@ -48,8 +48,8 @@ def steps(count: int) -> dict[str, Callable[[int], object]]:
     key = Ed25519PrivateKey.generate()
     kid = thumbprint(key.public_key().public_bytes_raw())
     context = _context()
-    announced = [messages.encode_announcement(one.announcement) for one in load]
-    told = [messages.encode_outcome(one.outcome) for one in load]
+    announced = [announcements.encode_announcement(one.announcement) for one in load]
+    told = [outcomes.encode_outcome(one.outcome) for one in load]
     place = Place(
         issued_at=1_800_000_000,
         index=1,
@@ -73,12 +73,12 @@ def steps(count: int) -> dict[str, Callable[[int], object]]:
     ]
     return {
         "bare Ed25519 signature": lambda n: key.sign(inputs[n]),
-        "announcement read": lambda n: messages.decode_announcement(announced[n]),
-        "outcome read": lambda n: messages.decode_outcome(told[n]),
+        "announcement read": lambda n: announcements.decode_announcement(announced[n]),
+        "outcome read": lambda n: outcomes.decode_outcome(told[n], load[n].announcement),
         "commitments and payload": lambda n: writer.write(load[n].outcome, place),
         "the same by way of a tree": lambda n: claims_of(load[n].outcome, context)[0].encode(),
         "sealed: payload, signature, token": lambda n: sealer.seal(load[n].outcome, place),
-        "reply written": lambda n: replies.encode_sealed(sealed[n]),
+        "reply written": lambda n: receipts.encode_sealed(sealed[n]),
     }
 
 

@@ -12,8 +12,8 @@ from attestation.errors import MalformedError, UsageError
 from attestation.receipt.claims import Attempt, Splice, Usage
 from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body, ModelFacts
-from gateway.notary.interface import Challenge, Found, ReceiptState, SealedReceipt
-from gateway.notary.wire import messages, replies
+from gateway.notary.interface import Announcement, Challenge, Found, ReceiptState, SealedReceipt
+from gateway.notary.wire import announcements, messages, outcomes, receipts, replies
 from gateway.notary.wire.frames import (
     FROM_NOTARY,
     MAX_FROM_NOTARY,
@@ -29,9 +29,16 @@ from tests.support.notaries import ALICE, announcement, outcome
 
 Codec = tuple[Callable[[bytes], Any], Callable[[Any], bytes]]
 DIGEST = Digest.of(b"fuzz")
+
+
+def _said(data: bytes) -> Announcement:
+    """What the request with the id in an outcome was announced as."""
+    return announcement(outcomes.outcome_id(data))
+
+
 TO: tuple[Codec, ...] = (
-    (messages.decode_outcome, messages.encode_outcome),
-    (messages.decode_announcement, messages.encode_announcement),
+    (lambda data: outcomes.decode_outcome(data, _said(data)), outcomes.encode_outcome),
+    (announcements.decode_announcement, announcements.encode_announcement),
     (messages.decode_search, messages.encode_search),
     (messages.decode_count, lambda counts: messages.encode_count(*counts)),
     (messages.decode_nonce, messages.encode_nonce),
@@ -39,7 +46,7 @@ TO: tuple[Codec, ...] = (
     (messages.decode_epoch_number, messages.encode_epoch_number),
 )
 FROM: tuple[Codec, ...] = (
-    (replies.decode_sealed, replies.encode_sealed),
+    (receipts.decode_sealed, receipts.encode_sealed),
     (replies.decode_found, replies.encode_found),
     (replies.decode_challenge, replies.encode_challenge),
     (replies.decode_condition, replies.encode_condition),
@@ -94,8 +101,8 @@ def frames() -> list[bytes]:
     """A worker's whole life."""
     said = announcement(JTI)
     return [
-        encode_frame(Kind.ANNOUNCE, 0, messages.encode_announcement(said))
-        + encode_frame(Kind.SEAL, 1, messages.encode_outcome(outcome(JTI)))
+        encode_frame(Kind.ANNOUNCE, 0, announcements.encode_announcement(said))
+        + encode_frame(Kind.SEAL, 1, outcomes.encode_outcome(outcome(JTI)))
         + encode_frame(Kind.CANCEL, 1, b"")
     ]
 
@@ -119,8 +126,8 @@ def to_notary() -> list[bytes]:
         attempts=(Attempt(upstream="e", local=True, outcome="ok", milliseconds=5),),
     )
     return [
-        messages.encode_outcome(full),
-        messages.encode_announcement(announcement(JTI, lineage=full.lineage)),
+        outcomes.encode_outcome(full),
+        announcements.encode_announcement(announcement(JTI, lineage=full.lineage)),
         messages.encode_search(messages.Search(jti=JTI, sub=ALICE, wait_milliseconds=10)),
         messages.encode_count(1, 2),
         messages.encode_nonce(bytes(32)),
@@ -138,7 +145,7 @@ def from_notary() -> list[bytes]:
     challenge = Challenge(statement=b"{}", quote=b"q", index=0, count=2, path=(DIGEST.value,))
     hello = [world().bundle.decode(), None, "simulated", True, "", "5a" * 32]
     return [
-        replies.encode_sealed(sealed),
+        receipts.encode_sealed(sealed),
         replies.encode_found(found),
         replies.encode_challenge(challenge),
         replies.encode_condition(Condition(healthy=True, reason="")),

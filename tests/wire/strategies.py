@@ -54,7 +54,7 @@ ANNOUNCEMENTS = st.builds(
 
 
 @st.composite
-def outcomes(draw: st.DrawFn) -> Outcome:
+def drawn_outcomes(draw: st.DrawFn) -> Outcome:
     """An outcome that does not contradict itself."""
     end = draw(st.sampled_from(list(End)))
     bodies = st.none() | BODIES if end is End.GATEWAY_FAILURE else BODIES

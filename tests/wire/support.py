@@ -7,7 +7,7 @@ import asyncio
 from attestation.receipt.claims import End
 from attestation.receipt.signing import parse_receipt
 from gateway.notary.interface import Found, Notary, ReceiptState
-from gateway.notary.wire import messages
+from gateway.notary.wire import announcements, outcomes
 from gateway.notary.wire.frames import (
     Kind,
     encode_frame,
@@ -16,11 +16,11 @@ from tests.support.notaries import ALICE, announcement, outcome
 
 
 def announce(jti: str) -> bytes:
-    return encode_frame(Kind.ANNOUNCE, 0, messages.encode_announcement(announcement(jti)))
+    return encode_frame(Kind.ANNOUNCE, 0, announcements.encode_announcement(announcement(jti)))
 
 
 def seal(jti: str, request: int = 1) -> bytes:
-    return encode_frame(Kind.SEAL, request, messages.encode_outcome(outcome(jti)))
+    return encode_frame(Kind.SEAL, request, outcomes.encode_outcome(outcome(jti)))
 
 
 async def found(notary: Notary, jti: str) -> Found:

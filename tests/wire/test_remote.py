@@ -13,7 +13,7 @@ import pytest
 from attestation.errors import UnavailableError
 from attestation.receipt.claims import End
 from gateway.errors import NotaryUnavailable
-from gateway.notary.wire import messages, replies
+from gateway.notary.wire import announcements, messages, replies
 from gateway.notary.wire.client import LOST, RemoteNotary
 from gateway.notary.wire.frames import (
     MAX_TO_NOTARY,
@@ -56,7 +56,7 @@ async def test_announcement_is_with_the_kernel_before_anything_else_can_happen(
     remote.announce(said)
     # Nothing was awaited: the event loop has not turned.
     (frame,) = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY).feed(theirs.recv(1 << 16))
-    assert messages.decode_announcement(frame.payload) == said
+    assert announcements.decode_announcement(frame.payload) == said
     with pytest.raises(ValueError, match="twice"):
         remote.announce(said)
     await remote.close()

@@ -23,7 +23,7 @@ from attestation.errors import MalformedError, UnavailableError, UsageError
 from attestation.receipt.seal import receipt_id_in
 from attestation.receipt.text import MAX_INTEGER
 from gateway.errors import NotaryUnavailable
-from gateway.notary.wire import messages, replies
+from gateway.notary.wire import announcements, messages, outcomes, receipts, replies
 from gateway.notary.wire.frames import (
     FROM_NOTARY,
     MAX_FROM_NOTARY,
@@ -128,7 +128,7 @@ class RemoteNotary:
             raise NotaryUnavailable(f"the notary takes no new requests: {self.reason}")
         if announcement.jti in self._announced:
             raise ValueError("a receipt id was announced twice")
-        payload = messages.encode_announcement(announcement)
+        payload = announcements.encode_announcement(announcement)
         self._out.append(encode_frame(Kind.ANNOUNCE, 0, payload))
         self._flush()
         self._require_connected()
@@ -146,9 +146,9 @@ class RemoteNotary:
     async def seal(self, outcome: Outcome) -> SealedReceipt:
         """Return the receipt once it is durable; see the interface."""
         self._announced.discard(outcome.jti)
-        payload = messages.encode_outcome(outcome)
+        payload = outcomes.encode_outcome(outcome)
         frame = await self._ask(Kind.SEAL, payload, (Kind.SEALED,))
-        return self._read(replies.decode_sealed, frame)
+        return self._read(receipts.decode_sealed, frame)
 
     def count_unauthenticated(self, count: int = 1) -> None:
         """Count requests that no key owns."""

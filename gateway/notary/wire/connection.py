@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from attestation.errors import AttestationError, MalformedError, UnavailableError
 from gateway.errors import NotaryUnavailable
-from gateway.notary.wire import messages, replies
+from gateway.notary.wire import announcements, messages, outcomes, receipts, replies
 from gateway.notary.wire.frames import (
     MAX_TO_NOTARY,
     TO_NOTARY,
@@ -24,7 +24,7 @@ from gateway.notary.wire.waits import Waits
 
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
-    from gateway.notary.interface import Challenge, Found, SealedReceipt
+    from gateway.notary.interface import Announcement, Challenge, Found, SealedReceipt
     from gateway.notary.wire.server import WireServer
 
 _FAREWELL_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server = server
         self._reader = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY)
         self._transport: asyncio.Transport | None = None
-        self._announced: dict[str, None] = {}  # in the order of their admission
+        self._announced: dict[str, Announcement] = {}  # in the order of their admission
         self._sealing: set[int] = set()
         self._questions: dict[int, asyncio.Task[None]] = {}
         limits = server.limits
@@ -145,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
         self._handlers[frame.kind](frame)
 
     def _announce(self, frame: Frame) -> None:
-        said = messages.decode_announcement(frame.payload)
+        said = announcements.decode_announcement(frame.payload)
         if len(self._announced) >= self._server.limits.announced:
             raise refused(f"at most {self._server.limits.announced} running requests")
         try:
@@ -154,21 +154,21 @@ class Connection(asyncio.BufferedProtocol):
             raise refused("a receipt id that was never announced before") from None
         except NotaryUnavailable:
             pass  # the worker hears of it when it asks for the receipt
-        self._announced[said.jti] = None
+        self._announced[said.jti] = said
 
     def _seal(self, frame: Frame) -> None:
         self._require_unused(frame.request)
+        said = self._announced.pop(outcomes.outcome_id(frame.payload), None)
+        if said is None:
+            raise refused("an outcome of a request announced on this connection, once")
+        self._sealing.add(frame.request)
         try:
-            outcome = messages.decode_outcome(frame.payload)
+            outcome = outcomes.decode_outcome(frame.payload, said)
         except MalformedError:
             # The fault may be one exchange's alone.  The others on this connection go on.
-            jti = messages.outcome_id(frame.payload)
-            self._take(jti)
-            self._sealing.add(frame.request)
-            self._server.keep(self._answer(frame.request, partial(self._refuse_outcome, jti)))
+            refuse = partial(self._refuse_outcome, said.jti)
+            self._server.keep(self._answer(frame.request, refuse))
             return
-        self._take(outcome.jti)
-        self._sealing.add(frame.request)
         self._server.begin_seal()
         self._server.notary.seal_soon(outcome, partial(self._sealed, frame.request))
 
@@ -178,7 +178,7 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(result, NotaryUnavailable):
             self._send(Kind.FAILED, request, replies.encode_failure(result))
         else:
-            self._send(Kind.SEALED, request, replies.encode_sealed(result))
+            self._send(Kind.SEALED, request, receipts.encode_sealed(result))
 
     def _count(self, frame: Frame) -> None:
         unauthenticated, unreceipted = messages.decode_count(frame.payload)
@@ -222,11 +222,6 @@ class Connection(asyncio.BufferedProtocol):
             task.cancel()
 
     # -- work ------------------------------------------------------------------------------
-
-    def _take(self, jti: str) -> None:
-        if jti not in self._announced:
-            raise refused("an outcome of a request announced on this connection, once")
-        del self._announced[jti]
 
     def _require_unused(self, request: int) -> None:
         if request in self._questions or request in self._sealing:

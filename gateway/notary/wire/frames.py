@@ -17,7 +17,7 @@ from typing import Final
 
 from attestation.errors import MalformedError
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = struct.Struct(">IBBI")
 MAX_TO_NOTARY: Final = 64 * 1024
 """Largest payload a worker may send: an outcome with all its parents is under 8 KiB."""

@@ -1,4 +1,4 @@
-"""What the notary says to workers: its boot, how it is, receipts, answers and refusals."""
+"""What the notary says to workers: its boot, how it is, answers and refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from attestation.receipt import text
 from attestation.receipt.commitments import LABELS, Openings
 from attestation.tdx.anchor import parse_anchor
 from gateway.errors import NotaryUnavailable
-from gateway.notary.interface import Boot, Challenge, Found, ReceiptState, SealedReceipt
+from gateway.notary.interface import Boot, Challenge, Found, ReceiptState
 from gateway.notary.wire import values
 from gateway.notary.wire.values import refused
 
@@ -116,33 +116,6 @@ def decode_condition(payload: bytes) -> Condition:
     """Return what STATE says, or raise `MalformedError`."""
     healthy, reason = values.decode(payload, 2)
     return _condition(healthy, reason)
-
-
-def encode_sealed(sealed: SealedReceipt) -> bytes:
-    """Return the payload of SEALED."""
-    openings = sealed.openings
-    return values.encode(
-        (
-            sealed.jti,
-            sealed.token,
-            [(label, key.hex()) for label, key in openings.keys.items()],
-            [base64url.encode(piece) for piece in openings.inserted],
-            sealed.index,
-            sealed.digest.hex,
-        )
-    )
-
-
-def decode_sealed(payload: bytes) -> SealedReceipt:
-    """Return the receipt of a SEALED, or raise `MalformedError`."""
-    jti, token, keys, inserted, index, digest = values.decode(payload, 6)
-    return SealedReceipt(
-        jti=values.text_of(jti, text.RECEIPT_ID),
-        token=values.free_text(token, _MAX_TEXT),
-        openings=_openings(keys, inserted),
-        index=values.integer(index, 1),
-        digest=values.digest(digest),
-    )
 
 
 def encode_found(found: Found) -> bytes:
