@@ -17,6 +17,8 @@ from gateway.app import AppParts, build_app
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.server import EdgeServer, Listen, bind
 from gateway.edge.tls import BootTls
+from gateway.edge.waiting import NotaryWaits, WaitLimits
+from gateway.notary.conditions import Conditions, rules_of
 from gateway.notary.files import FileLayer
 from gateway.notary.local import LocalNotary
 from gateway.notary.opening import open_notary_parts
@@ -35,6 +37,7 @@ from gateway.upstream import (
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from gateway.access.store import KeyStore
     from gateway.api.admin import CertifiableTls, ReadMetrics
@@ -62,6 +65,8 @@ class EdgeParts:
     events: Events
     tls: BootTls | None
     metrics: EdgeMetrics
+    waits: NotaryWaits
+    conditions: Callable[[], tuple[str, ...]] = tuple
     share: int = 1
 
 
@@ -79,6 +84,8 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
             events=parts.events,
             monotonic=time.monotonic,
             metrics=parts.metrics,
+            waits=parts.waits,
+            conditions=parts.conditions,
             share=parts.share,
         ),
     )
@@ -88,10 +95,13 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
         tls=parts.tls,
         limits=_connection_limits(settings),
         drain_seconds=settings.limits.drain_seconds,
+        metrics=parts.metrics,
     )
     await server.start()
     stack.push_async_callback(server.stop)
     engines.watch()
+    parts.waits.start()
+    stack.push_async_callback(parts.waits.close)
     return server
 
 
@@ -144,6 +154,7 @@ class Gateway:
         self._ended = asyncio.Event()
         self.metrics = Metrics()
         self.edge_metrics = edge_metrics_of(settings)
+        self._waits: NotaryWaits | None = None
         self._notary: LocalNotary | None = None
         self._server: EdgeServer | None = None
         self._addresses: Addresses | None = None
@@ -193,7 +204,8 @@ class Gateway:
     async def metrics_text(self) -> bytes:
         """Return the metrics of the notary and of this process in Prometheus' text format."""
         sums = Sums()
-        for snapshot in (self.edge_metrics.snapshot(), usage("gateway")):
+        waits = {} if self._waits is None else self._waits.snapshot()
+        for snapshot in (self.edge_metrics.snapshot(), waits, usage("gateway")):
             sums.add(snapshot)
         return await self.notary.metrics_text() + sums.render()
 
@@ -220,6 +232,10 @@ class Gateway:
         stack.push_async_callback(notary.close)
         open_budgets(stack, settings, keys.table, self._events)
         own = None if tls is None else OwnTls(tls)
+        conditions = await open_conditions(
+            stack, settings, self.metrics, self._events, layer=self._layer
+        )
+        self._waits = notary_waits_of(settings, notary, self._events)
         admin = await open_admin(stack, settings, self.metrics_text, own)
         edge = EdgeParts(
             settings=settings,
@@ -228,6 +244,8 @@ class Gateway:
             events=self._events,
             tls=tls,
             metrics=self.edge_metrics,
+            waits=self._waits,
+            conditions=lambda: conditions.codes,
         )
         self._server = await open_edge(stack, edge, sock)
         self._addresses = Addresses(public=url_of(sock, tls), admin=admin)
@@ -252,6 +270,38 @@ def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
 def edge_metrics_of(settings: Settings) -> EdgeMetrics:
     """Return what a process that serves callers counts with these settings."""
     return EdgeMetrics(engine.name for engine in settings.engines)
+
+
+def notary_waits_of(settings: Settings, notary: Notary, events: Events) -> NotaryWaits:
+    """Return who waits for this notary; `open_edge` has somebody look at them."""
+    limits = WaitLimits(
+        slow_seconds=settings.notary.slow_seconds,
+        patience_seconds=settings.notary.patience_seconds,
+    )
+    return NotaryWaits(notary, limits, emit=events.emit)
+
+
+async def open_conditions(
+    stack: AsyncExitStack,
+    settings: Settings,
+    metrics: Metrics,
+    events: Events,
+    *,
+    layer: FileLayer,
+    tell: Callable[[tuple[str, ...]], None] = lambda _codes: None,
+) -> Conditions:
+    """Look at disk, clock and epochs of a notary that runs, until `stack` closes."""
+    conditions = Conditions(
+        rules_of(settings),
+        folder=settings.notary.data_dir,
+        layer=layer,
+        metrics=metrics,
+        tell=tell,
+        emit=events.emit,
+    )
+    await conditions.start()
+    stack.push_async_callback(conditions.close)
+    return conditions
 
 
 def new_tls(settings: Settings) -> BootTls | None:

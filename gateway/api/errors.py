@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from attestation.errors import UnavailableError
-from gateway.errors import NotaryUnavailable, UpstreamError
+from gateway.errors import NotaryUnavailable, UpstreamError, UpstreamFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,6 +119,10 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
 
 async def _upstream_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UpstreamError)  # noqa: S101
+    if error.kind is UpstreamFailure.UNAVAILABLE:
+        headers = {"retry-after": str(error.retry_after or 1)}
+        message = "no engine is up; try again later"
+        return error_response(ApiError(503, "engines_unavailable", message, headers=headers))
     status = 504 if error.kind.is_timeout else 502
     return error_response(ApiError(status, str(error.kind), "the engine did not answer"))
 

@@ -1,4 +1,9 @@
-"""GET /v1/models: the engine's list, without the models that the key's grant does not name."""
+"""GET /v1/models: the engines' lists, without the models that the key's grant does not name.
+
+The list of a single engine is passed through as it is.  Those of several are put together from
+the engines that are up and answer: each adds what it is configured to serve, and of models with
+one name the first engine's entry is shown.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,15 @@ from attestation.errors import MalformedError
 from gateway.api.attestation import keyset_header
 from gateway.api.errors import ApiError
 from gateway.api.parts import require_principal
+from gateway.errors import UpstreamError
 
 if TYPE_CHECKING:
     from gateway.access.principal import Grant
     from gateway.api.parts import ControlParts
+    from gateway.upstream import Answer, Upstream
 
 PATH = "/v1/models"
+_OK = 200
 
 
 def model_routes(parts: ControlParts) -> APIRouter:
@@ -29,31 +37,58 @@ def model_routes(parts: ControlParts) -> APIRouter:
     @router.get(PATH)
     async def models(request: Request) -> Response:
         principal = require_principal(parts, request)
-        answer = await parts.upstream.get(PATH, request_id=secrets.token_hex(16))
-        if answer.status != 200:
-            raise ApiError(502, "engine_status", "the engine did not list its models")
-        body = _granted(answer.body, principal.grant)
+        found = await parts.upstream.get_each(PATH, request_id=secrets.token_hex(16))
+        body = _together(found, principal.grant)
         headers = keyset_header(parts.notary.boot)
         return Response(body, media_type="application/json", headers=headers)
 
     return router
 
 
-def _granted(body: bytes, grant: Grant) -> bytes:
-    """Return the list without what is not granted; all other members stay as they are."""
-    try:
-        document: dict[str, Any] = parse_json_object(body)
-    except MalformedError:
-        raise ApiError(502, "engine_answer", "the engine's list of models is not JSON") from None
-    listed = document.get("data")
-    if not isinstance(listed, list):
-        raise ApiError(502, "engine_answer", "the engine's list of models has another form")
-    kept = [item for item in listed if _allowed(item, grant)]
-    if len(kept) == len(listed):
+def _together(found: list[tuple[Upstream, Answer | UpstreamError]], grant: Grant) -> bytes:
+    """Return one list of all; raises what went wrong with the first engine if none has one."""
+    lists: list[tuple[bytes, dict[str, Any]]] = []
+    failure: UpstreamError | ApiError | None = None
+    kept: list[dict[str, Any]] = []
+    for engine, answer in found:
+        try:
+            body, document = _listed(answer)
+        except (UpstreamError, ApiError) as error:
+            failure = failure or error
+            continue
+        lists.append((body, document))
+        kept += [item for item in document["data"] if _allowed(item, grant, engine.models)]
+    if not lists:
+        raise failure or ApiError(502, "engine_status", "no engine listed its models")
+    body, document = lists[0]
+    if len(lists) == 1 and len(kept) == len(document["data"]):
         return body
+    if len(lists) > 1:
+        kept = _first_of_each(kept)
     return json.dumps(document | {"data": kept}, separators=(",", ":")).encode()
 
 
-def _allowed(item: Any, grant: Grant) -> bool:  # noqa: ANN401 - whatever the engine listed
+def _first_of_each(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for item in items:
+        found.setdefault(item["id"], item)
+    return list(found.values())
+
+
+def _listed(answer: Answer | UpstreamError) -> tuple[bytes, dict[str, Any]]:
+    if isinstance(answer, UpstreamError):
+        raise answer
+    if answer.status != _OK:
+        raise ApiError(502, "engine_status", "the engine did not list its models")
+    try:
+        document: dict[str, Any] = parse_json_object(answer.body)
+    except MalformedError:
+        raise ApiError(502, "engine_answer", "the engine's list of models is not JSON") from None
+    if not isinstance(document.get("data"), list):
+        raise ApiError(502, "engine_answer", "the engine's list of models has another form")
+    return answer.body, document
+
+
+def _allowed(item: Any, grant: Grant, served: frozenset[str]) -> bool:  # noqa: ANN401 - whatever
     name = item.get("id") if isinstance(item, dict) else None
-    return isinstance(name, str) and grant.allows_model(name)
+    return isinstance(name, str) and grant.allows_model(name) and (not served or name in served)

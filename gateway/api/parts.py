@@ -10,20 +10,29 @@ from gateway.access.principal import Principal
 from gateway.api.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
 
     from gateway.access.store import KeyStore
+    from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary
-    from gateway.upstream.client import Upstream
+    from gateway.upstream import Engines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlParts:
-    """The notary, the keys and the engine a control app answers for."""
+    """The notary, the keys and the engines a control app answers for.
+
+    `waits` knows whether the notary answers; `conditions` gives the codes of what is not well
+    with its machine, see `gateway.notary.conditions`.
+    """
 
     notary: Notary
     keys: KeyStore
-    upstream: Upstream
+    upstream: Engines
+    waits: NotaryWaits | None = None
+    conditions: Callable[[], tuple[str, ...]] = tuple
 
 
 def require_principal(parts: ControlParts, request: Request) -> Principal:

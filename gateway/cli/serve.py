@@ -164,7 +164,7 @@ def _facts(settings: Settings, gateway: Running) -> dict[str, Any]:
         "address": addresses.public,
         "admin": addresses.admin,
         "config_digest": settings.config_digest.hex,
-        "engine": settings.upstream.url or f"unix:{settings.upstream.uds}",
+        "engine": ", ".join(engine.address for engine in settings.engines),
         "keyset_digest": boot.keyset_digest.hex,
         "log_origin": boot.log_origin,
         "processes": _processes(gateway),

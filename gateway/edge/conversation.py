@@ -10,7 +10,7 @@ decided before it is sealed, and what depends on the receipt leaves after it is 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from attestation.receipt.block import render_block
 from attestation.receipt.claims import End
 from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import State
+from attestation.receipt.text import MAX_MODS
 from gateway.edge import failures
 from gateway.edge.admission import RefusedError, admit
 from gateway.edge.body import read_body
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.edge.caller import Caller
     from gateway.edge.headers import RequestHead
     from gateway.edge.limits import EdgeLimits
+    from gateway.edge.overload import Load
     from gateway.edge.salt import BodyRewriter
     from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary, SealedReceipt
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from gateway.upstream import EngineCall, Engines, ResponseHead
 
 _EVENT_STREAM = "text/event-stream"
+_STALL = "stall"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class ConversationParts:
     metrics: EdgeMetrics
     rewrite: BodyRewriter
     waits: NotaryWaits
+    load: Load
 
 
 class Conversation:
@@ -91,6 +95,8 @@ class Conversation:
         self._common_headers = common_headers
         self._early = early
         self._call: EngineCall | None = None
+        self._body: list[bytes] = []
+        self._held = 0
         self.outcome: Outcome | None = None
 
     async def run(self) -> None:
@@ -112,11 +118,12 @@ class Conversation:
             if self._call is not None:
                 self._call.close()
             self._caller.close()
+            self._parts.load.let_go(self._held)
 
     async def _serve(self) -> None:
-        parts: list[bytes] = []
+        parts = self._body
         # A request that is refused already is hashed for its receipt but not kept.
-        sink = parts.append if self._early is None else _drop
+        sink = self._keep if self._early is None else _drop
         late = await read_body(self._caller, self._exchange, self._head, self._parts.limits, sink)
         refusal = self._early or late
         if refusal is not None:
@@ -187,6 +194,9 @@ class Conversation:
                 if exchange.engine_bytes > limits.response_bytes:
                     await self._refuse(failures.answer_too_large(limits))
                     return
+                if not self._hold(len(data)):
+                    await self._refuse(failures.ANSWER_HAS_NO_ROOM)
+                    return
         except UpstreamError as error:
             self._require_caller()
             await self._refuse(failures.upstream_failed(error))
@@ -242,6 +252,17 @@ class Conversation:
         await self._caller.drained()
         self._caller.end(self._exchange.owed + block + self._exchange.terminal)
 
+    def _keep(self, part: bytes) -> bool:
+        self._body.append(part)
+        return self._hold(len(part))
+
+    def _hold(self, count: int) -> bool:
+        if not self._parts.load.hold(count):
+            self._parts.metrics.shed("memory")
+            return False
+        self._held += count
+        return True
+
     def _require_caller(self) -> None:
         if self._caller.disconnected:
             raise CallerGoneError
@@ -279,7 +300,11 @@ class Conversation:
             self._call.close()
             self._record_attempts()
         try:
-            await self._seal(self._exchange.finish(End.CLIENT_ABORT))
+            outcome = self._exchange.finish(End.CLIENT_ABORT)
+            if self._caller.stalled:
+                # Cut by us, not by the caller; a receipt takes so many codes and no more.
+                outcome = replace(outcome, mods=(_STALL, *outcome.mods)[:MAX_MODS])
+            await self._seal(outcome)
         except NotaryUnavailable:
             # Nobody is left to be told; the boot has ended.
             return
@@ -363,8 +388,9 @@ class Conversation:
         return headers
 
 
-def _drop(_part: bytes) -> None:
-    """Keep nothing."""
+def _drop(_part: bytes) -> bool:
+    """Keep nothing, for which there is always room."""
+    return True
 
 
 def _is_stream(answer: ResponseHead) -> bool:

@@ -26,6 +26,7 @@ from gateway.edge.conversation import Conversation, ConversationParts
 from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.headers import read_head
 from gateway.edge.limits import EdgeLimits
+from gateway.edge.overload import Load
 from gateway.edge.routes import inference_path
 from gateway.edge.salt import BodyRewriter
 from gateway.edge.waiting import NotaryWaits
@@ -79,6 +80,8 @@ class InferenceRoutes:
         self._keys = keys
         self._notary = notary
         self._limits = limits or EdgeLimits()
+        self._load = Load(self._limits)
+        self._turned_away = 0
         self._refusals = refusals
         self._report = report
         self._metrics = metrics or EdgeMetrics()
@@ -93,6 +96,7 @@ class InferenceRoutes:
             metrics=self._metrics,
             rewrite=rewrite or BodyRewriter("off", b""),
             waits=self._waits,
+            load=self._load,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -102,9 +106,7 @@ class InferenceRoutes:
         body = error_body(scope["path"] if path is None else path, refusal)
         own = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
         headers = [*own, *refusal.headers]
-        await send(
-            {"type": "http.response.start", "status": refusal.status, "headers": headers}
-        )
+        await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     def converse(self, caller: Caller) -> Coroutine[Any, Any, None]:
@@ -114,6 +116,8 @@ class InferenceRoutes:
         announced in one piece; what is returned serves the request and is to be run as a task.
         Neither raises anything.
         """
+        if not self._load.enter():
+            return self._turn_away(caller)
         try:
             serving = self._begin(caller)
         except Exception as error:  # noqa: BLE001 - a bug must not look like the caller's mistake
@@ -126,6 +130,20 @@ class InferenceRoutes:
         try:
             await serving
         except Exception as error:  # noqa: BLE001 - asyncio would print a traceback, with content
+            self._report(error)
+            caller.fail()
+        finally:
+            caller.finish()
+            self._load.leave()
+
+    async def _turn_away(self, caller: Caller) -> None:
+        """Answer a request that is one too many, without asking whose it is."""
+        self._metrics.shed("requests")
+        self._turned_away += 1
+        refusal = failures.OVERLOADED[self._turned_away % len(failures.OVERLOADED)]
+        try:
+            await _answer(caller, refusal)
+        except Exception as error:  # noqa: BLE001 - as in `_guard`
             self._report(error)
             caller.fail()
         finally:

@@ -20,7 +20,8 @@ def load_measured_model(settings: Settings) -> MeasuredModel | None:
     The files of the model are not read: that is the image's work (dm-verity), or that of
     `attested model verify` before the engine starts.  Raises `UnavailableError` for a lock that
     cannot be read, `MalformedError` for what is none, `UsageError` for one without an engine or
-    for another engine than `upstream.engine`.
+    for another engine than the settings name for the one
+    behind the Unix socket.
     """
     path = settings.model.lock
     if path is None:
@@ -32,14 +33,16 @@ def load_measured_model(settings: Settings) -> MeasuredModel | None:
             code="model_lock",
             hint="make it anew with attested model lock --engine NAME==VERSION --arg …",
         )
-    configured = settings.upstream.engine
+    locked = settings.locked_engine
+    configured = None if locked is None else locked.engine
     if configured not in (None, measured.engine):
         raise UsageError(
             "upstream.engine is another engine than the model lock names",
             code="model_lock",
             expected=measured.engine,
             observed=configured or "",
-            hint="leave upstream.engine out: receipts then name the engine of the lock",
+            hint="leave upstream.engine out (in upstreams: of the engine behind the Unix socket): "
+            "receipts then name the engine of the lock",
         )
     return measured
 

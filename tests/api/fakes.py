@@ -24,7 +24,7 @@ from gateway.api.control import build_control_app
 from gateway.api.parts import ControlParts
 from gateway.edge.server import EdgeServer
 from gateway.notary.interface import Boot, Found
-from gateway.upstream import Upstream, parse_engine_url
+from gateway.upstream import Engines, Upstream, parse_engine_url
 from tests.support.bundles import NOW, Gateway
 
 
@@ -144,7 +144,7 @@ async def faked(folder: Path, notary: FakeNotary) -> AsyncIterator[Faked]:
     parts = ControlParts(
         notary=cast("Any", notary),
         keys=KeyStore(folder / "keys.json", Clocks(wall=time.time, monotonic=time.monotonic)),
-        upstream=Upstream(parse_engine_url("http://127.0.0.1:9")),
+        upstream=Engines([Upstream(parse_engine_url("http://127.0.0.1:9"))]),
     )
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

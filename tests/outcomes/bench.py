@@ -36,7 +36,7 @@ from gateway.notary.interface import ReceiptState
 from gateway.notary.local import LocalNotary
 from gateway.notary.parts import NotaryLimits, NotaryParts
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream import Upstream, UpstreamLimits, parse_engine_url
+from gateway.upstream import Engines, Upstream, UpstreamLimits, parse_engine_url
 
 CHAT = "/v1/chat/completions"
 QUESTION = b'{"model":"m","messages":[{"role":"user","content":"h\xc3\xa9"}]}'
@@ -132,7 +132,7 @@ class Bench:
     """What a test holds."""
 
     engine: ScriptedEngine
-    upstream: Upstream
+    upstream: Engines
     notary: LocalNotary
     metrics: Metrics
     keys_file: Path
@@ -268,12 +268,22 @@ async def running(
     connection_limits: ConnectionLimits | None = None,
     refusals: RefusalBudget | None = None,
     engine_address: str | None = None,
+    engines: Engines | None = None,
     **options: object,
 ) -> AsyncIterator[Bench]:
-    """A gateway in front of an engine that plays `play` (or of `engine_address`)."""
+    """A gateway in front of an engine that plays `play`, of `engine_address`, or of `engines`."""
     engine = ScriptedEngine(play)
     address = await engine.start()
-    upstream = Upstream(parse_engine_url(engine_address or address), upstream_limits, name="e1")
+    upstream = engines or Engines(
+        [
+            Upstream(
+                parse_engine_url(engine_address or address),
+                upstream_limits,
+                name="e1",
+                label="vllm/test",
+            )
+        ]
+    )
     metrics = Metrics()
     notary = await start_notary(folder, metrics, **options)
     keys_file = folder / "keys.json"
@@ -287,7 +297,7 @@ async def running(
         notary=notary,
         upstream=upstream,
         limits=limits,
-        engine_name="vllm/test",
+        engine_name=upstream.label,
         refusals=refusals,
         report=reported.append,
     )

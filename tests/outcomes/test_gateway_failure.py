@@ -12,7 +12,7 @@ from attestation.receipt.claims import End
 from gateway.engine.scripted import Close, Script
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Notary, ReceiptState
-from gateway.upstream import EngineCall, ResponseHead, Upstream, UpstreamLimits
+from gateway.upstream import EngineCall, Engines, ResponseHead, UpstreamLimits
 from tests.outcomes.bench import DONE, EVENTS, PLAIN, QUESTION, STREAM, Bench, Client
 from tests.outcomes.conftest import Start
 from tests.support.disks import BrokenSegments
@@ -22,6 +22,8 @@ SECRET = "canary-77ab"
 
 class BrokenCall:
     """A call with a bug in it: it fails in a way nobody planned for."""
+
+    label = "vllm/test"
 
     def __init__(self, head: ResponseHead | None, pieces: tuple[bytes, ...]) -> None:
         self._head = head
@@ -44,11 +46,11 @@ class BrokenCall:
 
 
 class BrokenUpstream:
-    name = "e1"
-    local = False
-
     def __init__(self, head: ResponseHead | None, *pieces: bytes) -> None:
         self._call = BrokenCall(head, pieces)
+
+    def serves(self, _model: str | None) -> bool:
+        return True
 
     def start(self, **_: object) -> EngineCall:
         return cast("EngineCall", self._call)
@@ -56,7 +58,7 @@ class BrokenUpstream:
 
 def with_upstream(bench: Bench, upstream: BrokenUpstream) -> None:
     """Put a broken part in the place of the engine client."""
-    bench.routes._parts = replace(bench.routes._parts, upstream=cast("Upstream", upstream))
+    bench.routes._parts = replace(bench.routes._parts, upstream=cast("Engines", upstream))
 
 
 JSON_HEAD = ResponseHead(status=200, content_type="application/json")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.settings import Settings
-    from gateway.settings.engines import UpstreamSettings
+    from gateway.settings.engines import EngineSettings
 
 AREA = "service"
 SLOW_FSYNC = 0.02
@@ -43,7 +43,8 @@ def service_findings(settings: Settings, now: int, clock: Callable[[], float]) -
     yield _keys(settings.access.keys_file, now)
     yield _tls(settings)
     yield _model(settings)
-    yield asyncio.run(_engine(settings.upstream))
+    for engine in settings.engines:
+        yield asyncio.run(_engine(engine, alone=len(settings.engines) == 1))
 
 
 def newest_record(data_dir: Path) -> int | None:
@@ -165,9 +166,10 @@ def _model(settings: Settings) -> Finding:
     return subject.ok(f"{model.digest.hex[:16]}…, {model.engine}", digest=model.digest.hex)
 
 
-async def _engine(settings: UpstreamSettings) -> Finding:
-    subject = Subject(id="service.engine", area=AREA, title="engine")
-    where = settings.url or f"unix:{settings.uds}"
+async def _engine(settings: EngineSettings, *, alone: bool) -> Finding:
+    title = "engine" if alone else f"engine {settings.name}"
+    subject = Subject(id="service.engine", area=AREA, title=title)
+    where = settings.address
     limits = UpstreamLimits(
         connect_timeout=settings.connect_timeout,
         first_byte_timeout=5.0,
@@ -183,7 +185,7 @@ async def _engine(settings: UpstreamSettings) -> Finding:
         models = _model_ids(answer.body) if answer.status == _OK_STATUS else None
     except UpstreamError as error:
         return subject.fail(
-            f"{where} does not answer ({error})", "start the engine, or correct upstream.url or uds"
+            f"{where} does not answer ({error})", "start the engine, or correct its url or uds"
         )
     finally:
         upstream.close()
@@ -191,6 +193,13 @@ async def _engine(settings: UpstreamSettings) -> Finding:
         return subject.warn(
             f"{where} answers GET /v1/models with HTTP {answer.status} and no list of models",
             "is it an engine that speaks OpenAI's API? is it still loading?",
+        )
+    missing = [model for model in settings.models if model not in models]
+    if missing:
+        return subject.warn(
+            f"{where} does not serve {', '.join(missing[:3])}",
+            "correct upstreams.models, or start the engine with --served-model-name",
+            models=models,
         )
     return subject.ok(f"{where} serves {', '.join(models[:3]) or 'no model yet'}", models=models)
 
