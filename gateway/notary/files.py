@@ -20,6 +20,14 @@ class FileState:
     changed: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSpace:
+    """What a file system has left for this user, and whether it takes writes at all."""
+
+    free_bytes: int
+    read_only: bool
+
+
 class FileLayer:
     """The calls themselves.  Every method raises OSError as the system call does.
 
@@ -89,6 +97,14 @@ class FileLayer:
             mode=stat.S_IMODE(found.st_mode),
             size=found.st_size,
             changed=found.st_mtime,
+        )
+
+    def space(self, path: Path) -> FileSpace:
+        """Return what the file system of this folder has left."""
+        found = os.statvfs(path)
+        return FileSpace(
+            free_bytes=found.f_bavail * found.f_frsize,
+            read_only=bool(found.f_flag & os.ST_RDONLY),
         )
 
     def lock_folder(self, path: Path) -> int:

@@ -59,11 +59,18 @@ class Crew:
         self._stopping = False
         self.replaced = 0
         self.counts = ProcessCounts()
+        self._conditions: list[str] = []
 
     @property
     def pids(self) -> list[int]:
         """The process ids of the workers that run, in the order of their places."""
         return [worker.pid for _, worker in sorted(self._workers.items())]
+
+    def tell_conditions(self, codes: list[str]) -> None:
+        """Tell every worker, later ones included, what the notary says of its machine."""
+        self._conditions = codes
+        for worker in self._workers.values():
+            worker.channel.send("conditions", codes=codes)
 
     async def count(self, seconds: float) -> int:
         """Have the workers say what they counted; returns how many did not in time."""
@@ -172,6 +179,7 @@ class Crew:
             slots_fd=plan.slots,
             quotas_fd=plan.quotas,
             tls=_tls_members(plan.tls),
+            conditions=self._conditions,
         )
         await worker.wait_ready()
 

@@ -22,6 +22,7 @@ from gateway.notary.wire.socket import bind_notary_socket
 from gateway.processes.child import forbid_inspection, run_child, settings_of
 from gateway.processes.counting import ANSWER, ASK
 from gateway.processes.tuning import settle_interpreter
+from gateway.serving import open_conditions
 from gateway.telemetry.events import Events
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage import usage
@@ -40,6 +41,9 @@ class NotaryProcess:
         self._channel = channel
         self._settings = settings
         self._server: WireServer | None = None
+        self._metrics = Metrics()
+        self._events = Events(sys.stderr, time.time)
+        self._layer = FileLayer()
 
     async def serve(self, tls_spki: tuple[Digest, ...], path: Path) -> None:
         """Start the boot, serve the socket at `path`, end both in order."""
@@ -54,19 +58,30 @@ class NotaryProcess:
             stack.push_async_callback(server.close)
             settle_interpreter()
             self._channel.send("ready")
+            await self._watch_conditions(stack)
             await self._wait_for_the_end(server)
 
     async def _boot(self, tls_spki: tuple[Digest, ...]) -> LocalNotary:
         parts = open_notary_parts(
             self._settings,
             tls_spki=tls_spki,
-            metrics=Metrics(),
+            metrics=self._metrics,
             on_end=self._on_end,
             on_renewal=self._on_renewal,
-            emit=Events(sys.stderr, time.time).emit,
-            layer=FileLayer(),
+            emit=self._events.emit,
+            layer=self._layer,
         )
         return await LocalNotary.start(parts)
+
+    async def _watch_conditions(self, stack: AsyncExitStack) -> None:
+        await open_conditions(
+            stack,
+            self._settings,
+            self._metrics,
+            self._events,
+            layer=self._layer,
+            tell=lambda codes: self._channel.send("conditions", codes=codes),
+        )
 
     async def _wait_for_the_end(self, server: WireServer) -> None:
         while (message := await self._channel.receive()) is not None:

@@ -84,6 +84,7 @@ class Supervisor:
         self._addresses: Addresses | None = None
         self._metrics = ProcessMetrics()
         self._notary_counts = ProcessCounts()
+        self._conditions: list[str] = []
 
     @classmethod
     async def start(cls, settings: Settings, events: Events) -> Self:
@@ -200,7 +201,9 @@ class Supervisor:
             tls=tls,
             drain_seconds=settings.limits.drain_seconds,
         )
-        return Crew(plan, self._events, lambda: self._end(WORKERS_FAILED))
+        crew = Crew(plan, self._events, lambda: self._end(WORKERS_FAILED))
+        crew.tell_conditions(self._conditions)
+        return crew
 
     # -- end -------------------------------------------------------------------------------
 
@@ -211,7 +214,15 @@ class Supervisor:
                 self._end(str(message["reason"]))
             elif message["kind"] == ANSWER:
                 self._notary_counts.note("notary", message)
+            elif message["kind"] == "conditions":
+                self._pass_on(message["codes"])
         self._end(NOTARY_DIED)
+
+    def _pass_on(self, codes: list[str]) -> None:
+        """Tell the workers, who answer /readyz, what the notary says of its machine."""
+        self._conditions = codes
+        if self._crew is not None:
+            self._crew.tell_conditions(codes)
 
     async def _close_notary(self, notary: ChildProcess, watching: asyncio.Task[None]) -> None:
         """Have the notary seal what is left and close, once no worker is left."""

@@ -18,12 +18,13 @@ from gateway.edge.tls import BootTls
 from gateway.notary.wire.client import RemoteNotary
 from gateway.processes.child import run_child, settings_of
 from gateway.processes.counting import ANSWER, ASK
-from gateway.serving import EdgeParts, edge_metrics_of, open_edge
+from gateway.serving import EdgeParts, edge_metrics_of, notary_waits_of, open_edge
 from gateway.telemetry.events import Events
 from gateway.telemetry.usage import usage
 
 if TYPE_CHECKING:
     from gateway.edge.server import EdgeServer
+    from gateway.edge.waiting import NotaryWaits
     from gateway.processes.channel import Channel, Message
 
 
@@ -36,6 +37,9 @@ class WorkerProcess:
         self._settings = settings_of(start)
         self._tls = _tls_of(start)
         self._metrics = edge_metrics_of(self._settings)
+        self._conditions = tuple(start["conditions"])
+        self._events = Events(sys.stderr, time.time)
+        self._waits: NotaryWaits | None = None
 
     async def serve(self) -> None:
         """Open everything, say so, and close it again in order."""
@@ -54,17 +58,24 @@ class WorkerProcess:
                 settings=settings,
                 notary=notary,
                 keys=keys,
-                events=Events(sys.stderr, time.time),
+                events=self._events,
                 tls=self._tls,
                 metrics=self._metrics,
+                waits=self._waits_for(notary),
+                conditions=lambda: self._conditions,
                 share=max(1, settings.workers),
             )
             server = await open_edge(stack, parts, sock)
             self._channel.send("ready")
             await self._wait_for_the_end(server)
 
+    def _waits_for(self, notary: RemoteNotary) -> NotaryWaits:
+        self._waits = waits = notary_waits_of(self._settings, notary, self._events)
+        return waits
+
     def _tell_counts(self) -> None:
-        self._channel.send(ANSWER, snapshot=self._metrics.snapshot() | usage("worker"))
+        waits = {} if self._waits is None else self._waits.snapshot()
+        self._channel.send(ANSWER, snapshot=self._metrics.snapshot() | waits | usage("worker"))
 
     async def _wait_for_the_end(self, server: EdgeServer) -> None:
         told, signalled = asyncio.Event(), asyncio.Event()
@@ -90,6 +101,8 @@ class WorkerProcess:
             elif message["kind"] == "certificate" and self._tls is not None:
                 self._tls.install(message["chain"].encode("ascii"))
                 self._channel.send("certificate")
+            elif message["kind"] == "conditions":
+                self._conditions = tuple(message["codes"])
             elif message["kind"] == ASK:
                 self._tell_counts()
         told.set()

@@ -27,6 +27,16 @@ class NotarySettings(Section):
         250_000, "tasks whose call numbers are remembered", ge=1, le=100_000_000
     )
 
+    min_free_bytes: int = unmeasured(
+        256 * _MEBIBYTE, "free space below which /readyz says disk_low", ge=0
+    )
+    slow_seconds: float = unmeasured(
+        5.0, "seconds without an answer of the notary before requests are refused", gt=0, le=600
+    )
+    patience_seconds: float = unmeasured(
+        30.0, "seconds an answer waits for its receipt before it is discarded", gt=0, le=3600
+    )
+
     @field_validator("socket")
     @classmethod
     def _absolute(cls, socket: Path | None) -> Path | None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from attestation.receipt.claims import End
 from gateway.edge.routes import PATHS
+from gateway.notary.conditions import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -96,6 +97,20 @@ class Metrics:
             "attested_earlier_boots", "Boots found in the data folder at the start, by status",
             ["status"], registry=registry,
         )  # fmt: skip
+        self._disk_free = Gauge(
+            "attested_disk_free_bytes", "Free space of the log's file system", registry=registry
+        )
+        self._clock_jumps = Counter(
+            "attested_clock_jumps", "Times that the wall clock was set", ["direction"],
+            registry=registry,
+        )  # fmt: skip
+        self._condition = Gauge(
+            "attested_condition", "1 while a condition of /readyz holds", ["code"],
+            registry=registry,
+        )  # fmt: skip
+        for code in CODES:
+            self._condition.labels(code).set(0)
+        self._age: Callable[[], float] = lambda: 0.0
         self._healthy = Gauge(
             "attested_notary_healthy", "1 while the boot can issue receipts", registry=registry
         )
@@ -140,7 +155,12 @@ class Metrics:
 
     def watch_epoch_age(self, age: Callable[[], float]) -> None:
         """Ask `age` for the seconds that receipts have been waiting, whenever it is shown."""
+        self._age = age
         self._epoch_age.set_function(age)
+
+    def epoch_age(self) -> float:
+        """Return the seconds that durable receipts have been waiting for an epoch."""
+        return self._age()
 
     def watch_endorsements(self, left: Callable[[], float]) -> None:
         """Ask `left` for the seconds until the endorsements end, whenever it is shown."""
@@ -154,6 +174,19 @@ class Metrics:
         """Note how many earlier boots have which status."""
         for status, count in boots.items():
             self._earlier_boots.labels(_closed(status, BOOT_STATUSES)).set(count)
+
+    def disk_free(self, count: int) -> None:
+        """Note the free bytes of the log's file system."""
+        self._disk_free.set(count)
+
+    def clock_jumped(self, seconds: float) -> None:
+        """Count that the wall clock was set, by so many seconds ahead."""
+        self._clock_jumps.labels("forward" if seconds > 0 else "back").inc()
+
+    def conditions(self, codes: Collection[str]) -> None:
+        """Note which conditions hold; others than the declared ones are not shown."""
+        for code in CODES:
+            self._condition.labels(code).set(code in codes)
 
     def healthy(self, state: int) -> None:
         """Note whether the notary issues receipts: 1 or 0."""
