@@ -23,12 +23,13 @@ async def read_body(
     exchange: Exchange,
     head: RequestHead,
     limits: EdgeLimits,
-    sink: Callable[[bytes], None],
+    sink: Callable[[bytes], bool],
 ) -> Refusal | None:
     """Tell the exchange, and hand to `sink`, the whole body or as much of it as was read.
 
-    Returns the refusal of a body that is too large, if need be on its declared length alone, too
-    slow, or not HTTP.  Raises `CallerGoneError`; the exchange then knows that the body is partial.
+    `sink` returns False if it has no room for a piece.  Returns the refusal of a body that is too
+    large, if need be on its declared length alone, too slow, not HTTP, or without room.  Raises
+    `CallerGoneError`; the exchange then knows that the body is partial.
     """
     if head.declared_length is not None and head.declared_length > limits.body_bytes:
         exchange.received(head.content_type, complete=False)
@@ -55,7 +56,7 @@ async def read_body(
 
 
 async def _read_parts(
-    caller: Caller, exchange: Exchange, limits: EdgeLimits, sink: Callable[[bytes], None]
+    caller: Caller, exchange: Exchange, limits: EdgeLimits, sink: Callable[[bytes], bool]
 ) -> Refusal | None:
     size, more = 0, True
     while more:
@@ -64,5 +65,6 @@ async def _read_parts(
         if size > limits.body_bytes:
             return failures.body_too_large(limits)
         exchange.receive(part)
-        sink(part)
+        if not sink(part):
+            return failures.BODY_HAS_NO_ROOM
     return None

@@ -63,6 +63,7 @@ class Connection(Protocol):
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     flow: FlowControl
+    stalled: bool
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
@@ -178,6 +179,11 @@ class Caller(RequestResponseCycle):
         parts, self._parts = self._parts, []
         self._parts_size = 0
         return (parts[0] if len(parts) == 1 else b"".join(parts)), self.more_body
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the caller was left because it took nothing for too long."""
+        return self._connection.stalled
 
     @property
     def blocked(self) -> bool:

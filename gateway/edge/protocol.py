@@ -10,8 +10,8 @@ ever for a head that does not end.  Here a request reaches the application only 
 Requests to the inference routes are handed straight to an application that has a method
 `converse` (`gateway.edge.caller`); all others go the way of ASGI.
 
-Everything else is answered once, if nothing is under way on the connection, and closed: what
-follows bytes that two readers may read differently is not looked at.
+Everything else is answered once, after what was asked before it, and closed: what follows bytes
+that two readers may read differently is not looked at.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._converse: Converse | None = getattr(self.app, "converse", None)
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+        # Nothing more is read; and what is wrong is answered once the requests before it are.
         self._deaf = False
+        self._last_word = False
         self._running: RequestResponseCycle | None = None
         self._in_head = False
         self._head_bytes = 0
@@ -96,6 +98,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._chunked = 0
         self._chunked_seen = 0
         self._framing_bytes = 0
+        self._ahead_bytes = 0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._rest_bytes = 0
         self._refusal = _malformed("the request is not HTTP/1.1")
@@ -236,6 +239,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_head_timer()
         self._check_head()
+        self._ahead_bytes = 0
         if self._is_busy() and len(self.pipeline) >= self._limits.pipelined:
             self._refuse(_malformed("too many requests were sent ahead on one connection"))
         target = inference_target(self.url) if self._converse is not None else None
@@ -253,6 +257,11 @@ class EdgeProtocol(HttpToolsProtocol):
             if self._rest_bytes > self._limits.discard_bytes:
                 self.transport.abort()
             return
+        if self.cycle is not self._running:
+            # What is sent ahead must never stop the reading: a caller that leaves would be missed.
+            self._ahead_bytes += len(body)
+            if self._ahead_bytes > self._limits.pipelined_bytes:
+                self._refuse(_malformed("too large a body was sent ahead on one connection"))
         if isinstance(self.cycle, Caller):
             self.cycle.feed(body)
         else:
@@ -320,6 +329,10 @@ class EdgeProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_word:
+            self._write_refusal()
+            self._hang_up(None)
+            return
         else:
             self._idle_since = self.loop.time()
             if self._idle_timer is None:
@@ -332,7 +345,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not used
         """Answer a request that never became one, in OpenAI's error form, and close.
 
-        An answer under way is cut, not followed by ours: the caller could not tell them apart.
+        Requests before it are answered first.  One whose own body is malformed while its answer
+        is under way is cut: the caller could not tell our answer from the rest of its own.
         """
         self._in_head = False
         self._stop_head_timer()
@@ -343,6 +357,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self._deaf = True
             running.keep_alive = False
             self.loop.call_soon(self._refuse_body, running)
+            return
+        if running is not None and not running.more_body:
+            self._deaf = self._last_word = True
+            if self.pipeline and self.pipeline[0][0].more_body:
+                # Its body is what is malformed.
+                self.pipeline.popleft()
             return
         if running is None:
             self._write_refusal()

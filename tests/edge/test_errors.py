@@ -24,7 +24,7 @@ MADE = [
     failures.body_too_slow(LIMITS),
     failures.answer_too_large(LIMITS),
 ]
-ALL = [*CONSTANTS, *UPSTREAM, *MADE]
+ALL = [*CONSTANTS, failures.OVERLOADED[0], *UPSTREAM, *MADE]
 
 
 @pytest.mark.parametrize("refusal", ALL, ids=lambda refusal: refusal.code)
@@ -36,6 +36,41 @@ def test_every_failure_has_a_code_a_receipt_can_carry_and_stands_in_the_document
     # "closed" is how a request ends whose caller left: nobody is there to be told.
     if refusal.code not in {"upstream_closed", "route_not_granted"}:
         assert f"`{refusal.code}`" in DOCUMENT
+
+
+RAN = {
+    UpstreamFailure.TIMEOUT_FIRST_BYTE,
+    UpstreamFailure.TIMEOUT_IDLE,
+    UpstreamFailure.TIMEOUT_TOTAL,
+    UpstreamFailure.MALFORMED,
+    UpstreamFailure.INCOMPLETE,
+}
+
+
+@pytest.mark.parametrize("kind", UpstreamFailure)
+def test_what_the_engine_worked_on_is_not_to_be_repeated(kind: UpstreamFailure) -> None:
+    headers = dict(failures.upstream_failed(UpstreamError(kind, "x")).headers)
+    if kind in RAN:
+        assert headers == {b"x-should-retry": b"false"}
+    else:
+        assert int(headers[b"retry-after"]) >= 1
+        assert b"x-should-retry" not in headers
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [refusal for refusal in ALL if refusal.status in (429, 500, 502, 503, 504)],
+    ids=lambda refusal: refusal.code,
+)
+def test_every_answer_that_an_sdk_would_repeat_says_whether_and_when(refusal: Refusal) -> None:
+    if refusal is not failures.STREAM_BROKE:  # an event in a stream, which has no headers
+        names = {name for name, _ in refusal.headers}
+        assert len(names & {b"x-should-retry", b"retry-after"}) == 1
+
+
+def test_those_turned_away_together_are_not_told_to_come_back_together() -> None:
+    waits = [dict(refusal.headers)[b"retry-after"] for refusal in failures.OVERLOADED]
+    assert waits == [b"1", b"2", b"3"]
 
 
 def test_codes_are_distinct() -> None:

@@ -89,19 +89,58 @@ async def test_what_follows_a_doubtful_request_is_not_looked_at(serve: Serve) ->
     assert len(served.app.seen) == 1
 
 
-async def test_doubtful_request_behind_a_running_one_is_not_answered_into_its_answer(
-    serve: Serve,
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_doubtful_request_is_answered_after_those_before_it(
+    serve: Serve, before: int, at_once: bool
+) -> None:
+    app = Counting(hold=asyncio.Event())
+    served = await serve(app)
+    client = await served.connect()
+    client.send(GOOD * before + (REFUSED["two hosts"] + GOOD if at_once else b""))
+    await app.started.wait()
+    if not at_once:
+        client.send(REFUSED["two hosts"] + GOOD)
+    assert app.hold is not None
+    app.hold.set()
+    for _ in range(before):
+        assert (await client.reply()).status == 200
+    assert (await client.reply()).status == 400
+    assert await client.closed()
+    assert len(app.seen) == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        head(b"host: a", b"transfer-encoding: chunked") + b"3\r\nabc\r\nzz\r\n",
+        head(b"host: a", b"content-length: 70000") + b"x" * 70_000,
+    ],
+    ids=["not http", "too much"],
+)
+async def test_body_that_cannot_wait_its_turn_is_refused_in_its_turn(
+    serve: Serve, broken: bytes
 ) -> None:
     app = Counting(hold=asyncio.Event())
     served = await serve(app)
     client = await served.connect()
     client.send(GOOD)
     await app.started.wait()
-    client.send(b"\x00rubbish\r\n\r\n")
-    assert await client.closed()
+    client.send(GOOD + broken + GOOD)
     assert app.hold is not None
     app.hold.set()
-    assert len(app.seen) == 1
+    assert [(await client.reply()).status for _ in range(3)] == [200, 200, 400]
+    assert await client.closed()
+    assert len(app.seen) == 2
+
+
+async def test_request_that_says_it_is_the_last_is_the_last(serve: Serve) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.send(head(b"host: a", b"connection: close", start=b"GET /x HTTP/1.1") + GOOD)
+    assert (await client.reply()).status == 200
+    assert await client.closed()
+    assert len(served.app.seen) == 1
 
 
 @pytest.mark.parametrize(
@@ -208,11 +247,13 @@ async def test_too_many_requests_ahead_end_the_connection(serve: Serve) -> None:
     app = Counting(hold=asyncio.Event())
     served = await serve(app, pipelined=2)
     client = await served.connect()
-    client.send(GOOD * 4)
-    assert await client.closed()
+    client.send(GOOD * 5)
+    await app.started.wait()
     assert app.hold is not None
     app.hold.set()
-    assert len(app.seen) <= 1
+    assert [(await client.reply()).status for _ in range(4)] == [200, 200, 200, 400]
+    assert await client.closed()
+    assert len(app.seen) == 3
 
 
 async def test_exception_of_the_application_tells_the_caller_nothing(
@@ -242,3 +283,139 @@ async def test_refused_head_request_gets_no_body(serve: Serve) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.endswith(b"\r\n\r\n")
     assert served.app.seen == []
+
+
+CHUNKED = head(b"host: a", b"transfer-encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"1;" + b"x" * 900_000,
+        b"1;x=" + b"y" * 900_000 + b"\r\na\r\n0\r\n\r\n",
+        b"1;x\r\na\r\n" * 100_000,
+        b"1\r\na\r\n" * 150_000,
+        b"0" * 900_000,
+    ],
+    ids=["endless extension", "long extension", "many extensions", "tiny chunks", "endless size"],
+)
+async def test_framing_that_outweighs_the_body_is_refused(serve: Serve, body: bytes) -> None:
+    served = await serve()
+    client = await served.connect()
+    client.send(CHUNKED)
+    await asyncio.sleep(0)
+    client.send(body)
+    try:
+        reply = await client.reply()
+        assert (reply.status, reply.error()["code"]) == (400, "malformed_request")
+    except (ConnectionError, asyncio.IncompleteReadError):
+        # What was not read when the connection closed may take the answer with it.
+        assert served.app.seen == []
+    assert await client.closed()
+    assert served.app.seen == []
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [b"x" * 20, b"x" * 60_000, b"x"],
+    ids=["tokens", "large", "few single bytes"],
+)
+async def test_framing_of_honest_chunks_is_taken(serve: Serve, chunk: bytes) -> None:
+    count = 1000 if len(chunk) == 1 else 600_000 // len(chunk)
+    served = await serve()
+    client = await served.connect()
+    framed = b"%x;e=1\r\n%b\r\n" % (len(chunk), chunk)
+    for _ in range(2):
+        client.send(CHUNKED + framed * count + b"0\r\n\r\n")
+        assert (await client.reply()).status == 200
+    assert [len(seen.body) for seen in served.app.seen] == [count * len(chunk)] * 2
+
+
+async def test_newcomer_takes_the_place_of_one_that_says_nothing(serve: Serve) -> None:
+    """Half heads, however many, keep nobody out, and nobody is cut in his request."""
+    app = Counting(hold=asyncio.Event())
+    served = await serve(app, connections=50)
+    busy = await served.connect()
+    busy.send(GOOD)
+    await app.started.wait()
+    silent = [await served.connect() for _ in range(300)]
+    for client in silent:
+        client.send(b"GET /x HTTP/1.1\r\nhost: h\r\nx: ")
+    late = await served.connect()
+    late.send(GOOD)
+    assert app.hold is not None
+    app.hold.set()
+    assert (await late.reply()).status == 200
+    assert (await busy.reply()).status == 200
+    assert len(served.server._server.server_state.connections) <= 50
+    assert await silent[0].closed()
+
+
+async def test_connection_beyond_the_bound_is_told_so(serve: Serve) -> None:
+    app = Counting(hold=asyncio.Event())
+    served = await serve(app, connections=1)
+    busy = await served.connect()
+    busy.send(GOOD)
+    await app.started.wait()
+    refused = await served.connect()
+    reply = await refused.reply()
+    assert (reply.status, reply.error()["code"]) == (503, "too_many_connections")
+    assert reply.headers["retry-after"] == "1"
+    assert await refused.closed()
+    assert app.hold is not None
+    app.hold.set()
+    assert (await busy.reply()).status == 200
+    busy.send(GOOD)
+    assert (await busy.reply()).status == 200
+
+
+async def test_single_address_has_a_bound_of_its_own_where_one_is_set(serve: Serve) -> None:
+    served = await serve(connections_per_address=2)
+    first, _ = await served.connect(), await served.connect()
+    refused = await served.connect()
+    assert (await refused.reply()).status == 503
+    assert await refused.closed()
+    elsewhere = await served.connect(local_addr=("127.0.0.2", 0))
+    elsewhere.send(GOOD)
+    assert (await elsewhere.reply()).status == 200
+    first.send(GOOD)
+    assert (await first.reply()).status == 200
+
+
+async def test_caller_that_ends_its_side_before_the_answer_is_gone(serve: Serve) -> None:
+    app = Counting(hold=asyncio.Event())
+    served = await serve(app)
+    client = await served.connect()
+    client.send(GOOD)
+    await app.started.wait()
+    client.writer.write_eof()
+    assert await client.closed()
+    assert app.hold is not None
+    app.hold.set()
+
+
+async def test_caller_that_ends_its_side_after_the_answer_gets_the_whole_of_it(
+    serve: Serve,
+) -> None:
+    answer = b"x" * (8 << 20)
+    served = await serve(Counting(answer=answer))
+    client = await served.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GOOD)
+    await served.app.started.wait()
+    async with asyncio.timeout(60):
+        while not served.server._server.server_state.total_requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    client.writer.write_eof()
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    assert (await client.reply()).body == answer
+
+
+async def test_caller_that_takes_nothing_of_a_last_answer_is_cut_too(serve: Serve) -> None:
+    served = await serve(Counting(answer=b"x" * (16 << 20)), stall_seconds=0.2)
+    client = await served.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GOOD[:-2] + b"connection: close\r\n\r\n")
+    async with asyncio.timeout(60):
+        while served.server._server.server_state.connections or not served.app.seen:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

@@ -59,6 +59,7 @@ def test_right_and_wrong_expectations_of_bytes_are_told_apart(tmp_path: Path) ->
         ("served in turn", POST + GET + POST, "ok", True),
         ("served to the end", GET + CLOSING, "ok", True),
         ("refused by a stricter rule", NO_HOST, "ok", True),
+        ("served, then refused by a stricter rule", GET + NO_HOST + GET, "ok", True),
         ("served in chunks", CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", "ok", True),
         ("a body that is not over", POST[:-1], "ok", True),
         ("nothing at all", b"", "ok", True),
@@ -82,7 +83,7 @@ def test_right_and_wrong_expectations_of_bytes_are_told_apart(tmp_path: Path) ->
     assert code == 10
     assert lines[1]["got"]["forwarder"]["engine"] == 3
     assert lines[1]["got"]["gateway"]["engine"] == 0
-    assert lines[3]["got"]["forwarder"]["rule"] == "host"
+    assert lines[4]["got"]["forwarder"]["rule"] == "host"
 
 
 @pytest.mark.parametrize(
