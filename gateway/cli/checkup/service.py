@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from attestation.encoding.strict_json import parse_json
 from attestation.errors import AttestationError, MalformedError
 from gateway.access.keyfile import load_keys
+from gateway.cli.checkup.callers import caller_findings
 from gateway.cli.checkup.finding import Finding, Subject
 from gateway.errors import UpstreamError
 from gateway.notary.model import load_measured_model
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gateway.settings import Settings
+    from gateway.settings import AccessSettings, Settings
     from gateway.settings.engines import EngineSettings
 
 AREA = "service"
@@ -40,7 +41,8 @@ def service_findings(settings: Settings, now: int, clock: Callable[[], float]) -
     `now` is in Unix seconds, `clock` counts seconds.
     """
     yield from _data_dir(settings.notary.data_dir, clock)
-    yield _keys(settings.access.keys_file, now)
+    yield _keys(settings.access, now)
+    yield from caller_findings(settings, now)
     yield _tls(settings)
     yield _model(settings)
     for engine in settings.engines:
@@ -121,8 +123,9 @@ def _fsync(folder: Path, clock: Callable[[], float]) -> Finding:
     return subject.ok(f"{shown}; every answer waits for one", **data)
 
 
-def _keys(path: Path, now: int) -> Finding:
+def _keys(access: AccessSettings, now: int) -> Finding:
     subject = Subject(id="service.keys", area=AREA, title="API keys")
+    path = access.keys_file
     try:
         records = load_keys(path)
     except AttestationError as error:
@@ -132,7 +135,7 @@ def _keys(path: Path, now: int) -> Finding:
         for each in records
         if each.revoked is None and (each.grant.expires is None or each.grant.expires > now)
     ]
-    if not usable:
+    if not usable and not access.issuers:
         return subject.warn(
             f"{path} holds no key that is in use: nobody can ask anything",
             f"attested keys add --keys-file {path}",
