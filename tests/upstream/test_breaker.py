@@ -1,0 +1,165 @@
+"""The breaker of one engine, with the time as a parameter."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.errors import UpstreamFailure
+from gateway.upstream.breaker import BAD_STATUS, UNHEALTHY, Breaker, BreakerRules, EngineState
+
+RULES = BreakerRules(failures=3, cooldown=10.0)
+WATCHED = BreakerRules(failures=3, cooldown=10.0, watched=True)
+RESET, REFUSED = str(UpstreamFailure.RESET), str(UpstreamFailure.CONNECT)
+SILENT = str(UpstreamFailure.TIMEOUT_CONNECT)
+
+
+def opened(reason: str = RESET, rules: BreakerRules = RULES, at: float = 100.0) -> Breaker:
+    breaker = Breaker(rules)
+    for _ in range(rules.failures):
+        breaker.failed(reason, at)
+    assert breaker.state is EngineState.OPEN
+    return breaker
+
+
+def test_new_breaker_lets_everything_through() -> None:
+    breaker = Breaker()
+    assert breaker.clear
+    assert breaker.claim(0.0)
+    assert (breaker.state, breaker.reason, breaker.seconds_left(0.0)) == (EngineState.UP, "", 0.0)
+
+
+def test_failures_in_a_row_open_it_and_an_answer_between_starts_again() -> None:
+    breaker = Breaker(RULES)
+    for _ in range(5):
+        breaker.failed(RESET, 1.0)
+        breaker.failed(RESET, 1.0)
+        assert breaker.state is EngineState.UP
+        assert not breaker.clear
+        breaker.answered(200, 1.0)
+        assert breaker.clear
+    for _ in range(3):
+        breaker.failed(REFUSED, 1.0)
+    assert (breaker.state, breaker.reason) == (EngineState.OPEN, REFUSED)
+    assert not breaker.claim(10.9)
+
+
+def test_one_connect_timeout_opens_it_at_once() -> None:
+    breaker = Breaker(RULES)
+    breaker.failed(SILENT, 0.0)
+    assert (breaker.state, breaker.reason) == (EngineState.OPEN, SILENT)
+
+
+def test_one_request_tries_an_engine_after_the_cooldown() -> None:
+    breaker = opened()
+    assert not breaker.claim(109.9)
+    assert breaker.seconds_left(105.0) == 5.0
+    assert breaker.admits(110.0)
+    assert breaker.state is EngineState.OPEN
+    assert breaker.claim(110.0)
+    assert breaker.state is EngineState.HALF_OPEN
+    assert not breaker.claim(110.0)
+    assert not breaker.admits(119.9)
+    assert breaker.seconds_left(112.0) == 8.0
+
+
+def test_answer_to_the_trial_closes_it() -> None:
+    breaker = opened()
+    assert breaker.claim(110.0)
+    breaker.answered(500, 111.0)
+    assert (breaker.state, breaker.reason, breaker.clear) == (EngineState.UP, "", True)
+    # It starts from nothing: two failures do not open it.
+    breaker.failed(RESET, 112.0)
+    breaker.failed(RESET, 112.0)
+    assert breaker.state is EngineState.UP
+
+
+def test_failure_of_the_trial_opens_it_for_another_cooldown() -> None:
+    breaker = opened()
+    assert breaker.claim(110.0)
+    breaker.failed(REFUSED, 111.0)
+    assert breaker.state is EngineState.OPEN
+    assert not breaker.claim(120.9)
+    assert breaker.claim(121.0)
+
+
+def test_trial_whose_caller_left_is_given_to_the_next() -> None:
+    breaker = opened()
+    assert breaker.claim(110.0)
+    breaker.abandon()
+    assert breaker.claim(110.0)
+    assert not breaker.claim(110.0)
+
+
+def test_trial_that_takes_long_does_not_keep_the_engine_out_of_use() -> None:
+    breaker = opened()
+    assert breaker.claim(110.0)
+    assert breaker.claim(120.0)
+    assert not breaker.claim(120.0)
+
+
+def test_failures_of_requests_from_before_do_not_keep_it_open() -> None:
+    breaker = opened()
+    for at in (101.0, 105.0, 109.0):
+        breaker.failed(RESET, at)
+    assert breaker.claim(110.0)
+
+
+def test_late_answer_of_a_request_from_before_closes_it() -> None:
+    breaker = opened()
+    breaker.answered(200, 101.0)
+    assert breaker.state is EngineState.UP
+
+
+@pytest.mark.parametrize("reason", [REFUSED, SILENT, UNHEALTHY])
+def test_watched_engine_out_of_reach_comes_back_by_a_health_check_alone(reason: str) -> None:
+    breaker = Breaker(WATCHED)
+    for _ in range(3):
+        breaker.failed(reason, 100.0)
+    assert not breaker.claim(1e9)
+    assert breaker.seconds_left(1e9) == 10.0
+    breaker.checked()
+    assert (breaker.state, breaker.clear, breaker.reason) == (EngineState.UP, True, "")
+
+
+@pytest.mark.parametrize("reason", [RESET, BAD_STATUS, str(UpstreamFailure.MALFORMED)])
+def test_good_health_check_of_an_engine_that_broke_requests_allows_one_trial(reason: str) -> None:
+    breaker = opened(reason, WATCHED)
+    assert not breaker.claim(101.0)
+    breaker.checked()
+    assert breaker.state is EngineState.OPEN
+    assert breaker.claim(101.0)
+    assert not breaker.claim(101.0)
+
+
+def test_good_health_check_does_not_forget_broken_requests() -> None:
+    breaker = Breaker(RULES)
+    for _ in range(3):
+        breaker.failed(RESET, 1.0)
+        breaker.checked()
+    assert breaker.state is EngineState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [(429, False), (500, False), (501, False), (502, True), (503, True), (504, True)],
+)
+def test_statuses_of_a_broken_engine_count_where_another_could_answer(
+    status: int, counts: bool
+) -> None:
+    several = Breaker(BreakerRules(failures=1, by_status=True))
+    alone = Breaker(BreakerRules(failures=1))
+    for breaker in (several, alone):
+        breaker.answered(status, 0.0)
+    assert (several.state is EngineState.OPEN) is counts
+    assert alone.state is EngineState.UP
+
+
+def test_every_new_state_is_told_once() -> None:
+    told: list[str] = []
+    breaker = Breaker(RULES, told.append)
+    for at in (1.0, 1.0, 1.0, 2.0):
+        breaker.failed(RESET, at)
+    breaker.claim(11.0)
+    breaker.answered(200, 12.0)
+    breaker.answered(200, 13.0)
+    assert told == ["open", "half_open", "up"]
