@@ -22,6 +22,7 @@ from types import FrameType
 from benchmarks.sampling import Sampler
 
 _PACKAGES = ("gateway", "attestation")
+_LOOP = "event loop"
 
 
 class StackSampler(Sampler):
@@ -30,31 +31,44 @@ class StackSampler(Sampler):
     def __init__(self) -> None:
         super().__init__(active=True)
         self._stacks: Counter[str] = Counter()
+        self._modules: Counter[str] = Counter()
 
     def begin(self) -> None:
         """Forget what was counted."""
         self.take()
-        self._stacks = Counter()
+        self._stacks, self._modules = Counter(), Counter()
 
     def document(self) -> dict[str, object]:
-        """Return what was counted: total, innermost, anywhere on the stack."""
-        stacks, inner = self._stacks, self.take()
+        """Return what was counted: total, innermost, anywhere on the stack, and by the innermost
+        module of the product, which library code that it calls counts for.
+        """
+        stacks, modules, inner = self._stacks, self._modules, self.take()
         return {
             "samples": inner.total(),
             "innermost": dict(inner.most_common(60)),
             "anywhere": dict(stacks.most_common(80)),
+            "modules": dict(modules),
         }
 
     def _count(self, _signal: int, frame: FrameType | None) -> None:
         if frame is None:
             return
         self._samples[_name(frame)] += 1
-        seen = set()
+        seen, module = set(), ""
         at: FrameType | None = frame
         while at is not None:
             seen.add(_name(at))
+            module = module or _module(at)
             at = at.f_back
+        self._modules[module or _LOOP] += 1
         self._stacks.update(seen)
+
+
+def _module(frame: FrameType) -> str:
+    """Return the product's module that a frame belongs to; nothing for the program's own start."""
+    name = str(frame.f_globals.get("__name__", ""))
+    product = name.startswith(_PACKAGES) and not name.startswith("gateway.processes")
+    return name if product else ""
 
 
 def _name(frame: FrameType) -> str:

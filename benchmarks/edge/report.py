@@ -151,7 +151,15 @@ def _adds(added: dict[str, float | None]) -> str:
 
 def _parts(document: dict[str, Any]) -> str:
     rows = [(one["process"], one["step"], _shown(one["us"])) for one in document["parts"]]
-    return _table(("process", "step alone, in a loop", "us"), rows)
+    alone = _table(("process", "step alone, in a loop", "us"), rows)
+    profiled = [
+        (part, area, _shown(us))
+        for found in document["where_time_goes"]
+        for part in ("worker", "notary")
+        for area, us in found[part]["areas_us"].items()
+    ]
+    whole = _table(("process", "in a run of plain-32 (sampled)", "us of a request"), profiled)
+    return f"{alone}\n\n{whole}"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

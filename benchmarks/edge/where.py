@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,20 @@ from benchmarks.edge.targets import Target
 from benchmarks.figures import table
 
 _ROWS: Final = 35
+_AREAS: Final = (
+    ("strict parse", ("attestation.encoding.strict_json", "gateway.edge.admission")),
+    ("signing", ("attestation.receipt.sign", "attestation.receipt.sealer")),
+    ("hashing", ("attestation.receipt.delivery", "attestation.encoding.digest")),
+    ("facts of answers", ("attestation.receipt.facts", "attestation.receipt.engine_json")),
+    ("claims and exchange", ("attestation.receipt", "attestation.encoding", "attestation.lineage")),
+    ("sockets between the processes", ("gateway.notary.wire",)),
+    ("log and commit", ("gateway.notary.log", "attestation.merkle", "attestation.log")),
+    ("sequence and ledger", ("gateway.notary",)),
+    ("keys, grants, quotas", ("gateway.access",)),
+    ("metrics and events", ("gateway.telemetry", "prometheus_client")),
+    ("engine side", ("gateway.upstream",)),
+    ("caller side", ("gateway.edge", "gateway.app", "gateway.api", "gateway.serving")),
+)
 _PARTS: Final = ("worker", "notary")
 
 
@@ -62,6 +77,15 @@ def _samples(file: Path) -> dict[str, Any]:
     return document
 
 
+def areas(modules: dict[str, int]) -> dict[str, int]:
+    """Return samples by what the code is there for; the first area that fits takes a module."""
+    found: Counter[str] = Counter()
+    for module, count in modules.items():
+        fitting = (area for area, prefixes in _AREAS if module.startswith(prefixes))
+        found[next(fitting, "event loop and HTTP library")] += count
+    return dict(found.most_common())
+
+
 def _shares(samples: dict[str, Any], spent: dict[str, int], us: float) -> dict[str, Any]:
     total, cpu = max(1, samples["samples"]), max(1, sum(spent.values()))
 
@@ -75,6 +99,7 @@ def _shares(samples: dict[str, Any], spent: dict[str, int], us: float) -> dict[s
             "main": round(us * spent.get("main", 0) / cpu, 2),
             "others": [round(us * used / cpu, 2) for used in others if used * 200 > cpu],
         },
+        "areas_us": cost(areas(samples["modules"])),
         "innermost_us": cost(samples["innermost"]),
         # What everything happens in says nothing.
         "anywhere_us": cost({n: c for n, c in samples["anywhere"].items() if c < 0.97 * total}),
@@ -89,6 +114,8 @@ def show(found: dict[str, Any], say: Callable[[str], None] = print) -> None:
             f"\n{part}: {found['cpu_us_of'][part]} us per {found['unit']} in {found['case']}; "
             f"main thread {one['threads_us']['main']}, others {one['threads_us']['others']}"
         )
+        say(table([{"us": us, "area": area} for area, us in one["areas_us"].items()] or [{}]))
+        say("")
         inner = list(one["innermost_us"].items())[:_ROWS]
         around = list(one["anywhere_us"].items())[: len(inner)]
         rows = [

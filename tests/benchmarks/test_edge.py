@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks.edge import __main__ as edge
-from benchmarks.edge import compare, measure, report
+from benchmarks.edge import compare, measure, report, where
 from benchmarks.edge.cases import CASES, fitting
 from benchmarks.edge.client import Client, Tally, request_of, without_chunks
 from benchmarks.edge.dialogue import DONE, Asked, asked_by, event, plain_answer, request_body
@@ -262,7 +262,10 @@ def test_own_targets_are_measured_without_a_failure() -> None:
         "goals": compare.judge(figures),
         "receipts_add": compare.receipts_add(figures),
         "cases": figures,
-        "parts": [],
+        "parts": [{"process": "worker", "step": "one", "us": 1.0}],
+        "where_time_goes": [
+            {part: {"areas_us": {"signing": 3.0}} for part in ("worker", "notary")}
+        ],
     }
     text = report.markdown(document)
     assert "| plain-1 | ours |" in text
@@ -275,6 +278,22 @@ def test_profile_says_in_which_functions_the_time_goes() -> None:
     for part in ("worker", "notary"):
         assert found["cpu_us_of"][part] > 0
         assert found[part]["samples"] > 0
+        assert found[part]["areas_us"]
+
+
+def test_modules_count_for_the_first_area_that_they_fit() -> None:
+    modules = {
+        "attestation.receipt.signing": 3,
+        "attestation.receipt.payload": 2,
+        "gateway.notary.wire.client": 4,
+        "uvicorn.protocols": 1,
+    }
+    assert where.areas(modules) == {
+        "sockets between the processes": 4,
+        "signing": 3,
+        "claims and exchange": 2,
+        "event loop and HTTP library": 1,
+    }
 
 
 def test_every_target_and_case_is_known_to_the_command(
