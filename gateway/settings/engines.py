@@ -121,7 +121,7 @@ class HealthSettings(Section):
     timeout: float = unmeasured(5.0, "seconds an answer to them may take", gt=0, le=60)
     failures: int = unmeasured(3, "failures in a row after which an engine is left", ge=1, le=100)
     cooldown: float = unmeasured(
-        5.0, "seconds until an engine that was left is tried again, with one request", gt=0, le=3600
+        2.0, "seconds until an engine that was left is tried or asked again", gt=0, le=3600
     )
 
 
