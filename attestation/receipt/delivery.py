@@ -119,6 +119,10 @@ class StreamDelivery:
         """Deliver nothing beyond what the transport took."""
         self._engine = self._engine or self._part()
 
+    def owed(self, terminal: bytes) -> bytes:  # noqa: ARG002 - for those that shape the last write
+        """Return what has to go out before `terminal`, to be called directly before `close`."""
+        return self.untaken
+
     @property
     def untaken(self) -> bytes:
         """What was released and not taken yet."""

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 from attestation.receipt import text
 from attestation.receipt.asked import Asked
 from attestation.receipt.claims import ALLOWED, End
-from attestation.receipt.delivery import Delivery, StreamDelivery, body_of
+from attestation.receipt.delivery import Delivery, body_of
 from attestation.receipt.dialect import Dialect, error_frame
 from attestation.receipt.order import STREAMS, LocalProtocolError, State, misuse, require_order
 from attestation.receipt.outcome import Body, LineageContext, Outcome
+from attestation.receipt.padding import AS_IT_COMES, Shaping, delivery_of
 from attestation.receipt.plain import facts_of_answer
 from attestation.receipt.plan import ForwardPlan
 
@@ -55,6 +56,7 @@ class Exchange:
         nonce: str | None,
         lineage: LineageContext,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        shaping: Shaping = AS_IT_COMES,
     ) -> None:
         self._asked = Asked(
             jti=jti,
@@ -74,7 +76,7 @@ class Exchange:
         self._dialect = dialect
         self._status: int | None = None
         self._content_type: str | None = None
-        self._stream = StreamDelivery(dialect, max_frame_bytes)
+        self._stream = delivery_of(dialect, max_frame_bytes, shaping)
         self._pieces: list[bytes] = []
         self._clean = False
         self.engine_bytes = 0
@@ -208,7 +210,7 @@ class Exchange:
             stream.cut()
         else:
             self.terminal = engine_frame or own_frame or self._error_frame(end)
-            self.owed = stream.untaken
+            self.owed = stream.owed(self.terminal)
             offset = stream.close(self.terminal)
         return end, Delivery(
             status=self._status,

@@ -15,6 +15,7 @@ from attestation.errors import EvidenceError
 from attestation.receipt.block import remove_block, render_block
 from attestation.receipt.claims import ALLOWED, End
 from attestation.receipt.commitments import verify_commitment
+from attestation.receipt.padding import BATCHED, PADDED, without_filling
 from attestation.receipt.splices import apply_splices
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ def _check_rewrites(desk: _Desk, commitment: bytes, request: bytes) -> None:
     opening = desk.opening(id_, commitment, forwarded)
     if opening is not None:
         codes = ", ".join(splice.code for splice in splices)
-        desk.verify(id_, opening, forwarded, f"forwarded with these rewrites only: {codes}")
+        note = f"forwarded with {counted(len(splices), 'change')}: {codes}"
+        desk.verify(id_, opening, forwarded, note)
 
 
 def _check_response(desk: _Desk) -> bool:
@@ -208,15 +210,42 @@ def _check_engine(desk: _Desk, *, bound: bool) -> None:
         else:
             desk.without_commitment(id_, "the answer is not bound")
         return
+    if bound and desk.contents.engine is None and PADDED in claims.mods:
+        _check_padded(desk, claims.engine)
+        return
     opening = desk.opening(id_, claims.engine, desk.contents.engine)
     if opening is not None:
         desk.verify(id_, opening, opening.body, "the receipt commits to the engine's bytes")
 
 
+def _check_padded(desk: _Desk, commitment: bytes) -> None:
+    """The engine's bytes are the bound answer's without its filling, unless more was changed.
+
+    Where they are not, it may be that an event was dropped, or that the engine sent comments of
+    the same form: that is no proof of anything, so the check stays open.
+    """
+    id_ = "ENGINE-BODY"
+    opening = desk.opening(id_, commitment, desk.contents.response)
+    if opening is None:
+        return
+    body = without_filling(_without_block(desk, opening.body))
+    try:
+        verify_commitment(commitment, opening.key, Digest.of(body), what="the body")
+    except EvidenceError:
+        reason = "without its padding the answer is not what the engine sent: more was changed"
+        desk.skip(id_, reason, _SOURCES[id_])
+    else:
+        note = "the engine's answer was delivered with padding, and not a byte of it changed"
+        desk.page.passed(id_, note, observed=counted(len(body), "byte"))
+
+
 def _say_delivered(desk: _Desk) -> None:
     """Say whose the answer is: with any other end, equal bytes can only be the gateway's own."""
     if desk.claims.response.end in _ENGINES_WORD:
-        desk.page.passed("ENGINE-BODY", "the engine's answer was delivered, not a byte changed")
+        note = "the engine's answer was delivered, not a byte changed"
+        if BATCHED in desk.claims.response.mods:
+            note += "; its events were released on a tick"
+        desk.page.passed("ENGINE-BODY", note)
     else:
         desk.page.info("ENGINE-BODY", "the answer is the gateway's own: the engine sent nothing")
 

@@ -11,6 +11,7 @@ from attestation.encoding.digest import Digest
 from attestation.receipt.claims import End, Splice
 from attestation.receipt.commitments import Openings
 from attestation.receipt.outcome import Body
+from attestation.receipt.padding import filling
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.verifier import Contents
 from tests.support.bundles import (
@@ -288,3 +289,76 @@ def test_contents_do_not_show_in_a_repr() -> None:
     assert "prompt" not in repr(contents)
     assert "answer" not in repr(contents)
     assert "engine'" not in repr(contents)
+
+
+# -- streams in padding --------------------------------------------------------------------
+
+FILLING = filling(len(FRAMES[0]), 256)
+
+
+def padded(
+    engine: bytes = b"".join(FRAMES), *, frames: tuple[bytes, ...] = (FRAMES[0], FILLING, FRAMES[1])
+) -> Gateway:
+    made = Gateway()
+    sent = Body(digest=Digest.of(engine), length=len(engine))
+    made.stream(frames=frames, engine=sent, mods=("padded",))
+    return made
+
+
+def test_engines_bytes_are_found_below_the_padding() -> None:
+    result = padded().verify()
+    assert result.verdict is Verdict.SIMULATED
+    check = the_check(result, "ENGINE-BODY")
+    assert check.status is Status.PASS
+    assert "with padding" in check.reason
+    assert check.observed == f"{len(b''.join(FRAMES))} bytes"
+
+
+def test_engines_bytes_below_the_padding_stay_open_where_more_was_changed() -> None:
+    for made in (
+        padded(b"".join(FRAMES) + b"tail"),
+        padded(frames=(FRAMES[0], FRAMES[0], FRAMES[1])),
+    ):
+        assert open_checks(made.verify()) == {"ENGINE-BODY"}
+        assert "more was changed" in the_check(made.verify(), "ENGINE-BODY").reason
+        assert known(made, demanded=frozenset()).verdict is Verdict.SIMULATED
+
+
+def test_padding_that_the_receipt_does_not_name_is_not_looked_for() -> None:
+    made = Gateway()
+    engine = b"".join(FRAMES)
+    sent = Body(digest=Digest.of(engine), length=len(engine))
+    made.stream(frames=(FRAMES[0], FILLING, FRAMES[1]), engine=sent, mods=("tail",))
+    assert open_checks(made.verify()) == {"ENGINE-BODY"}
+
+
+def test_padded_answer_whose_engine_bytes_are_known_is_checked_by_them() -> None:
+    made = padded()
+    assert the_check(known(made, engine=b"".join(FRAMES)), "ENGINE-BODY").status is Status.PASS
+    refused(known(made, engine=FRAMES[0]), Verdict.REJECTED, "ENGINE-BODY")
+
+
+def test_padded_answer_needs_its_opening_to_show_the_engines_bytes() -> None:
+    made = padded()
+    openings = made.exchanged[0].item.openings
+    assert openings is not None
+    item = replace(made.exchanged[0].item, openings=Openings(keys={"res": openings.keys["res"]}))
+    frames = FRAMES[0] + FILLING + FRAMES[1]
+    contents = {item.jti: Contents(response=frames, demanded=frozenset({"ENGINE-BODY"}))}
+    result = made.verify(bundle=made.bundle(receipts=[item]), contents=contents)
+    assert "ENGINE-BODY" in open_checks(result)
+    assert "opening" in the_check(result, "ENGINE-BODY").reason
+
+
+def test_release_on_a_tick_is_told() -> None:
+    made = Gateway()
+    made.stream(mods=("batched",))
+    check = the_check(made.verify(), "ENGINE-BODY")
+    assert check.status is Status.PASS
+    assert "on a tick" in check.reason
+
+
+def test_number_of_changes_to_a_request_is_told() -> None:
+    assert the_check(spliced().verify(), "FORWARDED-BODY").reason == (
+        "forwarded with 1 change: cache_salt"
+    )
