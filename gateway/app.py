@@ -11,6 +11,7 @@ from gateway.api.parts import ControlParts
 from gateway.edge.errors import is_anthropic
 from gateway.edge.inference import InferenceRoutes
 from gateway.edge.limits import EdgeLimits
+from gateway.edge.padding import StreamPadding
 from gateway.edge.routes import inference_path
 from gateway.edge.salt import BodyRewriter
 
@@ -78,6 +79,9 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
         metrics=parts.metrics,
         waits=parts.waits,
         rewrite=BodyRewriter(settings.cache.salt, parts.notary.boot.cache_salt_key),
+        padding=StreamPadding(
+            bucket=settings.padding.bucket_bytes, seconds=settings.padding.tick_ms / 1000
+        ),
     )
     control_parts = ControlParts(
         notary=parts.notary,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.edge.headers import RequestHead
     from gateway.edge.limits import EdgeLimits
     from gateway.edge.overload import Load
+    from gateway.edge.padding import StreamPadding
     from gateway.edge.salt import BodyRewriter
     from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary, SealedReceipt
@@ -64,6 +65,7 @@ class ConversationParts:
     report: Callable[[BaseException], None]
     metrics: EdgeMetrics
     rewrite: BodyRewriter
+    padding: StreamPadding
     waits: NotaryWaits
     load: Load
 
@@ -213,8 +215,9 @@ class Conversation:
         await caller.drained()
         caller.start(answer.status, self._headers(answer.content_type, None))
         failure = None
+        read = self._parts.padding.reading(call.read)
         try:
-            data = await call.read()
+            data = await read()
             caller.began_answer()
             while data:
                 piece = exchange.engine(data)
@@ -226,7 +229,7 @@ class Conversation:
                     exchange.taken(piece)
                 if exchange.broken:
                     break
-                data = await call.read()
+                data = await read()
         except UpstreamError as error:
             self._require_caller()
             failure = failures.upstream_failed(error)

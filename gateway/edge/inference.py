@@ -27,6 +27,7 @@ from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.headers import read_head
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.overload import Load
+from gateway.edge.padding import UNPADDED, StreamPadding
 from gateway.edge.routes import inference_path
 from gateway.edge.salt import BodyRewriter
 from gateway.edge.waiting import NotaryWaits
@@ -71,6 +72,7 @@ class InferenceRoutes:
         report: Callable[[BaseException], None] = _ignore,
         metrics: EdgeMetrics | None = None,
         rewrite: BodyRewriter | None = None,
+        padding: StreamPadding = UNPADDED,
         waits: NotaryWaits | None = None,
     ) -> None:
         """`refusals` bounds how many refusals a second and key get a receipt (None: all of
@@ -87,6 +89,7 @@ class InferenceRoutes:
         self._metrics = metrics or EdgeMetrics()
         self._waits = waits or NotaryWaits(notary)
         self._forsaken: set[asyncio.Task[None]] = set()
+        self._shaping = padding.shaping
         self._parts = ConversationParts(
             notary=notary,
             upstream=upstream,
@@ -95,6 +98,7 @@ class InferenceRoutes:
             report=report,
             metrics=self._metrics,
             rewrite=rewrite or BodyRewriter("off", b""),
+            padding=padding,
             waits=self._waits,
             load=self._load,
         )
@@ -229,6 +233,7 @@ class InferenceRoutes:
             nonce=head.nonce,
             lineage=head.lineage,
             max_frame_bytes=self._limits.frame_bytes,
+            shaping=self._shaping,
         )
         has_slot = self._keys.slots.acquire(principal)
         if not has_slot:

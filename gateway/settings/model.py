@@ -27,6 +27,7 @@ from gateway.settings.serving import (
     CacheSettings,
     Limits,
     ListenSettings,
+    PaddingSettings,
     TlsSettings,
 )
 from gateway.settings.tree import leaves
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     evidence: EvidenceSettings
     cache: CacheSettings = CacheSettings()
+    padding: PaddingSettings = PaddingSettings()
     limits: Limits = Limits()
     admin: AdminSettings = AdminSettings()
 

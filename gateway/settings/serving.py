@@ -11,6 +11,7 @@ from gateway.settings.fields import Section, measured, unmeasured
 from gateway.settings.places import is_loopback, require_absolute
 
 _MEBIBYTE = 1 << 20
+_LEAST_BUCKET = 64
 
 
 class ListenSettings(Section):
@@ -95,6 +96,27 @@ class CacheSettings(Section):
         "who shares cached prefixes: one key's requests (tenant), one task's, none (request); "
         "off: everybody, as the engine does by itself",
     )
+
+
+class PaddingSettings(Section):
+    """Streams that tell a listener on the wire less; both cost, and both are off."""
+
+    bucket_bytes: int = measured(
+        0,
+        "streams: fill every write up to this size, doubled until it fits; 0: as it comes",
+        ge=0,
+        le=1 << 16,
+    )
+    tick_ms: int = measured(
+        0, "streams: release events every so many milliseconds; 0: as they come", ge=0, le=1000
+    )
+
+    @field_validator("bucket_bytes")
+    @classmethod
+    def _room_for_a_comment(cls, size: int) -> int:
+        if 0 < size < _LEAST_BUCKET:
+            raise ValueError(f"expected 0 or at least {_LEAST_BUCKET}")
+        return size
 
 
 class AdminSettings(Section):

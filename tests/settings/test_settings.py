@@ -207,6 +207,8 @@ def test_measured_settings_change_the_digest_and_others_do_not(file: Path) -> No
         "evidence.provider": "dstack:",
         "limits.max_n": "3",
         "cache.salt": "off",
+        "padding.bucket_bytes": "512",
+        "padding.tick_ms": "50",
     }
     measured = {leaf.path for leaf in leaves(base) if leaf.measured}
     assert measured == changes.keys() | {
