@@ -16,7 +16,7 @@ from typing import Any, Final
 from benchmarks.edge.cases import CASES, LEFT_OUT, fitting
 from benchmarks.edge.compare import Figures, judge, receipts_add, relate
 from benchmarks.edge.measure import Bench, bench, middle, run_case
-from benchmarks.edge.prepare import prepare
+from benchmarks.edge.prepare import prepare, versions
 from benchmarks.edge.report import RESULT, write_all
 from benchmarks.edge.targets import TARGETS, Absent, Target, started
 from benchmarks.edge.where import profile, show
@@ -124,6 +124,7 @@ def document_of(
         "seconds_a_run": arguments.seconds,
         "rounds": arguments.rounds,
         "absent": absent,
+        "versions": versions(),
         "left_out": LEFT_OUT,
         "goals": judge(figures),
         "receipts_add": receipts_add(figures),

@@ -62,6 +62,14 @@ CASES: Final = {
             for n in (1, 32, 128)
         ),
         Case(
+            name="paced-50",
+            about="200 events at 10 ms, 50 in flight: an event at a time",
+            in_flight=50,
+            events=_STREAM,
+            delay_ms=10,
+            share=1.5,
+        ),
+        Case(
             name="paced-200",
             about="200 events at 10 ms, 200 in flight: 20,000 events a second",
             in_flight=200,

@@ -20,6 +20,7 @@ import uvloop
 from benchmarks.edge.client import Client, Tally, request_of
 from benchmarks.edge.dialogue import request_body
 from benchmarks.edge.meters import cpu_ns
+from benchmarks.machine import busy_seconds
 
 _GRACE_SECONDS: Final = 20.0
 _SPREAD_SECONDS: Final = 0.2
@@ -220,6 +221,7 @@ class Load:
         watched = self._order["watch"]
         read = {name: sum(cpu_ns(process) for process in watched[name]) for name in watched}
         read["load"] = time.process_time_ns()
+        read["all"] = int(busy_seconds() * 1e9)
         return read
 
 

@@ -123,12 +123,14 @@ def run_case(bench: Bench, target: Target, case: Case, seconds: float) -> dict[s
 def _per_unit(answer: dict[str, Any], case: Case, parts: Sequence[str]) -> dict[str, Any]:
     """Return processor time per answer or event, rates, and the times as they are."""
     unit = case.unit
+    spent_ns = answer["cpu_ns"]
+    everything = spent_ns.pop("all")
     count = answer["events"] if unit == "event" else answer["finished"] or answer.get("open", 0)
     per = {
-        name: round(spent / 1000 / count, 2) if count else None
-        for name, spent in answer["cpu_ns"].items()
+        name: round(spent / 1000 / count, 2) if count else None for name, spent in spent_ns.items()
     }
-    total = sum(answer["cpu_ns"][name] for name in parts)
+    total = sum(spent_ns[name] for name in parts)
+    others = everything - sum(spent_ns.values())
     times = {name: value for name, value in answer.items() if name.endswith("_ms")}
     return {
         "unit": unit,
@@ -137,6 +139,7 @@ def _per_unit(answer: dict[str, Any], case: Case, parts: Sequence[str]) -> dict[
         "cpu_us": round(total / 1000 / count, 2) if count else None,
         "cpu_us_of": per,
         "busy_percent": round(100 * total / 1e9 / answer["seconds"]),
+        "other_work_percent": max(0, round(100 * others / 1e9 / answer["seconds"])),
         "failures": answer["failures"],
         "open": answer.get("open"),
         **times,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _PINS: Final = Path(__file__).parents[2] / "requirements" / "bench.txt"
+_PIN: Final = re.compile(r"^([a-z-]+)(?:\[\w+\])?==(\S+)$", re.MULTILINE)
 _STAMP: Final = "stamp"
 _APT: Final = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "nginx-light")
 
@@ -38,6 +40,17 @@ def prepare() -> None:
         variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         if subprocess.run(_APT, check=False, env=variables).returncode:
             _say("nginx could not be installed (apt-get update may be needed)")
+
+
+def versions() -> dict[str, str]:
+    """Return what is compared with, by name: as pinned, and nginx as found."""
+    wanted = _PINS.with_suffix(".in").read_text(encoding="utf-8")
+    found = dict(_PIN.findall(wanted))
+    program = find_nginx()
+    if program is not None:
+        said = subprocess.run([program, "-v"], check=False, capture_output=True, text=True)
+        found["nginx"] = said.stderr.strip().rpartition("/")[2]
+    return found
 
 
 def _prepare_python() -> None:

@@ -62,6 +62,7 @@ def markdown(document: dict[str, Any]) -> str:
         f" {machine['kernel']}, Python {machine['python']}; load before the run"
         f" {machine['load_before']}. {document['rounds']} rounds of"
         f" {document['seconds_a_run']:g} s; medians."
+         f" Versions: {', '.join(f'{n} {v}' for n, v in sorted(document['versions'].items()))}."
         + "".join(f"\nAbsent: {name} ({why})." for name, why in document["absent"].items()),
         "### Goals\n\n"
         + _table(
@@ -93,12 +94,13 @@ def _cpu_table(figures: Figures) -> str:
                     _shown(one["cpu_x_vllm-router"] or None),
                     _shown(one["per_second"]),
                     f"{_shown(parts['engine'])} + {_shown(parts['load'])}",
+                    _shown(one.get("other_work_percent")),
                     str(sum(one["failures"].values())),
                 )
             )
     heads = (
         "case", "target", "CPU us", "of that", "x nginx", "x vllm-router", "a second",
-        "engine + load us", "failures",
+        "engine + load us", "other work %", "failures",
     )  # fmt: skip
     return _table(heads, rows)
 
