@@ -97,6 +97,21 @@ def test_workers_share_one_limit_and_refusals_have_receipts(tmp_path: Path, engi
         assert not any(name.startswith("x-ratelimit") for name in free.headers)
 
 
+def test_limits_survive_every_worker(tmp_path: Path, engine: str) -> None:
+    slow = add_key(tmp_path, "--requests-per-minute", "1")
+    spent = add_key(tmp_path, "--token-budget", "1")
+    with serving(tmp_path, engine, "--workers", "2") as served:
+        began = time.monotonic()
+        assert [ask(served, key).status_code for key in (slow, spent)] == [200, 200]
+        for pid in served.pids["workers"]:
+            os.kill(pid, signal.SIGKILL)
+        started = '"event": "worker.started"'
+        wait_until(lambda: served.stderr.count(started) == 2)
+        answer = ask(served, slow)
+        assert answer.status_code == 429 or time.monotonic() - began > 60
+        assert ask(served, spent).json()["error"]["code"] == "insufficient_quota"
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_spent_budget_stays_spent_over_a_restart(
