@@ -47,15 +47,6 @@ class Attempt(NamedTuple):
     ms: int
 
 
-class Request(NamedTuple):
-    """What is sent: the head up to the host's name, the head up to the id, the body, the id."""
-
-    line: bytes
-    fields: bytes
-    body: bytes
-    id: str
-
-
 class EngineCall:
     """One request and its response.
 
@@ -65,24 +56,30 @@ class EngineCall:
     """
 
     __slots__ = (
-        "_closed", "_connecting", "_connection", "_engine", "_loop", "_order", "_request",
-        "_running", "_seconds", "_started", "attempts", "complete",
+        "_accept", "_body", "_closed", "_connecting", "_connection", "_engine", "_loop", "_order",
+        "_path", "_request_id", "_running", "_seconds", "_started", "attempts", "complete",
     )  # fmt: skip
 
     def __init__(
         self,
         engine: Upstream,
-        request: Request,
+        path: str,
+        body: bytes | None,
+        request_id: str,
+        accept: bytes | None = None,
         *,
         order: tuple[Upstream, ...] = (),
         seconds: float | None = None,
     ) -> None:
-        """`engine` gets the request, `order` are the engines that could.
+        """`engine` gets the request, `order` are the engines that could; no body is a GET.
 
         `seconds` bounds all of a control call, which says nothing to the engine's breaker.
         """
         self._engine = engine
-        self._request = request
+        self._path = path
+        self._body = body
+        self._request_id = request_id
+        self._accept = accept
         self._order = order
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -105,19 +102,19 @@ class EngineCall:
         """
         if self._closed:
             raise _given_up(untouched=True)
-        engine, request = self._engine, self._request
+        engine = self._engine
         limit = self._seconds or engine.limits.total_timeout
         total = self._loop.time() + limit
         reused = engine.pool.take_idle()
         try:
-            return await self._attempt(engine, reused, request.id, total)
+            return await self._attempt(engine, reused, self._request_id, total)
         except UpstreamError as error:
             second = self._second(reused, error)
             if second is None:
                 raise
         # On a fresh connection: an idle one could be just as dead.
         self._engine = second
-        return await self._attempt(second, None, request.id + "-2", total)
+        return await self._attempt(second, None, self._request_id + "-2", total)
 
     async def read(self) -> bytes:
         """Return what has arrived of the body; b"" at its end, then `complete` is true.
@@ -141,7 +138,8 @@ class EngineCall:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-        self._drop()
+        if self._running is not None:
+            self._drop()
 
     async def _attempt(
         self, engine: Upstream, reused: EngineConnection | None, request_id: str, total: float
@@ -149,15 +147,16 @@ class EngineCall:
         self._started = self._loop.time()
         self._running = engine
         engine.in_flight += 1
-        trial = engine.breaker.state is EngineState.HALF_OPEN
-        line, fields, body, _ = self._request
+        breaker = engine.breaker
+        trial = not breaker.clear and breaker.state is EngineState.HALF_OPEN
+        body = self._body
         try:
             self._connection = connection = reused or await self._connect(engine)
-            connection.send(
-                b"%b%b%b%b\r\n\r\n" % (line, engine.authority, fields, request_id.encode("ascii")),
-                body,
-                total,
-            )
+            if body is None:
+                head_bytes = engine.get_head(self._path, request_id)
+            else:
+                head_bytes = engine.post_head(self._path, self._accept, len(body), request_id)
+            connection.send(head_bytes, body or b"", total)
             head = await connection.head()
         except UpstreamError as error:
             self._record(engine, error.kind.value)
@@ -165,7 +164,6 @@ class EngineCall:
             self._drop()
             raise
         engine.heard_at = now = self._record(engine, ANSWERED)
-        breaker = engine.breaker
         if (not breaker.clear or head.status >= _SERVER_ERROR) and self._seconds is None:
             breaker.answered(head.status, now)
         return head
@@ -218,21 +216,18 @@ class EngineCall:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort(UpstreamFailure.CLOSED, "the request was given up")
-        self._leave()
-
-    def _end(self) -> bytes:
-        connection, self._connection = self._connection, None
-        engine = self._running
-        if connection is not None and engine is not None:
-            self.complete = True
-            engine.pool.give_back(connection)
-        self._leave()
-        return b""
-
-    def _leave(self) -> None:
         engine, self._running = self._running, None
         if engine is not None:
             engine.in_flight -= 1
+
+    def _end(self) -> bytes:
+        connection, self._connection = self._connection, None
+        engine, self._running = self._running, None
+        if connection is not None and engine is not None:
+            self.complete = True
+            engine.in_flight -= 1
+            engine.pool.give_back(connection)
+        return b""
 
     def _record(self, engine: Upstream, out: str) -> float:
         now = self._loop.time()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.errors import UpstreamError, UpstreamFailure
 from gateway.upstream.breaker import Breaker
-from gateway.upstream.call import EngineCall, Request
+from gateway.upstream.call import EngineCall
 from gateway.upstream.limits import UpstreamLimits
 from gateway.upstream.pool import Pool
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CONTROL_SECONDS: Final = 30.0
 """How long a small document may take, however long answers to prompts may."""
 
+_MOST_LEADS: Final = 256
 _ACCEPT = re.compile(rb"[!-~][ -~]{0,255}")
 
 
@@ -56,7 +57,8 @@ class Upstream:
         self.weight = weight
         self.models = frozenset(models)
         self.limits = limits or UpstreamLimits()
-        self.authority = address.authority
+        self._authority = address.authority
+        self._leads: dict[tuple[str, bytes | None], bytes] = {}
         self.pool = Pool(address, self.limits)
         self.breaker = Breaker()
         self.in_flight = 0
@@ -71,7 +73,7 @@ class Upstream:
         self, *, path: str, body: bytes, request_id: str, accept: bytes | None = None
     ) -> EngineCall:
         """Prepare a POST of exactly `body`; nothing is sent before `head()` is awaited."""
-        return EngineCall(self, post_request(path, body, request_id, accept))
+        return EngineCall(self, path, body, request_id, accept)
 
     async def open(
         self, *, path: str, body: bytes, request_id: str, accept: bytes | None = None
@@ -94,7 +96,7 @@ class Upstream:
         seconds: float = CONTROL_SECONDS,
     ) -> Answer:
         """Fetch a whole small document, or raise `UpstreamError`."""
-        call = EngineCall(self, _get_request(path, request_id), seconds=seconds)
+        call = EngineCall(self, path, None, request_id, seconds=seconds)
         try:
             answer = await call.head()
             body = b""
@@ -108,27 +110,32 @@ class Upstream:
             call.close()
         return Answer(status=answer.status, content_type=answer.content_type, body=body)
 
+    def post_head(self, path: str, accept: bytes | None, length: int, request_id: str) -> bytes:
+        """Return the head of a POST; an `accept` that cannot be sent on becomes */*."""
+        lead = self._leads.get((path, accept)) or self._new_lead(path, accept)
+        return b"%b%d\r\nx-request-id: %b\r\n\r\n" % (lead, length, request_id.encode("ascii"))
+
+    def get_head(self, path: str, request_id: str) -> bytes:
+        """Return the head of a GET."""
+        return (
+            b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: application/json\r\nx-request-id: %b\r\n\r\n"
+            % (path.encode("ascii"), self._authority, request_id.encode("ascii"))
+        )
+
+    def _new_lead(self, path: str, accept: bytes | None) -> bytes:
+        usable = accept is not None and _ACCEPT.fullmatch(accept)
+        lead = (
+            b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\naccept: %b\r\n"
+            b"content-length: "
+            % (path.encode("ascii"), self._authority, accept if usable else b"*/*")
+        )
+        if usable or accept is None:
+            if len(self._leads) >= _MOST_LEADS:
+                # Callers choose what they accept; the few forms that SDKs send come back at once.
+                self._leads.clear()
+            self._leads[path, accept] = lead
+        return lead
+
     def close(self) -> None:
         """Close the idle connections; calls under way end with their own requests."""
         self.pool.close()
-
-
-def post_request(path: str, body: bytes, request_id: str, accept: bytes | None) -> Request:
-    """Return a POST of exactly `body`; an `accept` that cannot be sent on becomes */*."""
-    accepted = accept if accept is not None and _ACCEPT.fullmatch(accept) else b"*/*"
-    return Request(
-        b"POST %b HTTP/1.1\r\nhost: " % path.encode("ascii"),
-        b"\r\ncontent-type: application/json\r\naccept: %b\r\ncontent-length: %d\r\n"
-        b"x-request-id: " % (accepted, len(body)),
-        body,
-        request_id,
-    )
-
-
-def _get_request(path: str, request_id: str) -> Request:
-    return Request(
-        b"GET %b HTTP/1.1\r\nhost: " % path.encode("ascii"),
-        b"\r\naccept: application/json\r\nx-request-id: ",
-        b"",
-        request_id,
-    )

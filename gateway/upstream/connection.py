@@ -27,22 +27,29 @@ class _RefusedHeadError(Exception):
     """Raised inside a parser callback to make the parser stop."""
 
 
-class EngineConnection(asyncio.Protocol):
+class EngineConnection(asyncio.BufferedProtocol):
     """A connection that carries one request at a time.
 
     `send` starts one; `head` and `read` deliver it; `reusable` says afterwards whether another
     may follow.  `abort` may be called at any moment and wakes whoever waits.
+
+    `room` is where the event loop puts what it reads, and bounds one read: the loop's own choice
+    would be up to 256 KiB more than a slow caller is meant to make us hold.  It may be shared by
+    all connections of a loop, because what was read is taken out of it before anything else is.
     """
 
     __slots__ = (
         "_deadline", "_fields", "_head", "_head_size", "_in_head", "_kind", "_limits", "_loop",
         "_message_done", "_parser", "_parts", "_parts_size", "_paused", "_reading", "_refusal",
-        "_timer", "_timer_at", "_total_deadline", "_transport", "_waiter", "failure", "idle_since",
+        "_room", "_timer", "_timer_at", "_total_deadline", "_transport", "_waiter", "failure", "idle_since",
         "lost", "touched",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: UpstreamLimits) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, limits: UpstreamLimits, room: memoryview
+    ) -> None:
         self._loop = loop
+        self._room = room
         self._limits = limits
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
@@ -151,21 +158,25 @@ class EngineConnection(asyncio.Protocol):
             self._fail(*self._why_cut())
         self._stop_timer()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the room is what there is
+        """Say where the next read goes."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parse and wake the reader once per read, however many chunks were in it."""
         if not self._reading:
             self._fail(UpstreamFailure.MALFORMED, "bytes arrived that no request asked for")
             return
         self.touched = True
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._room[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # The parser's own words may quote the engine, so they are not passed on.
             detail = self._refusal or "the engine's answer is not HTTP/1.1"
             self._fail(UpstreamFailure.MALFORMED, detail)
             return
         if self._in_head:
-            self._head_size += len(data)
+            self._head_size += nbytes
             if self._head_size > self._limits.head_bytes:
                 self._fail(UpstreamFailure.MALFORMED, "the engine's answer has too large a head")
                 return

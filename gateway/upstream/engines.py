@@ -12,11 +12,10 @@ from gateway.errors import UpstreamError, UpstreamFailure
 from gateway.upstream.breaker import Breaker, BreakerRules, EngineState
 from gateway.upstream.call import EngineCall
 from gateway.upstream.choice import pick, ranked
-from gateway.upstream.client import Answer, post_request
 from gateway.upstream.watch import Watch, WatchRules
 
 if TYPE_CHECKING:
-    from gateway.upstream.client import Upstream
+    from gateway.upstream.client import Answer, Upstream
 
     Tell = Callable[[str, str], None]
 
@@ -132,7 +131,7 @@ class Engines:
             asyncio.get_running_loop().time()
         ):
             raise _unavailable(self._engines)
-        return EngineCall(engine, post_request(path, body, request_id, accept), order=order)
+        return EngineCall(engine, path, body, request_id, accept, order=order)
 
     async def get(self, path: str, *, request_id: str) -> Answer:
         """Fetch a small document from the first engine that is up, or raise `UpstreamError`."""

@@ -27,6 +27,7 @@ class Pool:
         self._idle: deque[EngineConnection] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self._room = memoryview(bytearray(limits.read_bytes))
 
     @property
     def idle_count(self) -> int:
@@ -47,7 +48,7 @@ class Pool:
         loop = asyncio.get_running_loop()
 
         def make() -> EngineConnection:
-            return EngineConnection(loop, self._limits)
+            return EngineConnection(loop, self._limits, self._room)
 
         address = self._address
         try:

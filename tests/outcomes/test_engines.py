@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Fleet:
     upstreams: list[Upstream] = field(default_factory=list)
     started: list[ScriptedEngine] = field(default_factory=list)
 
-    async def add(self, name: str, script: Script = PLAIN, **options: object) -> ScriptedEngine:
+    async def add(self, name: str, script: Script = PLAIN, **options: Any) -> ScriptedEngine:
         engine = ScriptedEngine(script)
         self.place(name, parse_engine_url(await engine.start()), **options)
         self.started.append(engine)
@@ -47,16 +48,14 @@ class Fleet:
         name: str,
         address: EngineAddress,
         limits: UpstreamLimits = PATIENT,
-        **options: object,
+        **options: Any,
     ) -> None:
-        self.upstreams.append(
-            Upstream(address, limits, name=name, **options)  # type: ignore[arg-type]
-        )
+        self.upstreams.append(Upstream(address, limits, name=name, **options))
 
-    def refusing(self, name: str, **options: object) -> None:
+    def refusing(self, name: str, **options: Any) -> None:
         self.place(name, parse_engine_url(self.holes.enter_context(refusing())), **options)
 
-    def black_hole(self, name: str, **options: object) -> None:
+    def black_hole(self, name: str, **options: Any) -> None:
         address = parse_engine_url(self.holes.enter_context(black_hole()))
         self.place(name, address, IMPATIENT, **options)
 

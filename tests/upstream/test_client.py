@@ -126,6 +126,17 @@ async def test_unusable_accept_is_replaced(connect: Connect, accept: bytes) -> N
     assert engine.requests[0].header("accept") == "*/*"
 
 
+async def test_memory_of_what_callers_accept_is_bounded(connect: Connect) -> None:
+    _, upstream = await connect(Script(close=Close.LENGTH))
+    for number in range(600):
+        for accept in (b"text/x%d" % number, b"\xff%d" % number):
+            head = upstream.post_head("/v1/x", accept, 7, ID)
+            assert (accept in head) is accept.startswith(b"text")
+            assert head.endswith(b"\r\ncontent-length: 7\r\nx-request-id: %b\r\n\r\n" % ID.encode())
+    assert len(upstream._leads) <= 256
+    assert not any(accept and accept.startswith(b"\xff") for _, accept in upstream._leads)
+
+
 @pytest.mark.parametrize("close", [Close.LENGTH, Close.CLEAN, Close.RST])
 async def test_whole_answers_come_back_byte_for_byte(connect: Connect, close: Close) -> None:
     pieces = (b"a\x00\xff", b"\r\n\r\n", b"0\r\n", b"z" * 70_000)

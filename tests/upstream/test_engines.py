@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ class Field:
         )
         self.stack.callback(engines.close)
         return engines
+
+    def have_asked(self, count: int) -> bool:
+        return sum(len(engine.requests) for engine in self.engines.values()) == count
 
     def asked(self) -> dict[str, list[str | None]]:
         """The ids of the requests that every engine got."""
@@ -427,7 +431,7 @@ async def test_requests_under_way_are_spread_by_weight(engines: Field) -> None:
         call = start(together, first="a")
         calls.append(call)
         tasks.append(asyncio.ensure_future(call.head()))
-        await until(lambda count=count: sum(map(len, engines.asked().values())) == count)
+        await until(partial(engines.have_asked, count))
     asked = engines.asked()
     assert len(asked["a"]) <= 13
     assert len(asked["b"]) >= 27
