@@ -123,13 +123,12 @@ class Upstream:
         )
 
     def _new_lead(self, path: str, accept: bytes | None) -> bytes:
-        usable = accept is not None and _ACCEPT.fullmatch(accept)
+        usable = accept if accept is not None and _ACCEPT.fullmatch(accept) else None
         lead = (
             b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\naccept: %b\r\n"
-            b"content-length: "
-            % (path.encode("ascii"), self._authority, accept if usable else b"*/*")
+            b"content-length: " % (path.encode("ascii"), self._authority, usable or b"*/*")
         )
-        if usable or accept is None:
+        if usable == accept:
             if len(self._leads) >= _MOST_LEADS:
                 # Callers choose what they accept; the few forms that SDKs send come back at once.
                 self._leads.clear()
