@@ -16,7 +16,6 @@ import fcntl
 import mmap
 import os
 import weakref
-from contextlib import contextmanager
 from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Final, Self
@@ -97,15 +96,13 @@ class QuotaTable:
 
     # -- records ---------------------------------------------------------------------------
 
-    @contextmanager
-    def locked(self, sub: Digest) -> Iterator[None]:
-        """Keep the other workers from this caller's set meanwhile: some microseconds, no more."""
-        place = _set_of(sub)
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, place)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+    def lock(self, sub: Digest) -> None:
+        """Keep the other workers from this caller's set, for microseconds, until `unlock`."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, _set_of(sub))
+
+    def unlock(self, sub: Digest) -> None:
+        """Let the other workers go on."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _set_of(sub))
 
     def read(self, sub: Digest) -> Usage:
         """Return what the caller has used; nothing, if there is no record of it."""
@@ -118,7 +115,7 @@ class QuotaTable:
     def write(self, sub: Digest, usage: Usage, today: int) -> bool:
         """Keep what the caller has used; false if that would push out somebody's budget.
 
-        To be called under `locked`.
+        To be called between `lock` and `unlock`.
         """
         at = self._find(sub)
         if at is None:

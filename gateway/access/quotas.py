@@ -36,6 +36,7 @@ _WITHOUT_MODEL: Final = frozenset((COUNT_TOKENS, TOKENIZE, DETOKENIZE))
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
 BUDGET: Final = "budget"
+_SHOWN: Final = (b"limit", b"remaining", b"reset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,11 @@ class Quotas:
         quota = principal.grant.quota
         if quota is None:
             return Verdict()
-        with self._table.locked(principal.sub):
+        self._table.lock(principal.sub)
+        try:
             return self._admit(principal.sub, quota)
+        finally:
+            self._table.unlock(principal.sub)
 
     def charge(self, principal: Principal, outcome: Outcome | None) -> None:
         """Take the tokens of an ended request: the engine's count, or `tokens_of`'s."""
@@ -86,18 +90,11 @@ class Quotas:
         tokens = tokens_of(outcome)
         if tokens == 0 or (quota.tokens_per_minute, quota.token_budget) == (None, None):
             return
-        sub, today = principal.sub, self._today()
-        with self._table.locked(sub):
-            usage = self._current(sub, quota, today)
-            if quota.tokens_per_minute is not None:
-                now = self._monotonic()
-                full = max(usage.tokens_full, now) + tokens * MINUTE // quota.tokens_per_minute
-                usage.tokens_full = min(full, now + _LONGEST_DEBT)
-            if quota.token_budget is not None:
-                usage.spent = min(usage.spent + tokens, _MOST_SPENT)
-            self._table.write(sub, usage, today)
-            if quota.token_budget is not None:
-                self._table.budget_changed(sub)
+        self._table.lock(principal.sub)
+        try:
+            self._charge(principal.sub, quota, tokens)
+        finally:
+            self._table.unlock(principal.sub)
 
     def _admit(self, sub: Digest, quota: Quota) -> Verdict:
         now, today = self._monotonic(), self._today()
@@ -120,6 +117,19 @@ class Quotas:
         if not self._table.write(sub, usage, today):
             return Verdict(refusal=NO_ROOM, kind="table")
         return Verdict(headers=_headers(quota, usage, now))
+
+    def _charge(self, sub: Digest, quota: Quota, tokens: int) -> None:
+        today = self._today()
+        usage = self._current(sub, quota, today)
+        if quota.tokens_per_minute is not None:
+            now = self._monotonic()
+            full = max(usage.tokens_full, now) + tokens * MINUTE // quota.tokens_per_minute
+            usage.tokens_full = min(full, now + _LONGEST_DEBT)
+        if quota.token_budget is not None:
+            usage.spent = min(usage.spent + tokens, _MOST_SPENT)
+        # No room: nothing of this budget was spent before, and the next request is refused.
+        if self._table.write(sub, usage, today) and quota.token_budget is not None:
+            self._table.budget_changed(sub)
 
     def _current(self, sub: Digest, quota: Quota, today: int) -> Usage:
         """What was used, with a budget of the period that is now."""
@@ -172,6 +182,10 @@ NO_ROOM: Final = Refusal(
     headers=((b"retry-after", b"60"),),
 )
 
+_NAMES: Final = {
+    kind: tuple(b"x-ratelimit-%b-%b" % (what, kind.encode()) for what in _SHOWN)
+    for kind in (REQUESTS, TOKENS)
+}
 _OVER: Final = {
     REQUESTS: ("requests_per_minute", "this key has sent as many requests as it may in a minute"),
     TOKENS: ("tokens_per_minute", "this key has used as many tokens as it may in a minute"),
@@ -226,9 +240,9 @@ def _triple(kind: str, limit: int, to_full: int) -> Headers:
     to_full = max(0, to_full)
     left = max(0, (MINUTE - to_full) * limit // MINUTE)
     milliseconds = -(-to_full // 1_000_000)
-    name = kind.encode("ascii")
+    limit_name, left_name, reset_name = _NAMES[kind]
     return (
-        (b"x-ratelimit-limit-" + name, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + name, b"%d" % left),
-        (b"x-ratelimit-reset-" + name, b"%d.%03ds" % divmod(milliseconds, 1000)),
+        (limit_name, b"%d" % limit),
+        (left_name, b"%d" % left),
+        (reset_name, b"%d.%03ds" % divmod(milliseconds, 1000)),
     )
