@@ -9,8 +9,7 @@ from attestation.receipt import text
 from attestation.receipt.claims import ALLOWED, UNDECIDED, Attempt
 from attestation.receipt.delivery import RunningBody
 from attestation.receipt.order import misuse, require_fit
-from attestation.receipt.outcome import ModelFacts
-from attestation.receipt.plan import ForwardPlan, require_consistent
+from attestation.receipt.plan import NOTHING, ForwardPlan, require_consistent
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
@@ -33,10 +32,12 @@ class Asked:
     lineage: LineageContext
     decision: str = UNDECIDED
     body: RunningBody = field(default_factory=RunningBody)
+    pieces: list[bytes] = field(default_factory=list)
     content_type: str | None = None
     partial: bool = True
-    model: ModelFacts = field(default_factory=ModelFacts)
-    plan: ForwardPlan = field(default_factory=lambda: ForwardPlan(body=b""))
+    model_id: str | None = None
+    engine: str | None = None
+    plan: ForwardPlan = NOTHING
     attempts: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -45,6 +46,11 @@ class Asked:
         require_fit(text.PATH, self.path, "a path")
         if self.nonce is not None:
             require_fit(text.NONCE, self.nonce, "a receipt nonce")
+
+    def receive(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        self.body.update(data)
+        self.pieces.append(data)
 
     def ended(self, content_type: str | None, *, complete: bool) -> None:
         """Note that no more of the body comes."""
@@ -58,17 +64,16 @@ class Asked:
 
     def name_model(self, model_id: str | None, engine: str | None) -> None:
         """Record the model asked for and the engine; text outside its alphabet becomes None."""
-        self.model = ModelFacts(
-            id=text.fitting(text.CALLER_TEXT, model_id),
-            engine=text.fitting(text.ENGINE, engine),
-        )
+        self.model_id = text.fitting(text.CALLER_TEXT, model_id)
+        self.engine = text.fitting(text.ENGINE, engine)
 
     def fix(self, plan: ForwardPlan) -> None:
         """Record what goes to the engine: of a whole request that was allowed."""
         if self.decision != ALLOWED or self.partial:
             raise misuse("only a whole request that was allowed is forwarded", "plan")
-        require_consistent(plan, self.body.body)
+        require_consistent(plan, self.pieces)
         self.plan = plan
+        self.pieces = []
 
     def tried(self, upstream: str, *, local: bool, outcome: str, milliseconds: int) -> None:
         """Record a try to reach an upstream.  Of many, the first two and the last are kept."""

@@ -11,7 +11,6 @@ it is always a mistake of the gateway, never of a client or an engine.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from attestation.receipt import text
@@ -19,14 +18,21 @@ from attestation.receipt.asked import Asked
 from attestation.receipt.claims import ALLOWED, End
 from attestation.receipt.delivery import Delivery, body_of
 from attestation.receipt.dialect import Dialect, error_frame
-from attestation.receipt.order import STREAMS, LocalProtocolError, State, misuse, require_order
-from attestation.receipt.outcome import Body, LineageContext, Outcome
+from attestation.receipt.order import (
+    ALLOWED_IN,
+    LocalProtocolError,
+    State,
+    misuse,
+    out_of_order,
+)
+from attestation.receipt.outcome import Body, LineageContext, ModelFacts, Outcome
 from attestation.receipt.padding import AS_IT_COMES, Shaping, delivery_of
 from attestation.receipt.plain import facts_of_answer
 from attestation.receipt.plan import ForwardPlan
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
+    from attestation.receipt.delivery import StreamDelivery
     from attestation.receipt.facts import FactSheet
 
 __all__ = ["Exchange", "ForwardPlan", "LocalProtocolError", "State"]
@@ -76,7 +82,8 @@ class Exchange:
         self._dialect = dialect
         self._status: int | None = None
         self._content_type: str | None = None
-        self._stream = delivery_of(dialect, max_frame_bytes, shaping)
+        self._shape = (max_frame_bytes, shaping)
+        self._stream: StreamDelivery | None = None
         self._pieces: list[bytes] = []
         self._clean = False
         self.engine_bytes = 0
@@ -87,7 +94,7 @@ class Exchange:
 
         After a terminal frame the engine's message must still be read to its end.
         """
-        return self._stream.tracker.halted
+        return self._stream is not None and self._stream.tracker.halted
 
     @property
     def broken(self) -> bool:
@@ -95,11 +102,19 @@ class Exchange:
 
         Then report `engine_end(clean=False)`, close the engine's connection, and `finish`.
         """
-        return self.halted and self._stream.tracker.terminal is None
+        stream = self._stream
+        if stream is None or not stream.tracker.halted:
+            return False
+        return stream.tracker.terminal is None
 
     def receive(self, data: bytes) -> None:
-        """Take a piece of the request body, as the server delivered it."""
+        """Take a piece of the request body, as the server delivered it; kept until `plan`."""
         self._enter("receive")
+        self._asked.receive(data)
+
+    def skim(self, data: bytes) -> None:
+        """Take a piece of a body that will not be forwarded: it is hashed and not kept."""
+        self._enter("skim")
         self._asked.body.update(data)
 
     def received(self, content_type: str | None, *, complete: bool = True) -> None:
@@ -137,13 +152,15 @@ class Exchange:
     def respond(self, status: int, content_type: str | None, *, streaming: bool) -> None:
         """Note the engine's response head; `streaming` says that its head was passed on."""
         self._enter("respond", State.STREAM if streaming else State.PLAIN)
+        if streaming:
+            self._stream = delivery_of(self._dialect, *self._shape)
         self._set_head(status, content_type)
 
     def engine(self, data: bytes) -> bytes:
         """Take a piece of the engine's body; return what to send now (streams only)."""
         self._enter("engine")
         self.engine_bytes += len(data)
-        if self.state is State.STREAM:
+        if self._stream is not None:
             return self._stream.feed(data)
         self._pieces.append(data)
         return b""
@@ -151,16 +168,16 @@ class Exchange:
     def taken(self, data: bytes) -> None:
         """Note that the transport took `data`, a whole return value of `engine`, in order."""
         self._enter("taken")
-        if not self._stream.taken(data):
+        if self._stream is None or not self._stream.taken(data):
             raise misuse("pieces are taken whole and in the order they were released", "taken")
 
     def engine_end(self, *, clean: bool) -> None:
         """Note the end of the engine's message; `clean` means complete by its HTTP framing."""
-        streaming = self.state is State.STREAM
-        self._enter("engine_end", State.STREAM_DONE if streaming else State.PLAIN_DONE)
+        stream = self._stream
+        self._enter("engine_end", State.PLAIN_DONE if stream is None else State.STREAM_DONE)
         self._clean = clean
-        if streaming:
-            self._stream.tracker.finish()
+        if stream is not None:
+            stream.tracker.finish()
 
     def answer(self, status: int, content_type: str, body: bytes) -> None:
         """Put the gateway's own answer in the place of the engine's."""
@@ -177,17 +194,20 @@ class Exchange:
         """
         before = self.state
         self._enter("finish", State.FINISHED)
-        if before in STREAMS:
-            end, delivery = self._finish_stream(end, before, error_frame)
-        else:
-            delivery = self._finish_plain(end, before)
-        return self._outcome(end, before, delivery)
+        stream = self._stream
+        if stream is not None:
+            end, delivery = self._finish_stream(stream, end, before, error_frame)
+            return self._outcome(end, delivery, stream.tracker.facts)
+        delivery = self._finish_plain(end, before)
+        said = self.body if end is End.COMPLETE else b""
+        facts = facts_of_answer(self._dialect, said)
+        return self._outcome(end, delivery, facts)
 
     def _finish_plain(self, end: End, before: State) -> Delivery:
         if end is End.COMPLETE:
             if before is not State.PLAIN_DONE or not self._clean:
                 raise misuse("only an engine's whole answer is complete", "finish")
-            self.body = self._engine_answer()
+            self.body = b"".join(self._pieces)
         elif end is End.CLIENT_ABORT or before is not State.ANSWERED:
             self.body = b""
             return Delivery(body=body_of(b""))
@@ -196,9 +216,8 @@ class Exchange:
         )
 
     def _finish_stream(
-        self, end: End, before: State, own_frame: bytes | None
+        self, stream: StreamDelivery, end: End, before: State, own_frame: bytes | None
     ) -> tuple[End, Delivery]:
-        stream = self._stream
         engine_frame = None
         if end is End.COMPLETE:
             if before is not State.STREAM_DONE:
@@ -209,7 +228,8 @@ class Exchange:
         if end is End.CLIENT_ABORT:
             stream.cut()
         else:
-            self.terminal = engine_frame or own_frame or self._error_frame(end)
+            events = stream.tracker.events
+            self.terminal = engine_frame or own_frame or self._error_frame(end, events)
             self.owed = stream.owed(self.terminal)
             offset = stream.close(self.terminal)
         return end, Delivery(
@@ -221,29 +241,23 @@ class Exchange:
             mods=stream.mods,
         )
 
-    def _error_frame(self, end: End) -> bytes:
+    def _error_frame(self, end: End, events: int) -> bytes:
         message = f"The gateway ended this stream ({end}); its receipt says what was delivered."
-        return error_frame(
-            self._dialect, code=str(end), message=message, sequence=self._stream.tracker.events
-        )
+        return error_frame(self._dialect, code=str(end), message=message, sequence=events)
 
-    def _engine_answer(self) -> bytes:
-        return b"".join(self._pieces)
-
-    def _engine_body(self, before: State, delivered: Body) -> Body | None:
+    def _engine_body(self, end: End, delivered: Body) -> Body | None:
         """What the engine sent, None where that is nothing or exactly what was delivered."""
         if not self.engine_bytes:
             return None
-        sent = self._stream.engine if before in STREAMS else body_of(self._engine_answer())
+        if self._stream is not None:
+            sent = self._stream.engine
+        elif end is End.COMPLETE:
+            return None
+        else:
+            sent = body_of(b"".join(self._pieces))
         return None if sent == delivered else sent
 
-    def _facts(self, end: End, before: State) -> FactSheet:
-        if before in STREAMS:
-            return self._stream.tracker.facts
-        return facts_of_answer(self._dialect, self.body if end is End.COMPLETE else b"")
-
-    def _outcome(self, end: End, before: State, delivery: Delivery) -> Outcome:
-        facts = self._facts(end, before)
+    def _outcome(self, end: End, delivery: Delivery, facts: FactSheet) -> Outcome:
         asked, plan = self._asked, self._asked.plan
         return Outcome(
             jti=self.jti,
@@ -265,12 +279,12 @@ class Exchange:
             status=delivery.status,
             response=delivery.body,
             response_type=delivery.content_type,
-            engine=self._engine_body(before, delivery.body),
+            engine=self._engine_body(end, delivery.body),
             block_offset=delivery.block_offset,
             events=delivery.events,
             finish_reasons=facts.finish_reasons,
             mods=delivery.mods,
-            model=replace(asked.model, served=facts.served),
+            model=ModelFacts(id=asked.model_id, served=facts.served, engine=asked.engine),
             usage=facts.usage,
             attempts=tuple(asked.attempts),
         )
@@ -280,6 +294,7 @@ class Exchange:
         self._content_type = text.fitting(text.CONTENT_TYPE, content_type)
 
     def _enter(self, action: str, state: State | None = None) -> None:
-        require_order(action, self.state)
+        if self.state not in ALLOWED_IN[action]:
+            raise out_of_order(action, self.state)
         if state is not None:
             self.state = state

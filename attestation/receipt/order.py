@@ -33,8 +33,9 @@ _RUNNING: Final = frozenset(State) - {State.FINISHED}
 STREAMS: Final = frozenset({State.STREAM, State.STREAM_DONE})
 _ENGINE: Final = frozenset({State.PLANNED, State.PLAIN, State.PLAIN_DONE}) | STREAMS
 _BEFORE_PLAN: Final = frozenset({State.RECEIVING, State.RECEIVED})
-_ALLOWED_IN: Final = {
+ALLOWED_IN: Final = {
     "receive": frozenset({State.RECEIVING}),
+    "skim": frozenset({State.RECEIVING}),
     "received": frozenset({State.RECEIVING}),
     "decide": _BEFORE_PLAN,
     "set_model": _BEFORE_PLAN | {State.PLANNED},
@@ -49,10 +50,9 @@ _ALLOWED_IN: Final = {
 }
 
 
-def require_order(action: str, state: State) -> None:
-    """Refuse an action that has no place in `state`."""
-    if state not in _ALLOWED_IN[action]:
-        raise misuse(f"not in the state {state}", action)
+def out_of_order(action: str, state: State) -> LocalProtocolError:
+    """Return the error for an action that has no place in `state`."""
+    return misuse(f"not in the state {state}", action)
 
 
 def require_fit(pattern: re.Pattern[str], value: str, what: str) -> None:

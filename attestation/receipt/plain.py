@@ -17,7 +17,7 @@ MAX_BYTES: Final = 1 << 20
 def facts_of_answer(dialect: Dialect, body: bytes) -> FactSheet:
     """Return what a whole JSON answer says about itself; nothing if it is no such thing."""
     facts = FactSheet()
-    document = parse_engine_object(body) if len(body) <= MAX_BYTES else None
+    document = parse_engine_object(body) if 0 < len(body) <= MAX_BYTES else None
     if document is not None:
         facts.read_answer(dialect, document)
     return facts

@@ -25,9 +25,9 @@ async def read_body(
     limits: EdgeLimits,
     sink: Callable[[bytes], bool],
 ) -> Refusal | None:
-    """Tell the exchange, and hand to `sink`, the whole body or as much of it as was read.
+    """Hand to `sink` the whole body or as much of it as was read; tell the exchange how it ended.
 
-    `sink` returns False if it has no room for a piece.  Returns the refusal of a body that is too
+    `sink` tells the exchange of a piece and returns False if it has no room for it.  Returns the refusal of a body that is too
     large, if need be on its declared length alone, too slow, not HTTP, or without room.  Raises
     `CallerGoneError`; the exchange then knows that the body is partial.
     """
@@ -40,7 +40,7 @@ async def read_body(
         loop = asyncio.get_running_loop()
         clock = loop.call_later(limits.body_seconds, caller.body_is_late)
     try:
-        refusal = await _read_parts(caller, exchange, limits, sink)
+        refusal = await _read_parts(caller, limits, sink)
     except LateBodyError:
         refusal = failures.body_too_slow(limits)
     except BrokenBodyError as error:
@@ -56,7 +56,7 @@ async def read_body(
 
 
 async def _read_parts(
-    caller: Caller, exchange: Exchange, limits: EdgeLimits, sink: Callable[[bytes], bool]
+    caller: Caller, limits: EdgeLimits, sink: Callable[[bytes], bool]
 ) -> Refusal | None:
     size, more = 0, True
     while more:
@@ -64,7 +64,6 @@ async def _read_parts(
         size += len(part)
         if size > limits.body_bytes:
             return failures.body_too_large(limits)
-        exchange.receive(part)
         if not sink(part):
             return failures.BODY_HAS_NO_ROOM
     return None

@@ -125,7 +125,7 @@ class Conversation:
     async def _serve(self) -> None:
         parts = self._body
         # A request that is refused already is hashed for its receipt but not kept.
-        sink = self._keep if self._early is None else _drop
+        sink = self._keep if self._early is None else self._skim
         late = await read_body(self._caller, self._exchange, self._head, self._parts.limits, sink)
         refusal = self._early or late
         if refusal is not None:
@@ -222,11 +222,12 @@ class Conversation:
             while data:
                 piece = exchange.engine(data)
                 if piece:
-                    if caller.blocked:
-                        await caller.drained()
                     if not caller.send(piece):
                         raise CallerGoneError
                     exchange.taken(piece)
+                    if caller.blocked:
+                        # Before more is taken from the engine, so that less waits in here.
+                        await caller.drained()
                 if exchange.broken:
                     break
                 data = await read()
@@ -255,7 +256,12 @@ class Conversation:
         await self._caller.drained()
         self._caller.end(self._exchange.owed + block + self._exchange.terminal)
 
+    def _skim(self, part: bytes) -> bool:
+        self._exchange.skim(part)
+        return True
+
     def _keep(self, part: bytes) -> bool:
+        self._exchange.receive(part)
         self._body.append(part)
         return self._hold(len(part))
 
@@ -389,11 +395,6 @@ class Conversation:
             headers.append((b"x-receipt", sealed.token.encode("ascii")))
             headers.append((b"x-receipt-openings", sealed.openings.encode_header().encode("ascii")))
         return headers
-
-
-def _drop(_part: bytes) -> bool:
-    """Keep nothing, for which there is always room."""
-    return True
 
 
 def _is_stream(answer: ResponseHead) -> bool:
