@@ -19,6 +19,7 @@ from gateway.notary.wire.frames import (
     encode_frame,
 )
 from gateway.notary.wire.socket import read_unread
+from gateway.notary.wire.turns import Turns
 from gateway.notary.wire.values import refused
 from gateway.notary.wire.waits import Waits
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from gateway.notary.wire.server import WireServer
 
 _FAREWELL_SECONDS = 1.0
-_READ_BYTES = 16 * 1024
-"""Read in one turn of the loop: about 17 requests, 2 ms of signing.  Receipts that became durable
-meanwhile leave between two turns, however much has arrived."""
 _WITHOUT_REPLY = frozenset({Kind.ANNOUNCE, Kind.COUNT})
 T = TypeVar("T")
 Reply = tuple[Kind, bytes]
@@ -52,7 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         limits = server.limits
         self._waits = Waits(most=limits.waits, most_of_one=limits.owner_waits)
         self._out: list[bytes] = []
-        self._space = memoryview(bytearray(_READ_BYTES))
+        self._turns = Turns(self._take)
         self._stall: asyncio.TimerHandle | None = None
         self._open = False
         self._handlers: dict[Kind, Callable[[Frame], None]] = {
@@ -76,21 +74,26 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         self._open = True
+        self._turns.begin(self._transport)
         self.send_hello()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return where the next bytes go."""
-        return self._space
+        return self._turns.space
 
     def buffer_updated(self, nbytes: int) -> None:
         """Act on every frame that is whole; the first that breaks the protocol ends it."""
+        self._turns.took(nbytes)
+
+    def _take(self, data: memoryview) -> int:
         if not self._open:
-            return
+            return 0
         try:
-            for frame in self._reader.feed(self._space[:nbytes]):
+            for frame in self._reader.feed(data):
                 self._act(frame)
         except MalformedError as error:
             self._hang_up(error)
+        return len(self._announced)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The worker is gone, or was let go because it takes nothing."""
@@ -100,8 +103,7 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The worker takes nothing: it is not read either, and it has so long to begin again."""
         transport = self._require_transport()
-        if not transport.is_closing():
-            transport.pause_reading()
+        self._turns.hold()
         if self._stall is None:
             loop = asyncio.get_running_loop()
             self._stall = loop.call_later(self._server.limits.stall_seconds, transport.abort)
@@ -109,9 +111,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The worker took what waited."""
         self._stop_stall_timer()
-        transport = self._require_transport()
-        if not transport.is_closing():
-            transport.resume_reading()
+        self._turns.release()
 
     # -- for the server --------------------------------------------------------------------
 
@@ -292,6 +292,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._open:
             return
         self._open = False
+        self._turns.end()
         self._stop_stall_timer()
         for task in tuple(self._questions.values()):
             task.cancel()
