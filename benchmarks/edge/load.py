@@ -221,7 +221,7 @@ class Load:
         watched = self._order["watch"]
         read = {name: sum(cpu_ns(process) for process in watched[name]) for name in watched}
         read["load"] = time.process_time_ns()
-        read["all"] = int(busy_seconds() * 1e9)
+        read["machine"] = int(busy_seconds() * 1e9)
         return read
 
 

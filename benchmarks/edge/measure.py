@@ -112,7 +112,7 @@ def run_case(bench: Bench, target: Target, case: Case, seconds: float) -> dict[s
     if case.kind == "hold":
         bench.ask({"do": "release"})
     return {
-        **_per_unit(answer, case, tuple(target.parts)),
+        **per_unit(answer, case, tuple(target.parts)),
         "pss_mib": round(after / 1024, 1),
         "pss_before_mib": round(before / 1024, 1),
         "in_flight": case.in_flight,
@@ -120,11 +120,11 @@ def run_case(bench: Bench, target: Target, case: Case, seconds: float) -> dict[s
     }
 
 
-def _per_unit(answer: dict[str, Any], case: Case, parts: Sequence[str]) -> dict[str, Any]:
+def per_unit(answer: dict[str, Any], case: Case, parts: Sequence[str]) -> dict[str, Any]:
     """Return processor time per answer or event, rates, and the times as they are."""
     unit = case.unit
     spent_ns = answer["cpu_ns"]
-    everything = spent_ns.pop("all")
+    everything = spent_ns.pop("machine")
     count = answer["events"] if unit == "event" else answer["finished"] or answer.get("open", 0)
     per = {
         name: round(spent / 1000 / count, 2) if count else None for name, spent in spent_ns.items()

@@ -36,13 +36,15 @@ class StackSampler(Sampler):
     def begin(self) -> None:
         """Forget what was counted."""
         self.take()
-        self._stacks, self._modules = Counter(), Counter()
+        self._stacks, self._modules = Counter(), Counter()  # exchanged, not cleared: see `take`
 
     def document(self) -> dict[str, object]:
         """Return what was counted: total, innermost, anywhere on the stack, and by the innermost
         module of the product, which library code that it calls counts for.
         """
-        stacks, modules, inner = self._stacks, self._modules, self.take()
+        stacks, modules = self._stacks, self._modules
+        self._stacks, self._modules = Counter(), Counter()
+        inner = self.take()
         return {
             "samples": inner.total(),
             "innermost": dict(inner.most_common(60)),

@@ -62,7 +62,7 @@ def markdown(document: dict[str, Any]) -> str:
         f" {machine['kernel']}, Python {machine['python']}; load before the run"
         f" {machine['load_before']}. {document['rounds']} rounds of"
         f" {document['seconds_a_run']:g} s; medians."
-         f" Versions: {', '.join(f'{n} {v}' for n, v in sorted(document['versions'].items()))}."
+        f" Versions: {', '.join(f'{n} {v}' for n, v in sorted(document['versions'].items()))}."
         + "".join(f"\nAbsent: {name} ({why})." for name, why in document["absent"].items()),
         "### Goals\n\n"
         + _table(

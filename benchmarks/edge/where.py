@@ -45,7 +45,8 @@ def profile(
     drained(target)
     processes = {part: target.parts[part][0] for part in _PARTS}
     before = {part: threads(process) for part, process in processes.items()}
-    for process in processes.values():
+    for part, process in processes.items():
+        (folder / f"{part}.json").unlink(missing_ok=True)
         os.kill(process, signal.SIGUSR1)
     run = run_case(bench, target, case, seconds)
     found: dict[str, Any] = {"case": case.name, "unit": run["unit"], "cpu_us_of": run["cpu_us_of"]}

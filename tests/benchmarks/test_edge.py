@@ -213,6 +213,19 @@ def test_runs_are_joined_by_their_medians_and_all_failures_count() -> None:
     assert (joined["cpu_us"], joined["failures"]["connect"], joined["count"]) == (2.0, 3, 30)
 
 
+def test_processor_time_is_that_of_the_targets_parts_only() -> None:
+    answer = {
+        "finished": 10,
+        "events": 0,
+        "seconds": 1.0,
+        "failures": {},
+        "cpu_ns": {"all": 50_000, "engine": 10_000, "load": 20_000, "machine": 1_000_080_000},
+    }
+    one = measure.per_unit(answer, CASES["plain-1"], ("all",))
+    assert (one["cpu_us"], one["other_work_percent"]) == (5.0, 100)
+    assert one["cpu_us_of"] == {"all": 5.0, "engine": 1.0, "load": 2.0}
+
+
 def test_page_is_written_between_its_marks_only() -> None:
     marks = re.findall(r"<!-- bench-edge: .*?-->", report.PAGE.read_text(encoding="utf-8"))
     assert len(marks) == 2
