@@ -28,6 +28,8 @@ from gateway.access.store import Clocks, KeyStore
 from gateway.attester.simulated.provider import RealDevices, open_simulated
 from gateway.edge.inference import InferenceRoutes
 from gateway.edge.limits import ConnectionLimits, EdgeLimits
+from gateway.edge.padding import UNPADDED, StreamPadding
+from gateway.edge.salt import BodyRewriter, SaltMode
 from gateway.edge.server import EdgeServer, Listen, bind
 from gateway.engine.scripted import JSON, Close, Script, ScriptedEngine
 from gateway.engine.wire import EngineRequest
@@ -269,6 +271,8 @@ async def running(
     refusals: RefusalBudget | None = None,
     engine_address: str | None = None,
     engines: Engines | None = None,
+    salt: SaltMode = "off",
+    padding: StreamPadding = UNPADDED,
     **options: object,
 ) -> AsyncIterator[Bench]:
     """A gateway in front of an engine that plays `play`, of `engine_address`, or of `engines`."""
@@ -300,6 +304,8 @@ async def running(
         engine_name=upstream.label,
         refusals=refusals,
         report=reported.append,
+        rewrite=BodyRewriter(salt, notary.boot.cache_salt_key),
+        padding=padding,
     )
     server = EdgeServer(routes, bind(Listen(), None), limits=connection_limits, drain_seconds=1)
     await server.start()
