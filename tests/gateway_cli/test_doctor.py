@@ -129,6 +129,24 @@ def test_model_lock_that_cannot_be_read_is_a_failure(
     assert found["service.engine"]["level"] == "fail"
 
 
+def test_every_one_of_several_engines_is_asked(
+    tmp_path: Path, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = config(tmp_path, engine)
+    path = tmp_path / "gateway.toml"
+    tables = (
+        f'[[upstreams]]\nname = "a"\nurl = "{engine}"\n'
+        f'[[upstreams]]\nname = "b"\nurl = "{engine.replace("127.0.0.1", "localhost")}"\n'
+        'models = ["nobody-has-it"]\n'
+        f'[[upstreams]]\nname = "c"\nuds = "{tmp_path}/none.sock"\n'
+    )
+    path.write_text(path.read_text().replace(f'[upstream]\nurl = "{engine}"\n', tables))
+    _, found = doctor(*arguments, capsys=capsys)
+    names = ("service.engine.a", "service.engine.b", "service.engine.c")
+    assert levels(found, *names) == ["ok", "warn", "fail"]
+    assert "nobody-has-it" in json.dumps(found["service.engine.b"])
+
+
 def test_engine_that_does_not_answer_is_a_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

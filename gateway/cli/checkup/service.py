@@ -170,8 +170,8 @@ def _model(settings: Settings) -> Finding:
 
 
 async def _engine(settings: EngineSettings, *, alone: bool) -> Finding:
-    title = "engine" if alone else f"engine {settings.name}"
-    subject = Subject(id="service.engine", area=AREA, title=title)
+    name, title = ("", "") if alone else (f".{settings.name}", f" {settings.name}")
+    subject = Subject(id=f"service.engine{name}", area=AREA, title=f"engine{title}")
     where = settings.address
     limits = UpstreamLimits(
         connect_timeout=settings.connect_timeout,
