@@ -83,8 +83,8 @@ class Engines:
 
     @property
     def healthy(self) -> bool:
-        """Whether any engine is up, or may be tried."""
-        return any(engine.breaker.state is not EngineState.OPEN for engine in self._engines)
+        """Whether any engine is up, or the next request would try one."""
+        return bool(self._standing())
 
     @property
     def reason(self) -> str:
@@ -135,7 +135,10 @@ class Engines:
 
     async def get(self, path: str, *, request_id: str) -> Answer:
         """Fetch a small document from the first engine that is up, or raise `UpstreamError`."""
-        return await self._standing()[0].get(path, request_id=request_id)
+        engines = self._standing()
+        if not engines:
+            raise _unavailable(self._engines)
+        return await engines[0].get(path, request_id=request_id)
 
     async def get_each(
         self, path: str, *, request_id: str
@@ -145,6 +148,8 @@ class Engines:
         Raises `UpstreamError` of kind unavailable if none is.
         """
         engines = self._standing()
+        if not engines:
+            raise _unavailable(self._engines)
         answers = await asyncio.gather(*(_fetched(engine, path, request_id) for engine in engines))
         return list(zip(engines, answers, strict=True))
 
@@ -183,12 +188,13 @@ class Engines:
         )
 
     def _standing(self) -> tuple[Upstream, ...]:
-        standing = tuple(
-            engine for engine in self._engines if engine.breaker.state is not EngineState.OPEN
+        """Return the engines that are up or on trial, or that a request would try."""
+        now = asyncio.get_running_loop().time()
+        return tuple(
+            engine
+            for engine in self._engines
+            if engine.breaker.state is not EngineState.OPEN or engine.breaker.admits(now)
         )
-        if not standing:
-            raise _unavailable(self._engines)
-        return standing
 
     def _breaker_of(self, engine: Upstream) -> Breaker:
         rules = self._rules

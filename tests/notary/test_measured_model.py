@@ -216,3 +216,30 @@ def test_lock_that_cannot_stand_behind_receipts_prevents_the_start(
         path.write_bytes(content)
     with pytest.raises(error):
         load_measured_model(settings(path, engine))
+
+
+@pytest.mark.parametrize(
+    ("here", "accepted"), [(None, True), ("vllm/0.32.0", True), ("x/1", False)]
+)
+def test_lock_speaks_of_the_engine_behind_the_unix_socket_among_several(
+    tmp_path: Path, here: str | None, accepted: bool
+) -> None:
+    path = tmp_path / "model.lock"
+    path.write_bytes(LOCK.canonical)
+    several = Settings.model_validate(
+        {
+            "upstreams": [
+                {"name": "there", "url": "http://127.0.0.1:1", "engine": "other/9"},
+                {"name": "here", "uds": "/run/engine.sock", "engine": here},
+            ],
+            "model": {"lock": path},
+            "access": {"keys_file": "k"},
+            "notary": {"data_dir": "d"},
+            "evidence": {"provider": "simulated:"},
+        }
+    )
+    if accepted:
+        assert load_measured_model(several) == LOCK.measured
+        return
+    with pytest.raises(UsageError, match="another engine than the model lock names"):
+        load_measured_model(several)

@@ -356,6 +356,16 @@ async def test_without_an_engine_that_is_up_nothing_is_tried(engines: Field) -> 
         await together.get("/v1/models", request_id=ID)
 
 
+async def test_engine_that_may_be_tried_again_makes_the_gateway_ready(engines: Field) -> None:
+    engines.black_hole("a")
+    together = engines.together(HealthRules(cooldown=0.2))
+    await failing(together)
+    # Where nothing asks engines how they are, only a request can: so requests must come again.
+    await until(lambda: together.healthy)
+    assert together.reason == ""
+    assert together.conditions()[0].state == "open"
+
+
 async def test_single_black_hole_costs_its_timeout_once(engines: Field) -> None:
     engines.black_hole("a")
     together = engines.together(HealthRules(cooldown=30.0))
