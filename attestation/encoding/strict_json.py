@@ -10,12 +10,27 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from enum import Enum
+from typing import Any, Final, TypeAlias
 
 from attestation.encoding.counts import counted
 from attestation.errors import MalformedError
 
 JsonValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
+
+_WHITE_SPACE: Final = " \t\n\r"
+_SHORT: Final = 64 * 1024
+_PLAIN_DIGITS: Final = 18
+_PLAIN_INTEGER: Final = 10**_PLAIN_DIGITS
+
+
+class _Unclear(Enum):
+    """What is no JSON value."""
+
+    UNCLEAR = 1
+
+
+_UNCLEAR: Final = _Unclear.UNCLEAR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +43,15 @@ class JsonLimits:
     max_number_chars: int = 128
     min_integer: int = -(1 << 63)
     max_integer: int = (1 << 64) - 1
+
+    @property
+    def leaves_plain_numbers(self) -> bool:
+        """Whether numbers of at most eighteen characters are within the limits."""
+        return (
+            self.max_number_chars >= _PLAIN_DIGITS
+            and self.min_integer <= -_PLAIN_INTEGER
+            and self.max_integer >= _PLAIN_INTEGER
+        )
 
 
 DEFAULT_LIMITS = JsonLimits()
@@ -65,10 +89,13 @@ def parse_json(data: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> JsonValue:
             expected="UTF-8 without one",
             observed="U+FEFF at byte 0",
         )
-    value = _decode(text, limits)
+    value = _decode_plain(text, limits) if len(data) <= _SHORT else _UNCLEAR
+    if value is _UNCLEAR:
+        value = _decode(text, limits)
     if data.count(b"[") + data.count(b"{") > limits.max_depth:
         _require_depth(value, limits.max_depth)
-    if b"\\ud" in data or b"\\uD" in data:
+    # One character is found many times faster than three.
+    if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
         _require_no_surrogate(value)
     return value
 
@@ -91,6 +118,59 @@ def type_name(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     names |= {int: "an integer", float: "a number", type(None): "null"}
     return names.get(type(value), type(value).__name__)
+
+
+class _UnclearError(ValueError):
+    """The document needs a closer look."""
+
+
+def _plain_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _UnclearError
+    return members
+
+
+def _plain_integer(text: str) -> int:
+    if len(text) > _PLAIN_DIGITS:
+        raise _UnclearError
+    return int(text)
+
+
+def _plain_real(text: str) -> float:
+    value = float(text)
+    if len(text) > _PLAIN_DIGITS or not math.isfinite(value):
+        raise _UnclearError
+    return value
+
+
+def _no_constant(_text: str) -> None:
+    raise _UnclearError
+
+
+_scan_plain = json.JSONDecoder(
+    object_pairs_hook=_plain_members,
+    parse_int=_plain_integer,
+    parse_float=_plain_real,
+    parse_constant=_no_constant,
+).scan_once
+
+
+def _decode_plain(text: str, limits: JsonLimits) -> JsonValue | _Unclear:
+    """Return the value of a document in which nothing is near a limit, else `_UNCLEAR`.
+
+    It is a first look that spares almost all documents the second: it accepts nothing that
+    `_decode` would refuse, and says nothing about why.  A member has a colon, so a document has
+    no more of those than of these.
+    """
+    if not limits.leaves_plain_numbers or text.count(":") > limits.max_members:
+        return _UNCLEAR
+    stripped = text.strip(_WHITE_SPACE)
+    try:
+        value, end = _scan_plain(stripped, 0)
+    except (ValueError, StopIteration, RecursionError):
+        return _UNCLEAR
+    return value if end == len(stripped) else _UNCLEAR
 
 
 def _decode(text: str, limits: JsonLimits) -> JsonValue:

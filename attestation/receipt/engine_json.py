@@ -20,13 +20,15 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_members)
+_scan = json.JSONDecoder(object_pairs_hook=_members).scan_once
+_WHITE_SPACE = " \t\n\r"
 
 
 def parse_engine_object(data: bytes) -> dict[str, Any] | None:
     """Return the object that `data` denotes, or None if it does not plainly denote one."""
     try:
-        document = _DECODER.decode(data.decode("utf-8"))
-    except (ValueError, RecursionError):
+        text = data.decode("utf-8").strip(_WHITE_SPACE)
+        document, end = _scan(text, 0)
+    except (ValueError, RecursionError, StopIteration):
         return None
-    return document if isinstance(document, dict) else None
+    return document if isinstance(document, dict) and end == len(text) else None

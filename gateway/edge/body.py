@@ -27,9 +27,10 @@ async def read_body(
 ) -> Refusal | None:
     """Hand to `sink` the whole body or as much of it as was read; tell the exchange how it ended.
 
-    `sink` tells the exchange of a piece and returns False if it has no room for it.  Returns the refusal of a body that is too
-    large, if need be on its declared length alone, too slow, not HTTP, or without room.  Raises
-    `CallerGoneError`; the exchange then knows that the body is partial.
+    `sink` tells the exchange of a piece and returns False if it has no room for it.  Returns the
+    refusal of a body that is too large, if need be on its declared length alone, too slow, not
+    HTTP, or without room.  Raises `CallerGoneError`; the exchange then knows that the body is
+    partial.
     """
     if head.declared_length is not None and head.declared_length > limits.body_bytes:
         exchange.received(head.content_type, complete=False)
