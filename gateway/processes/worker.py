@@ -18,6 +18,7 @@ from gateway.edge.tls import BootTls
 from gateway.notary.wire.client import RemoteNotary
 from gateway.processes.child import run_child, settings_of
 from gateway.processes.counting import ANSWER, ASK
+from gateway.processes.tuning import settle_interpreter
 from gateway.serving import EdgeParts, edge_metrics_of, notary_waits_of, open_edge
 from gateway.telemetry.events import Events
 from gateway.telemetry.usage import usage
@@ -66,6 +67,7 @@ class WorkerProcess:
                 share=max(1, settings.workers),
             )
             server = await open_edge(stack, parts, sock)
+            settle_interpreter()
             self._channel.send("ready")
             await self._wait_for_the_end(server)
 
