@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -158,6 +159,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Run it."""
     arguments = _arguments()
+    # Whoever ends this program ends what it started as well.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if arguments.prepare:
         prepare()
     if arguments.profile:
