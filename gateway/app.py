@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.telemetry.edge import EdgeMetrics
     from gateway.telemetry.events import Events
+    from gateway.telemetry.requests import Observe
     from gateway.upstream import Engines
 
     Scope = dict[str, Any]
@@ -49,6 +50,7 @@ class AppParts:
     metrics: EdgeMetrics
     waits: NotaryWaits
     conditions: Callable[[], tuple[str, ...]] = tuple
+    observe: Observe | None = None
     share: int = 1
 
 
@@ -76,6 +78,7 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
             per_second=limits.refusals_per_second / parts.share, clock=parts.monotonic
         ),
         report=report,
+        observe=parts.observe,
         metrics=parts.metrics,
         waits=parts.waits,
         rewrite=BodyRewriter(settings.cache.salt, parts.notary.boot.cache_salt_key),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from gateway.access.configured import load_key_store, open_budgets
 from gateway.api.admin import build_admin_app
-from gateway.app import AppParts, build_app
+from gateway.app import AppParts, build_app, reporter
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.server import EdgeServer, Listen, bind
 from gateway.edge.tls import BootTls
@@ -25,6 +25,8 @@ from gateway.notary.opening import open_notary_parts
 from gateway.telemetry.edge import EdgeMetrics
 from gateway.telemetry.families import Sums
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.requests import all_of, event_writer
+from gateway.telemetry.spans import open_spans
 from gateway.telemetry.usage import usage
 from gateway.upstream import (
     EngineAddress,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.settings.engines import EngineSettings, UpstreamSettings
     from gateway.telemetry.events import Events
+    from gateway.telemetry.requests import Observe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,10 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
     settings = parts.settings
     engines = engines_of(settings, parts.metrics, parts.share)
     stack.callback(engines.close)
+    # Both end after the server, whose last requests need them.
+    observe = open_observer(stack, settings, parts.events)
+    parts.waits.start()
+    stack.push_async_callback(parts.waits.close)
     app = build_app(
         settings,
         AppParts(
@@ -86,6 +93,7 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
             metrics=parts.metrics,
             waits=parts.waits,
             conditions=parts.conditions,
+            observe=observe,
             share=parts.share,
         ),
     )
@@ -100,9 +108,23 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
     await server.start()
     stack.push_async_callback(server.stop)
     engines.watch()
-    parts.waits.start()
-    stack.push_async_callback(parts.waits.close)
     return server
+
+
+def open_observer(stack: AsyncExitStack, settings: Settings, events: Events) -> Observe | None:
+    """Return what is told of every request that ended; None where the settings ask for nothing.
+
+    Raises `UsageError` if a package for it is missing.
+    """
+    telemetry = settings.telemetry
+    observers: list[Observe] = []
+    if telemetry.request_events != "off":
+        observers.append(event_writer(telemetry.request_events, events.emit))
+    if telemetry.otlp_endpoint is not None:
+        spans = open_spans(telemetry.otlp_endpoint, settings.name)
+        stack.push_async_callback(asyncio.to_thread, spans.close)
+        observers.append(spans)
+    return all_of(observers, reporter(events))
 
 
 async def open_admin(

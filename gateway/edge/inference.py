@@ -30,6 +30,7 @@ from gateway.edge.overload import Load
 from gateway.edge.padding import UNPADDED, StreamPadding
 from gateway.edge.routes import inference_path
 from gateway.edge.salt import BodyRewriter
+from gateway.edge.summary import request_end
 from gateway.edge.waiting import NotaryWaits
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from gateway.edge.caller import Caller, Receive, Scope, Send
     from gateway.edge.headers import RequestHead
     from gateway.notary.interface import Notary
+    from gateway.telemetry.requests import Observe
     from gateway.upstream import Engines
 
     Headers = tuple[tuple[bytes, bytes], ...]
@@ -74,6 +76,7 @@ class InferenceRoutes:
         rewrite: BodyRewriter | None = None,
         padding: StreamPadding = UNPADDED,
         waits: NotaryWaits | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """`refusals` bounds how many refusals a second and key get a receipt (None: all of
         them); `engine_name` is what receipts call the engine; `report` is told the gateway's own
@@ -89,6 +92,7 @@ class InferenceRoutes:
         self._metrics = metrics or EdgeMetrics()
         self._waits = waits or NotaryWaits(notary)
         self._forsaken: set[asyncio.Task[None]] = set()
+        self._observe = observe
         self._shaping = padding.shaping
         self._parts = ConversationParts(
             notary=notary,
@@ -274,7 +278,10 @@ class InferenceRoutes:
         if caller.first_at is not None:
             metrics.first_byte(path, caller.first_at - caller.began_at)
         end = End.GATEWAY_FAILURE if outcome is None else outcome.end
-        metrics.ended(path, end, caller.status, monotonic() - caller.began_at)
+        seconds = monotonic() - caller.began_at
+        metrics.ended(path, end, caller.status, seconds)
+        if self._observe is not None and outcome is not None:
+            self._observe(request_end(outcome, caller, seconds))
 
     def _common_headers(self, jti: str) -> Headers:
         receipt_id = jti.encode("ascii")

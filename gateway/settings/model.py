@@ -30,6 +30,7 @@ from gateway.settings.serving import (
     PaddingSettings,
     TlsSettings,
 )
+from gateway.settings.telemetry import TelemetrySettings
 from gateway.settings.tree import leaves
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     padding: PaddingSettings = PaddingSettings()
     limits: Limits = Limits()
     admin: AdminSettings = AdminSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
     def settings_customise_sources(

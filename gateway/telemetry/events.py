@@ -13,6 +13,9 @@ from typing import Any, Final, TextIO
 
 import structlog
 
+from attestation.receipt import text
+from gateway.edge.routes import PATHS
+
 _CODE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _ORIGIN = re.compile(r"[A-Za-z0-9._:/@-]{1,64}/[0-9a-f]{16}", re.ASCII)
@@ -28,11 +31,17 @@ def _number(value: object) -> bool:
     return type(value) is int
 
 
+def _route(value: object) -> bool:
+    return isinstance(value, str) and value in PATHS
+
+
 CODE: Final = _matching(_CODE)
 HEX: Final = _matching(_HEX)
 ORIGIN: Final = _matching(_ORIGIN)
 ADDRESS: Final = _matching(_ADDRESS)
 NUMBER: Final = _number
+LABEL: Final = _matching(text.LABEL)
+ROUTE: Final = _route
 
 EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "boot.started": {"origin": ORIGIN, "keyset_digest": HEX, "provider": CODE},
@@ -57,6 +66,19 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "listening": {"address": ADDRESS},
     "notary.answers": {},
     "notary.slow": {"seconds": NUMBER},
+    "request.ended": {
+        "attempts": NUMBER,
+        "decision": CODE,
+        "end": CODE,
+        "engine": LABEL,
+        "first_milliseconds": NUMBER,
+        "milliseconds": NUMBER,
+        "receipt": HEX,
+        "route": ROUTE,
+        "span": HEX,
+        "status": NUMBER,
+        "trace": HEX,
+    },
     "stopping": {"signal": NUMBER},
     "worker.died": {"worker": NUMBER, "code": NUMBER},
     "worker.started": {"worker": NUMBER, "pid": NUMBER},
