@@ -41,8 +41,8 @@ class EngineConnection(asyncio.BufferedProtocol):
     __slots__ = (
         "_deadline", "_fields", "_head", "_head_size", "_in_head", "_kind", "_limits", "_loop",
         "_message_done", "_parser", "_parts", "_parts_size", "_paused", "_reading", "_refusal",
-        "_room", "_timer", "_timer_at", "_total_deadline", "_transport", "_waiter", "failure", "idle_since",
-        "lost", "touched",
+        "_room", "_timer", "_timer_at", "_total_deadline", "_transport", "_waiter", "failure",
+        "idle_since", "lost", "touched",
     )  # fmt: skip
 
     def __init__(
