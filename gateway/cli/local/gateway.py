@@ -34,13 +34,15 @@ class LocalPlan:
     """What a local gateway is made for: the engine's address (`http://…` or `unix:…`), what
     receipts call the engine, and whether connections are TLS ("self-signed") or not ("off").
 
-    `provider` is where quotes come from; `collateral_file` the endorsements of a real platform.
+    `cache_salt` is the setting `cache.salt`; `provider` is where quotes come from;
+    `collateral_file` the endorsements of a real platform.
     """
 
     upstream: str
     engine: str | None = None
     tls: str = "off"
     provider: str = "simulated:"
+    cache_salt: str = "tenant"
     collateral_file: Path | None = None
 
 
@@ -109,6 +111,7 @@ def _settings(plan: LocalPlan, folder: Path) -> Settings:
             "listen": {"host": _HOST, "port": 0},
             "tls": {"mode": plan.tls},
             "upstream": {**where, "engine": plan.engine},
+            "cache": {"salt": plan.cache_salt},
             "access": {"keys_file": folder / "keys.json"},
             "notary": {"data_dir": folder / "journal"},
             "evidence": {
