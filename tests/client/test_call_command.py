@@ -38,6 +38,7 @@ def prepare(stack: Stack, folder: Path) -> None:
     (folder / "key").write_text(f"{stack.gateway.key}\n")
 
 
+OPENED = {"req", "fwd", "res", "ins"}
 GROUNDS = ("--policy", "policy.toml", "--root", "root.pem", "--key-file", "key")
 
 
@@ -60,7 +61,8 @@ def test_a_call_prints_the_body_and_leaves_what_an_auditor_verifies(
     assert b"SIMULATED (exit 15)" in seen.err
     receipt = parse_receipt((desk / "left" / "receipt.jws").read_text())
     assert receipt.claims.jti == body.stem
-    assert set(json.loads((desk / "left" / "openings.json").read_bytes())) == {"req", "res"}
+    assert set(json.loads((desk / "left" / "openings.json").read_bytes())) == OPENED
+    assert b"forwarded with 1 change: cache_salt" in seen.err
     grounds = GROUNDS[:4]
     assert main(["verify", "left/bundle.json", *grounds, "--contents", "left/bodies"]) == 15
 

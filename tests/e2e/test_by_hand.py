@@ -278,6 +278,18 @@ def test_changed_body_fails_by_hand(id_: str, kind: str, folder: Path) -> None:
     assert Status.FAIL in statuses(judged(folder), id_)
 
 
+def test_other_insertion_than_the_one_forwarded_fails_by_hand(folder: Path) -> None:
+    path = folder / "bundle.json"
+    document = json.loads(path.read_bytes())
+    inserted = document["receipts"][0]["openings"]["ins"]
+    assert len(inserted) == 1
+    inserted[0] = ("A" if inserted[0][0] != "A" else "B") + inserted[0][1:]
+    path.unlink()
+    path.write_bytes(jcs.canonicalize(document))
+    assert run(folder, "FORWARDED-BODY").returncode != 0
+    assert Status.FAIL in statuses(judged(folder), "FORWARDED-BODY")
+
+
 def test_other_nonce_and_other_spelling_fail_by_hand(folder: Path) -> None:
     assert run(folder, "NONCE", NONCE="x" * 43).returncode != 0
     path = folder / "bundle.json"

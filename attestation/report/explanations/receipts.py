@@ -103,13 +103,33 @@ echo "$claims" | jq -e --arg nonce "$NONCE" '.eat_nonce | ., . == $nonce'""",
         proves="The engine was given your bytes, or your bytes with exactly the rewrites that the "
         "receipt lists.",
         stops="A gateway that asks the engine something else than you asked.",
-        by_hand=CLAIMS
-        + """\
-echo "$claims" | jq -ce '.req | {f, mod}, (has("f") or has("mod") | not)'""",
-        aside="Without `f` and `mod` nothing was rewritten, and REQUEST-BODY says it all. With "
-        "them: "
-        "make the rewrites of `mod` on your bytes (offset, deleted, inserted from the openings' "
-        "`ins`), then open `f` with the opening `fwd` as under REQUEST-BODY.",
+        by_hand=python(
+            _SPLIT
+            + """
+import hmac
+
+said, openings = claims["req"], bundle["receipts"][0]["openings"]
+received = pathlib.Path("bodies", claims["jti"] + ".request").read_bytes()
+changes, inserted = said.get("mod", []), [decode(text) for text in openings.get("ins", [])]
+assert len(changes) == len(inserted)
+forwarded, at = b"", 0
+for change, piece in zip(changes, inserted):
+    print(change, piece)
+    assert at <= change["off"] <= len(received) - change["del"]
+    assert change["ins_len"] == len(piece)
+    forwarded += received[at : change["off"]] + piece
+    at = change["off"] + change["del"]
+forwarded += received[at:]
+if "f" in said:
+    digest = hashlib.sha256(forwarded).digest()
+    opened = hmac.digest(decode(openings["fwd"]), digest, "sha256")
+    assert opened == decode(said["f"])
+else:
+    assert forwarded == received
+"""
+        ),
+        aside="Without `f` and `mod` nothing was rewritten, and REQUEST-BODY says it all: with "
+        "them the script prints each change and opens `f` to your bytes so changed.",
     ),
     "ENGINE-BODY": Explanation(
         proves="What the engine sent is what the receipt commits to.",
@@ -119,7 +139,8 @@ echo "$claims" | jq -ce '.req | {f, mod}, (has("f") or has("mod") | not)'""",
 echo "$claims" | jq -ce '.res | {u, mod}, (has("u") or has("mod") | not)'""",
         aside="Without `u` the engine's bytes are those of RESPONSE-BODY. With it: open `u` with "
         "the "
-        "opening `eng` over the engine's bytes.",
+        "opening `eng` over the engine's bytes. Where `mod` says `padded` those are the answer's, "
+        "without the events that are one line `: ppp…` and a blank one.",
     ),
     "RESPONSE-BODY": Explanation(
         proves="The receipt commits to the answer that you hold, byte for byte.",
