@@ -10,28 +10,24 @@ import statistics
 import tempfile
 from typing import TYPE_CHECKING
 
-from attestation.encoding.strict_json import parse_json
-from attestation.errors import AttestationError, MalformedError
+from attestation.errors import AttestationError
 from gateway.access.keyfile import load_keys
 from gateway.cli.checkup.callers import caller_findings
+from gateway.cli.checkup.engine import engine_findings
 from gateway.cli.checkup.finding import Finding, Subject
-from gateway.errors import UpstreamError
 from gateway.notary.model import load_measured_model
-from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gateway.settings import AccessSettings, Settings
-    from gateway.settings.engines import EngineSettings
 
 AREA = "service"
 SLOW_FSYNC = 0.02
 _TRIES = 5
 _RECORD = bytes(4096)
 _LITTLE_SPACE = 1 << 30
-_OK_STATUS = 200
 _SEGMENTS = "*/segments/*.seg"
 
 
@@ -46,7 +42,7 @@ def service_findings(settings: Settings, now: int, clock: Callable[[], float]) -
     yield _tls(settings)
     yield _model(settings)
     for engine in settings.engines:
-        yield asyncio.run(_engine(engine, alone=len(settings.engines) == 1))
+        yield from asyncio.run(engine_findings(engine, alone=len(settings.engines) == 1))
 
 
 def newest_record(data_dir: Path) -> int | None:
@@ -167,53 +163,3 @@ def _model(settings: Settings) -> Finding:
     if model is None:
         return subject.absent("none: receipts then name no measured model")
     return subject.ok(f"{model.digest.hex[:16]}…, {model.engine}", digest=model.digest.hex)
-
-
-async def _engine(settings: EngineSettings, *, alone: bool) -> Finding:
-    name, title = ("", "") if alone else (f".{settings.name}", f" {settings.name}")
-    subject = Subject(id=f"service.engine{name}", area=AREA, title=f"engine{title}")
-    where = settings.address
-    limits = UpstreamLimits(
-        connect_timeout=settings.connect_timeout,
-        first_byte_timeout=5.0,
-        idle_timeout=5.0,
-        total_timeout=10.0,
-    )
-    address = (
-        parse_engine_url(settings.url) if settings.url else EngineAddress(path=str(settings.uds))
-    )
-    upstream = Upstream(address, limits)
-    try:
-        answer = await upstream.get("/v1/models", request_id="doctor")
-        models = _model_ids(answer.body) if answer.status == _OK_STATUS else None
-    except UpstreamError as error:
-        return subject.fail(
-            f"{where} does not answer ({error})", "start the engine, or correct its url or uds"
-        )
-    finally:
-        upstream.close()
-    if models is None:
-        return subject.warn(
-            f"{where} answers GET /v1/models with HTTP {answer.status} and no list of models",
-            "is it an engine that speaks OpenAI's API? is it still loading?",
-        )
-    missing = [model for model in settings.models if model not in models]
-    if missing:
-        return subject.warn(
-            f"{where} does not serve {', '.join(missing[:3])}",
-            "correct upstreams.models, or start the engine with --served-model-name",
-            models=models,
-        )
-    return subject.ok(f"{where} serves {', '.join(models[:3]) or 'no model yet'}", models=models)
-
-
-def _model_ids(body: bytes) -> list[str] | None:
-    try:
-        document = parse_json(body)
-    except MalformedError:
-        return None
-    items = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(items, list):
-        return None
-    ids = [item.get("id") for item in items if isinstance(item, dict)]
-    return [ascii(each[:64])[1:-1] for each in ids if isinstance(each, str)]
