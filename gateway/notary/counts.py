@@ -50,17 +50,17 @@ class GrantBook:
     """Which grants the receipts of a boot name, and from which leaf on."""
 
     def __init__(self) -> None:
-        self._first: dict[Digest, int] = {}
+        self._first: dict[bytes, int] = {}
         self._latest: tuple[int, Digest] = (0, grants_digest(()))
 
     def note(self, grant: Digest, index: int) -> None:
         """The receipt at `index`, higher than all before it, names this grant."""
-        if grant not in self._first:
-            self._first[grant] = index
+        if grant.value not in self._first:
+            self._first[grant.value] = index
 
     def digest(self, size: int) -> Digest:
         """Return the digest over the grants of the receipts below `size` (spec/statements.md)."""
-        below = [grant for grant, index in self._first.items() if index < size]
+        below = [Digest(grant) for grant, index in self._first.items() if index < size]
         if len(below) != self._latest[0]:
             self._latest = len(below), grants_digest(below)
         return self._latest[1]

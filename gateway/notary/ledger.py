@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gateway.notary.log.index import ReceiptIndex
     from gateway.notary.log.segments import Location
     from gateway.notary.log.tree import TileTree
+    from gateway.notary.tasks import Turn
 
 _TWICE = "a receipt id was announced twice"
 
@@ -189,19 +190,19 @@ class Ledger:
         """
         admission = self._require_announced(outcome)
         try:
-            call, previous = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
+            turn = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
             place = Place(
                 issued_at=int(self._wall()),
                 index=self._tree.size,
                 admission=admission.number,
-                call=call,
-                previous=previous,
+                call=turn.call,
+                previous=turn.previous,
                 known=known,
             )
             signed = self._sealer.seal(outcome, place)
         except Exception as error:  # no index is taken yet: whatever it was, the boot can go on
             raise OutcomeRefused("the outcome makes no receipt") from error
-        return self._take_index(outcome, place, signed)
+        return self._take_index(outcome, place, turn, signed)
 
     def abandoned(self, jti: str) -> Outcome:
         """Return the `gateway_failure` of an announced request: nobody is left who knows more."""
@@ -260,18 +261,20 @@ class Ledger:
         if (
             said.method != outcome.method
             or said.path != outcome.path
-            or said.sub != outcome.sub
-            or said.grant_digest != outcome.grant_digest
+            or said.sub.value != outcome.sub.value
+            or said.grant_digest.value != outcome.grant_digest.value
         ):
             raise OutcomeRefused("an outcome contradicts its announcement")
         return admission
 
-    def _take_index(self, outcome: Outcome, place: Place, signed: SignedReceipt) -> Sequenced:
+    def _take_index(
+        self, outcome: Outcome, place: Place, turn: Turn, signed: SignedReceipt
+    ) -> Sequenced:
         token, digest, openings = signed
         self._tree.append(log_entry(Kind.RECEIPT, digest))
         self._receipts += 1
         self._grants.note(outcome.grant_digest, place.index)
-        self._tasks.note(outcome.sub, outcome.lineage.txn, place.call, digest)
+        self._tasks.note(turn, digest)
         sequenced = Sequenced(
             receipt=SealedReceipt(
                 jti=outcome.jti, token=token, openings=openings, index=place.index, digest=digest

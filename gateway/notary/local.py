@@ -41,6 +41,7 @@ class LocalNotary:
         self._parts = parts
         self._started = started
         self._lifetime = Lifetime(self._on_end)
+        self._not_after = started.boot.evidence.keyset.not_after
         self._ledger = Ledger(
             started.ledger_boot,
             started.tree,
@@ -281,7 +282,7 @@ class LocalNotary:
 
     def _notice_expiry(self) -> None:
         """End the boot with its keyset: verifiers refuse receipts that were issued later."""
-        if self._parts.clock.wall() >= self.boot.evidence.keyset.not_after:
+        if self._parts.clock.wall() >= self._not_after:
             self._lifetime.end("keyset_expired")
 
     def _require_running(self) -> None:

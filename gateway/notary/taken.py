@@ -22,7 +22,8 @@ class TakenIds:
     """
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+        size = _BUCKET_BYTES + _MARK_BYTES
+        self._hash = hashlib.blake2b(digest_size=size, key=secrets.token_bytes(32))
         self._buckets = [bytearray() for _ in range(1 << 8 * _BUCKET_BYTES)]
 
     def __contains__(self, jti: str) -> bool:
@@ -39,7 +40,8 @@ class TakenIds:
         return True
 
     def _place(self, jti: str) -> tuple[bytearray, bytes]:
-        size = _BUCKET_BYTES + _MARK_BYTES
-        hashed = hashlib.blake2b(jti.encode("utf-8"), digest_size=size, key=self._key).digest()
+        of_jti = self._hash.copy()
+        of_jti.update(jti.encode("utf-8"))
+        hashed = of_jti.digest()
         bucket = int.from_bytes(hashed[:_BUCKET_BYTES], "big")
         return self._buckets[bucket], hashed[_BUCKET_BYTES:]

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from typing import NamedTuple
 
 from attestation.encoding.digest import Digest
+
+
+class Turn(NamedTuple):
+    """A call of a task, counted from 0, and the digest of the receipt of the call before."""
+
+    task: bytes
+    call: int
+    previous: Digest | None
 
 
 class TaskCounters:
@@ -21,21 +30,17 @@ class TaskCounters:
         # Not a dict: finding its oldest entry walks over all that were deleted before it.
         self._tasks: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def next_call(self, sub: Digest, txn: str) -> tuple[int, Digest | None]:
-        """Return the number of the task's next call and the digest of the one before."""
-        entry = self._tasks.get(_name(sub, txn))
+    def next_call(self, sub: Digest, txn: str) -> Turn:
+        """Return the task's next call."""
+        name = hashlib.sha256(sub.value + txn.encode()).digest()
+        entry = self._tasks.get(name)
         if entry is None:
-            return 0, None
-        return int.from_bytes(entry[:8], "big") + 1, Digest(entry[8:])
+            return Turn(name, 0, None)
+        return Turn(name, int.from_bytes(entry[:8], "big") + 1, Digest(entry[8:]))
 
-    def note(self, sub: Digest, txn: str, call: int, digest: Digest) -> None:
+    def note(self, turn: Turn, digest: Digest) -> None:
         """Remember that this call of the task has this receipt."""
-        name = _name(sub, txn)
-        self._tasks.pop(name, None)
+        self._tasks.pop(turn.task, None)
         if len(self._tasks) >= self._capacity:
             self._tasks.popitem(last=False)
-        self._tasks[name] = call.to_bytes(8, "big") + digest.value
-
-
-def _name(sub: Digest, txn: str) -> bytes:
-    return hashlib.sha256(sub.value + txn.encode()).digest()
+        self._tasks[turn.task] = turn.call.to_bytes(8, "big") + digest.value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from typing import Final
 
 from attestation.encoding.digest import Digest
@@ -54,8 +55,8 @@ def decode_announcement(payload: bytes) -> Announcement:
         jti=jti.hex(),
         method=method,
         path=path,
-        sub=Digest(sub),
-        grant_digest=Digest(grant),
+        sub=_repeated(sub),
+        grant_digest=_repeated(grant),
         lineage=lineage,
     )
 
@@ -68,3 +69,9 @@ def lineage_of(txn: str, span: str, parent_span: str | None, parents: str) -> Li
         parent_span=parent_span,
         parents=tuple(parents[1:].split("\n")) if parents else (),
     )
+
+
+@lru_cache(maxsize=4096)
+def _repeated(digest: bytes) -> Digest:
+    # Callers and their grants come again, and one object is equal to itself at once.
+    return Digest(digest)
