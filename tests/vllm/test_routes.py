@@ -15,7 +15,7 @@ from attestation.receipt.claims import End
 from gateway.client.session import Session
 from tests.support.serving import Served, add_key, wait_until
 from tests.vllm.audit import audited, audited_one
-from tests.vllm.conftest import Engine
+from tests.vllm.engine import Engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -229,14 +229,14 @@ def test_unknown_fields_reach_the_engine_and_dangerous_ones_do_not(
     client.chat.completions.create(
         model="tiny", messages=TURN, max_tokens=1, extra_body={"not_a_field": {"x": 1}}
     )
-    with pytest.raises(openai.BadRequestError, match="cache_salt"):
+    with pytest.raises(openai.BadRequestError, match="session_id"):
         client.chat.completions.create(
-            model="tiny", messages=TURN, max_tokens=1, extra_body={"cache_salt": "mine"}
+            model="tiny", messages=TURN, max_tokens=1, extra_body={"session_id": "mine"}
         )
     allowed, refused = audited(session, gateway)
     assert allowed.decision.code == "allow"
     assert refused.response.end is End.REFUSED
-    assert refused.decision.code == "refused_cache_salt"
+    assert refused.decision.code == "refused_session_id"
     assert refused.attempts == ()
 
 
