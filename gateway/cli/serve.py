@@ -15,7 +15,7 @@ import uvloop
 
 from attestation.errors import UnavailableError
 from gateway.cli.config import add_settings_arguments, load_from_arguments
-from gateway.processes.child import forbid_core_dumps
+from gateway.processes.child import allow_open_files, forbid_core_dumps
 from gateway.processes.supervisor import Processes, Supervisor
 from gateway.serving import Gateway
 from gateway.telemetry.events import Events
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_from_arguments(args).settings
     # A core file would put the boot's keys and callers' prompts on disk.
     forbid_core_dumps()
+    allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         reason = runner.run(_serve(settings, show_json if args.json else show_block))
     if reason:

@@ -49,6 +49,11 @@ _SINGLE_FIELDS = {
     b"transfer-encoding": re.compile(rb"chunked", re.IGNORECASE),
     b"upgrade": re.compile(rb".*", re.DOTALL),
 }
+_REASONS = {
+    "malformed_request": "malformed",
+    "head_too_large": "header_size",
+    "head_timeout": "header_time",
+}
 _VERSION = "1.1"
 _METHOD = b"POST"
 _EXPECT = b"expect"
@@ -145,7 +150,8 @@ class EdgeProtocol(HttpToolsProtocol):
                 _leave(cycle)
         # Requests that were queued behind the running one never reach the application.
         self.pipeline.clear()
-        self.cycle = None  # type: ignore[assignment] - they know; uvicorn would tell its own kind
+        # They know by now; uvicorn would tell its own kind only.
+        self.cycle = None  # type: ignore[assignment]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -283,16 +289,14 @@ class EdgeProtocol(HttpToolsProtocol):
     # -- requests --------------------------------------------------------------------------
 
     def _hand_over(self, path: str, query: bytes) -> None:
-        running, self.cycle = (
-            self.cycle,
-            Caller(
-                self,
-                path=path,
-                query=query,
-                headers=self.headers,
-                keep_alive=self.parser.should_keep_alive(),
-                expects_continue=self.expect_100_continue,
-            ),
+        running: RequestResponseCycle | None = self.cycle
+        self.cycle = Caller(
+            self,
+            path=path,
+            query=query,
+            headers=self.headers,
+            keep_alive=self.parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
         )
         if running is None or running.response_complete:
             self._start_asgi_task(self.cycle, self.app)
@@ -350,6 +354,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """
         self._in_head = False
         self._stop_head_timer()
+        self._count_refused(_REASONS[self._refusal.code])
         running = self._running if self._is_busy() else None
         # What is malformed may be the running request's own body, or a message behind it.
         if running is not None and running.more_body and not running.response_started:

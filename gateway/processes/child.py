@@ -33,6 +33,7 @@ def run_child(serve: Serve) -> int:
     channel; anything unforeseen only by its type, because a foreign text may quote content.
     """
     forbid_core_dumps()
+    allow_open_files()
     # A terminal, or a service manager, signals every process of the group at once.  Only the
     # supervisor knows the order in which they may end.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -67,6 +68,15 @@ def settings_of(message: Message) -> Settings:
 def forbid_core_dumps() -> None:
     """Keep keys and callers' content off the disk, whatever kills this process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def allow_open_files() -> None:
+    """Take as many open files as this process may: every caller needs two, one to the engine.
+
+    The soft limit is low for the sake of programs that use select(2); nothing here does.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def forbid_inspection() -> None:

@@ -13,6 +13,7 @@ import uvloop
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.server import EdgeServer, Listen, bind
 from gateway.edge.tls import BootTls
+from gateway.telemetry.edge import EdgeMetrics
 from tests.outcomes.bench import Client, Reply
 
 
@@ -95,6 +96,7 @@ async def serve() -> AsyncIterator[Serve]:
         listen: Listen | None = None,
         tls: BootTls | None = None,
         drain_seconds: float = 1.0,
+        metrics: EdgeMetrics | None = None,
         **limits: Any,
     ) -> Served:
         server = EdgeServer(
@@ -103,6 +105,7 @@ async def serve() -> AsyncIterator[Serve]:
             tls=tls,
             limits=ConnectionLimits(**limits),
             drain_seconds=drain_seconds,
+            metrics=metrics,
         )
         await server.start()
         served = Served(server._server.config.app, server)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.telemetry.edge import EdgeMetrics
 from tests.edge.conftest import Counting, Serve
 
 GOOD = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -419,3 +420,34 @@ async def test_caller_that_takes_nothing_of_a_last_answer_is_cut_too(serve: Serv
     async with asyncio.timeout(60):
         while served.server._server.server_state.connections or not served.app.seen:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_connections_and_what_becomes_of_them_are_counted(serve: Serve) -> None:
+    metrics = EdgeMetrics()
+    served = await serve(metrics=metrics, connections=2, header_seconds=60.0)
+    await served.say(REFUSED["two hosts"])
+    await served.say(head(b"host: a", b"x: " + b"y" * 33_000))
+    held = [await served.connect() for _ in range(3)]
+    held[2].send(GOOD)
+    assert (await held[2].reply()).status == 200
+    assert await held[0].closed()
+    counted = metrics.snapshot()
+    assert counted["attested_connections_accepted"] == [[[], 5]]
+    assert sorted(counted["attested_connections_refused"]) == [
+        [["connections"], 1], [["header_size"], 1], [["malformed"], 1],
+    ]  # fmt: skip
+    await served.server.stop()
+    assert metrics.snapshot()["attested_connections_open"] == [[[], 0]]
+
+
+async def test_caller_that_is_cut_for_taking_nothing_is_counted(serve: Serve) -> None:
+    metrics = EdgeMetrics()
+    served = await serve(Counting(answer=b"x" * (16 << 20)), metrics=metrics, stall_seconds=0.2)
+    client = await served.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GOOD)
+    await served.app.started.wait()
+    async with asyncio.timeout(60):
+        while served.server._server.server_state.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert metrics.snapshot()["attested_slow_clients"] == [[[], 1]]

@@ -106,6 +106,29 @@ async def test_stop_cuts_what_outlasts_the_drain_time(serve: Serve) -> None:
     assert b" 200 " not in answer
 
 
+async def test_stop_waits_for_nobody_who_asks_nothing(serve: Serve) -> None:
+    """Idle connections and half heads end at once, however long running requests might take."""
+    served = await serve(drain_seconds=3600.0)
+    idle, half, silent = [await served.connect() for _ in range(3)]
+    idle.send(GOOD)
+    await idle.reply()
+    half.send(GOOD[:-2])
+    async with asyncio.timeout(60):
+        while len(served.server._server.server_state.connections) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.wait_for(served.server.stop(), 60)
+    assert [await client.closed() for client in (idle, half, silent)] == [True] * 3
+
+
+async def test_stop_is_not_held_up_by_a_caller_that_takes_nothing(serve: Serve) -> None:
+    served = await serve(Counting(answer=b"x" * (32 << 20)), stall_seconds=3600.0)
+    client = await served.connect()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.send(GOOD)
+    await served.app.started.wait()
+    await asyncio.wait_for(served.server.stop(), 60)
+
+
 async def test_server_that_cannot_start_says_why() -> None:
     sock = bind(Listen(), None)
     sock.close()
