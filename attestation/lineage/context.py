@@ -26,7 +26,7 @@ def parse_traceparent(text: str | None) -> tuple[str, str] | None:
 
     Version 00 has exactly four fields; a later version may have more after them.
     """
-    match = _TRACEPARENT.fullmatch(text or "")
+    match = None if text is None else _TRACEPARENT.fullmatch(text)
     if match is None or (match[1] == "00" and match[4] is not None):
         return None
     return match[2], match[3]
@@ -54,7 +54,7 @@ def lineage_from_headers(
         txn=trace if task_id is None else task_id,
         span=random_span,
         parent_span=parent_span,
-        parents=_parents(parents or ""),
+        parents=_parents(parents) if parents else (),
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from attestation.encoding.strict_json import JsonLimits, parse_json_object, type_name
+from attestation.encoding.strict_json import parse_json_object, type_name
 from attestation.errors import MalformedError
 from attestation.receipt.text import CALLER_TEXT
 from gateway.edge import rules, salt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _REMOVE = "remove it"
 _UNSALTED: Final = frozenset[str]()
+_NESTED: Final = (dict, list)
 MAX_CALLER_SALT: Final = 128
 
 
@@ -70,10 +71,11 @@ def admit(
     try:
         _require_granted(model, grant)
         _require_no_dangerous_member(path, document, salted)
-        _require_structured_outputs(document)
-        _require_template_arguments(document)
-        _require_choices(document, limits.max_n)
-        _require_tools(document)
+        if not rules.EXAMINED.isdisjoint(document):
+            _require_structured_outputs(document)
+            _require_template_arguments(document)
+            _require_choices(document, limits.max_n)
+            _require_tools(document)
         _require_inline_media(document)
     except RefusedError as error:
         error.model = model
@@ -87,11 +89,8 @@ def admit(
 
 
 def _parse(body: bytes, limits: EdgeLimits) -> dict[str, Any]:
-    json_limits = JsonLimits(
-        max_bytes=limits.body_bytes, max_depth=limits.json_depth, max_members=limits.json_members
-    )
     try:
-        return parse_json_object(body, json_limits)
+        return parse_json_object(body, limits.json)
     except MalformedError as error:
         refusal = Refusal(status=400, code=f"json_{error.code}", message=str(error))
         raise RefusedError(refusal) from None
@@ -144,7 +143,8 @@ def _require_granted(model: str | None, grant: Grant) -> None:
 def _require_no_dangerous_member(
     path: str, document: dict[str, Any], salted: frozenset[str]
 ) -> None:
-    for rule in rules.RULES:
+    ruled = () if rules.FIELDS.isdisjoint(document) else rules.RULES
+    for rule in ruled:
         if rule.field not in document or not rule.applies_to(path):
             continue
         if rule.field == salt.MEMBER and path in salted:
@@ -240,13 +240,11 @@ def _require_inline_media(document: dict[str, Any]) -> None:
             _require_inline_part(item)
             # A tool call's input is data for the caller's own tools; the engine fetches none of it.
             is_tool_call = item.get("type") == "tool_use"
-            pending.extend(
-                value
-                for name, value in item.items()
-                if type(value) in (dict, list) and not (is_tool_call and name == "input")
-            )
+            for name, value in item.items():
+                if type(value) in _NESTED and not (is_tool_call and name == "input"):
+                    pending.append(value)
         elif type(item) is list:
-            pending.extend(value for value in item if type(value) in (dict, list))
+            pending += [value for value in item if type(value) in _NESTED]
 
 
 def _require_inline_part(part: dict[str, Any]) -> None:

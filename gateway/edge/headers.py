@@ -51,9 +51,10 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHe
             "body, and engines log their query strings",
         )
     content_type = _content_type(fields)
-    _require_identity(fields)
-    inline = _inline(fields)
-    nonce = _nonce(fields)
+    if b"content-encoding" in fields.values:
+        _require_identity(fields)
+    inline = b"x-receipt" in fields.values and _inline(fields)
+    nonce = _nonce(fields) if b"x-receipt-nonce" in fields.values else None
     lineage = _lineage(fields)
     length = fields.one(b"content-length")
     return RequestHead(
@@ -82,7 +83,10 @@ class _Fields:
         self.refusal: Refusal | None = None
         for name, value in headers:
             if name in self.NAMES:
-                self.values.setdefault(name, []).append(value.strip())
+                if name in self.values:
+                    self.values[name].append(value.strip())
+                else:
+                    self.values[name] = [value.strip()]
 
     def one(self, name: bytes) -> bytes | None:
         """The value of a field that may stand once; twice is refused."""
@@ -157,7 +161,8 @@ def _nonce(fields: _Fields) -> str | None:
 
 
 def _lineage(fields: _Fields) -> LineageContext:
-    random_trace, random_span = secrets.token_hex(16), secrets.token_hex(8)
+    drawn = secrets.token_hex(24)
+    random_trace, random_span = drawn[:32], drawn[32:]
     # Several traceparents are as good as none: an odd one starts a new root and is no error.
     traces = fields.values.get(b"traceparent", ())
     trace = traces[0].decode("ascii", "replace") if len(traces) == 1 else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from attestation.encoding.strict_json import JsonLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,14 @@ class EdgeLimits:
     json_members: int = 10_000
     in_flight: int = 16_384
     buffered_bytes: int = 512 << 20
+    json: JsonLimits = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Build once what every request is parsed with."""
+        bounds = JsonLimits(
+            max_bytes=self.body_bytes, max_depth=self.json_depth, max_members=self.json_members
+        )
+        object.__setattr__(self, "json", bounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,6 +83,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(field="previous_response_id", reason=_STATE, only=(routes.RESPONSES,)),
 )
 
+FIELDS: Final = frozenset(rule.field for rule in RULES)
+"""The members that have a rule."""
+
 GUIDED_PREFIX: Final = "guided_"
 """Members that begin so were the engine's old names for structured outputs; all are refused."""
 
@@ -94,6 +97,9 @@ TEMPLATE_ARGUMENTS: Final = ("chat_template", "tokenize", "documents")
 
 CHOICES: Final = ("n", "best_of")
 """Members that multiply the work: each must be an integer from 1 to the configured maximum."""
+
+EXAMINED: Final = frozenset(("structured_outputs", "chat_template_kwargs", "tools", *CHOICES))
+"""Members whose values are looked into; most requests have none of them."""
 
 TOOL_PREFIXES: Final = (
     "mcp",
