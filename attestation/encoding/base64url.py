@@ -15,9 +15,14 @@ _LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
 
 def encode(data: bytes) -> str:
     """Return the unpadded base64url text of `data`."""
+    return encode_ascii(data).decode("ascii")
+
+
+def encode_ascii(data: bytes) -> bytes:
+    """As `encode`, in ASCII."""
     # A third quicker than `urlsafe_b64encode`: every receipt takes eight of these.
     text = binascii.b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_")
-    return text.rstrip(b"=").decode("ascii")
+    return text.rstrip(b"=")
 
 
 def decode(text: str, *, what: str = "base64url text", length: int | None = None) -> bytes:

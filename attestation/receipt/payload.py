@@ -36,10 +36,12 @@ _SAFE_BITS: Final = MAX_SAFE_INTEGER.bit_length()
 
 
 class Place(NamedTuple):
-    """What differs from receipt to receipt of what the notary knows; see `SealContext`."""
+    """What differs from receipt to receipt of what the notary knows, `leaf` being its index; see
+    `SealContext`.
+    """
 
     issued_at: int
-    index: int
+    leaf: int
     admission: int
     call: int
     previous: Digest | None
@@ -83,7 +85,7 @@ class PayloadWriter:
             f"{_text(outcome.jti)}{self._keys}{place.call + 0}"
             f',"par":[{parents}],{previous}{span}"sp":{_text(lineage.span)}'
             f',"txn":{_text(lineage.txn)}}},"log":{{"adm":{place.admission + 0}'
-            f',"i":{place.index + 0}{self._origin}{_model(outcome.model, measured)}'
+            f',"i":{place.leaf + 0}{self._origin}{_model(outcome.model, measured)}'
             f',"pol":{{"dec":{_text(outcome.decision)}'
             f',"dig":"{_repeated(outcome.grant_digest.value)}"}}'
             f',"req":{_request(outcome, commitments)},"res":{_response(outcome, commitments)}'
@@ -97,16 +99,14 @@ class PayloadWriter:
 
 def _require_safe(outcome: Outcome, place: Place) -> None:
     """Look at all numbers at once: the bits of their disjunction are those of all of them."""
-    bits = place.issued_at | place.index | place.admission | place.call
+    bits = place.issued_at | place.leaf | place.admission | place.call
     for body in (outcome.request, outcome.response):
         if body is not None:
             bits |= body.length
-    for number in (outcome.status, outcome.block_offset, outcome.events):
-        if number is not None:
-            bits |= number
+    bits |= (outcome.status or 0) | (outcome.block_offset or 0) | (outcome.events or 0)
     if outcome.usage is not None:
-        for _, count in _counts(outcome.usage):
-            bits |= count
+        usage = outcome.usage
+        bits |= (usage.input or 0) | (usage.output or 0) | (usage.total or 0)
     for attempt in outcome.attempts:
         bits |= attempt.milliseconds
     for splice in outcome.splices:
@@ -200,13 +200,14 @@ def _submodules(boot: SealContext) -> str:
 
 
 def _usage(usage: Usage) -> str:
-    members = [f'"{name}":{count + 0}' for name, count in _counts(usage)]
+    members = []
+    if usage.input is not None:
+        members.append(f'"in":{usage.input + 0}')
+    if usage.output is not None:
+        members.append(f'"out":{usage.output + 0}')
+    if usage.total is not None:
+        members.append(f'"total":{usage.total + 0}')
     return f"{{{','.join(members)}}}"
-
-
-def _counts(usage: Usage) -> list[tuple[str, int]]:
-    counts = (("in", usage.input), ("out", usage.output), ("total", usage.total))
-    return [(name, count) for name, count in counts if count is not None]
 
 
 def _text_or_null(value: str | None) -> str:

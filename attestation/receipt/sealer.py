@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from attestation.encoding.digest import Digest
 from attestation.receipt.commitments import Openings
 from attestation.receipt.fitting import MAX_PAYLOAD_BYTES
 from attestation.receipt.payload import PayloadWriter
@@ -15,6 +14,7 @@ from attestation.receipt.signing import sign_payload
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from attestation.encoding.digest import Digest
     from attestation.receipt.outcome import Outcome
     from attestation.receipt.payload import Place
     from attestation.receipt.seal import SealContext
@@ -46,10 +46,17 @@ class Sealer:
         payload, keys = self._writer.write(outcome, place)
         if len(payload) > MAX_PAYLOAD_BYTES:
             # With many parents only: then claims are left out until it fits.
-            payload = claims_of(outcome, replace(self._boot, **place._asdict()))[0].encode()
-        token = sign_payload(payload, self._key, self._kid)
-        return SignedReceipt(
-            token=token,
-            digest=Digest.of(token[: token.rindex(".")].encode("ascii")),
-            openings=Openings(keys=keys, inserted=outcome.inserted),
+            payload = claims_of(outcome, self._context(place))[0].encode()
+        token, digest = sign_payload(payload, self._key, self._kid)
+        return SignedReceipt(token, digest, Openings(keys=keys, inserted=outcome.inserted))
+
+    def _context(self, place: Place) -> SealContext:
+        return replace(
+            self._boot,
+            issued_at=place.issued_at,
+            index=place.leaf,
+            admission=place.admission,
+            call=place.call,
+            previous=place.previous,
+            known=place.known,
         )

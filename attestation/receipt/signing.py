@@ -14,6 +14,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.encoding import base64url, jcs
+from attestation.encoding.digest import Digest
 from attestation.encoding.jws import assemble, encode_signing_input, parse_compact_jws
 from attestation.encoding.members import Members
 from attestation.errors import EvidenceError, MalformedError
@@ -22,7 +23,6 @@ from attestation.receipt.claims_parser import parse_claims
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from attestation.encoding.digest import Digest
     from attestation.encoding.jwk import Jwk
     from attestation.encoding.jws import CompactJws
     from attestation.receipt.claims import ReceiptClaims
@@ -57,12 +57,12 @@ def sign_receipt(claims: ReceiptClaims, private_key: Ed25519PrivateKey, kid: str
     `kid` is the RFC 7638 thumbprint of the key.  Raises `MalformedError` (code "size") if the
     claims do not fit.
     """
-    return sign_payload(claims.encode(), private_key, kid)
+    return sign_payload(claims.encode(), private_key, kid)[0]
 
 
-def sign_payload(payload: bytes, private_key: Ed25519PrivateKey, kid: str) -> str:
-    """As `sign_receipt`, for claims that are written already, in canonical form."""
-    signing_input = f"{_header(kid)}.{base64url.encode(payload)}".encode("ascii")
+def sign_payload(payload: bytes, private_key: Ed25519PrivateKey, kid: str) -> tuple[str, Digest]:
+    """As `sign_receipt`, for claims that are written already; return the receipt digest too."""
+    signing_input = b"%s.%s" % (_header(kid), base64url.encode_ascii(payload))
     token = assemble(signing_input, private_key.sign(signing_input))
     if len(token) > MAX_TOKEN_BYTES:
         raise MalformedError(
@@ -71,7 +71,7 @@ def sign_payload(payload: bytes, private_key: Ed25519PrivateKey, kid: str) -> st
             expected=f"at most {MAX_TOKEN_BYTES} bytes",
             observed=f"{len(token)} bytes",
         )
-    return token
+    return token, Digest.of(signing_input)
 
 
 def parse_receipt(token: str | bytes) -> Receipt:
@@ -117,6 +117,6 @@ def verify_receipt_signature(receipt: Receipt, key: Jwk) -> None:
 
 
 @lru_cache(maxsize=4)
-def _header(kid: str) -> str:
+def _header(kid: str) -> bytes:
     # The same for every receipt of a boot.
-    return base64url.encode(jcs.canonicalize({"alg": ALGORITHMS[0], "kid": kid, "typ": TYPE}))
+    return base64url.encode_ascii(jcs.canonicalize({"alg": ALGORITHMS[0], "kid": kid, "typ": TYPE}))

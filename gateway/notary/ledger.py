@@ -193,7 +193,7 @@ class Ledger:
             turn = self._tasks.next_call(outcome.sub, outcome.lineage.txn)
             place = Place(
                 issued_at=int(self._wall()),
-                index=self._tree.size,
+                leaf=self._tree.size,
                 admission=admission.number,
                 call=turn.call,
                 previous=turn.previous,
@@ -273,11 +273,11 @@ class Ledger:
         token, digest, openings = signed
         self._tree.append(log_entry(Kind.RECEIPT, digest))
         self._receipts += 1
-        self._grants.note(outcome.grant_digest, place.index)
+        self._grants.note(outcome.grant_digest, place.leaf)
         self._tasks.note(turn, digest)
         sequenced = Sequenced(
             receipt=SealedReceipt(
-                jti=outcome.jti, token=token, openings=openings, index=place.index, digest=digest
+                jti=outcome.jti, token=token, openings=openings, index=place.leaf, digest=digest
             ),
             sub=outcome.sub,
             path=outcome.path,

@@ -114,7 +114,7 @@ class Status(IntEnum):
 def place_of(known: SealContext) -> Place:
     return Place(
         issued_at=known.issued_at,
-        index=known.index,
+        leaf=known.index,
         admission=known.admission,
         call=known.call,
         previous=known.previous,
