@@ -52,7 +52,7 @@ def steps(count: int) -> dict[str, Callable[[int], object]]:
     told = [outcomes.encode_outcome(one.outcome) for one in load]
     place = Place(
         issued_at=1_800_000_000,
-        index=1,
+        leaf=1,
         admission=0,
         call=1,
         previous=context.quote_digest,
