@@ -17,7 +17,6 @@ that two readers may read differently is not looked at.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -27,6 +26,13 @@ from gateway.edge import failures
 from gateway.edge.caller import Caller
 from gateway.edge.crowd import TOO_MANY, Crowd
 from gateway.edge.errors import JSON, Refusal, error_body
+from gateway.edge.framing import (
+    RefusedRequestError,
+    check_head,
+    malformed,
+    too_large,
+    too_late,
+)
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.routes import inference_target
 from gateway.edge.stall import StallWatch, bytes_waiting
@@ -42,26 +48,12 @@ if TYPE_CHECKING:
 
     Converse = Callable[[Caller], Coroutine[Any, Any, None]]
 
-_TARGET = re.compile(rb"/[!-\"$-~]*")  # visible ASCII without "#": no fragment, no spaces
-_SINGLE_FIELDS = {
-    b"host": re.compile(rb"[!-~]*"),
-    b"content-length": re.compile(rb"[0-9]{1,18}"),
-    b"transfer-encoding": re.compile(rb"chunked", re.IGNORECASE),
-    b"upgrade": re.compile(rb".*", re.DOTALL),
-}
 _REASONS = {
     "malformed_request": "malformed",
     "head_too_large": "header_size",
     "head_timeout": "header_time",
 }
-_VERSION = "1.1"
 _METHOD = b"POST"
-_EXPECT = b"expect"
-_CONTINUE = b"100-continue"
-
-
-class _RefusedRequestError(Exception):
-    """Raised inside a parser callback to make the parser stop."""
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -106,7 +98,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._ahead_bytes = 0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._rest_bytes = 0
-        self._refusal = _malformed("the request is not HTTP/1.1")
+        self._refusal = malformed("the request is not HTTP/1.1")
 
     # -- connection ------------------------------------------------------------------------
 
@@ -169,7 +161,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
-                self._refusal = _too_large()
+                self._refusal = too_large()
                 self.send_400_response("")
             elif self._head_timer is None:
                 self._start_head_timer()
@@ -178,7 +170,7 @@ class EdgeProtocol(HttpToolsProtocol):
         # `on_body` takes off twice what is body: what is left over is sizes and extensions.
         self._framing_bytes += received
         if self._framing_bytes > self._limits.framing_bytes and not self.transport.is_closing():
-            self._refusal = _malformed(
+            self._refusal = malformed(
                 "the body's chunks are too small, or their extensions too large; send larger chunks"
             )
             self.send_400_response("")
@@ -229,15 +221,15 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Collect the request target."""
         if len(self.url) + len(url) > self._limits.header_bytes:
-            self._refuse(_too_large())
+            self._refuse(too_large())
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field; a trailer must never turn up among the headers."""
         if not self._in_head:
-            self._refuse(_malformed("the body is followed by trailers; expected none"))
+            self._refuse(malformed("the body is followed by trailers; expected none"))
         if len(self.headers) >= self._limits.header_count:
-            self._refuse(_too_large())
+            self._refuse(too_large())
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -247,7 +239,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._check_head()
         self._ahead_bytes = 0
         if self._is_busy() and len(self.pipeline) >= self._limits.pipelined:
-            self._refuse(_malformed("too many requests were sent ahead on one connection"))
+            self._refuse(malformed("too many requests were sent ahead on one connection"))
         target = inference_target(self.url) if self._converse is not None else None
         if target is not None and self.parser.get_method() == _METHOD:
             self._hand_over(*target)
@@ -267,7 +259,7 @@ class EdgeProtocol(HttpToolsProtocol):
             # What is sent ahead must never stop the reading: a caller that leaves would be missed.
             self._ahead_bytes += len(body)
             if self._ahead_bytes > self._limits.pipelined_bytes:
-                self._refuse(_malformed("too large a body was sent ahead on one connection"))
+                self._refuse(malformed("too large a body was sent ahead on one connection"))
         if isinstance(self.cycle, Caller):
             self.cycle.feed(body)
         else:
@@ -416,40 +408,25 @@ class EdgeProtocol(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def _check_head(self) -> None:
-        size, counts, odd = len(self.url), dict.fromkeys(_SINGLE_FIELDS, 0), b""
-        for name, value in self.headers:
-            size += len(name) + len(value) + 4
-            if name in counts:
-                counts[name] += 1
-                if not _SINGLE_FIELDS[name].fullmatch(value):
-                    odd = odd or name
-            elif name == _EXPECT:
-                self.expect_100_continue = value.lower() == _CONTINUE
-        if size > self._limits.header_bytes:
-            self._refuse(_too_large())
-        if self.parser.get_http_version() != _VERSION:
-            self._refuse(_malformed("expected HTTP/1.1"))
-        if not _TARGET.fullmatch(self.url) or self.url.startswith(b"//"):
-            self._refuse(_malformed("the request target must be a plain path in visible ASCII"))
-        if odd:
-            self._refuse(_malformed(f"{odd.decode('ascii')} has a form this gateway does not take"))
-        self._check_framing(counts)
-
-    def _check_framing(self, counts: dict[bytes, int]) -> None:
-        hosts = counts[b"host"]
-        if hosts != 1:
-            self._refuse(_malformed(f"expected one host field, saw {hosts}"))
-        if counts[b"content-length"] + counts[b"transfer-encoding"] > 1:
-            self._refuse(_malformed("expected one content-length or one transfer-encoding"))
-        if counts[b"transfer-encoding"]:
+        parser = self.parser
+        try:
+            chunked, self.expect_100_continue = check_head(
+                self.url,
+                self.headers,
+                parser.get_http_version(),
+                self._limits,
+                upgrades=parser.should_upgrade(),
+            )
+        except RefusedRequestError as error:
+            self._refusal = error.refusal
+            raise
+        if chunked:
             self._chunked_seen += 1
             self._chunked, self._framing_bytes = self._chunked_seen, 0
-        if counts[b"upgrade"] or self.parser.should_upgrade():
-            self._refuse(_malformed("upgrades and tunnels are not offered"))
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refusal = refusal
-        raise _RefusedRequestError
+        raise RefusedRequestError(refusal)
 
     def _start_idle_timer(self, seconds: float) -> None:
         self._idle_timer = self.loop.call_later(seconds, self._on_idle_timer)
@@ -481,12 +458,7 @@ class EdgeProtocol(HttpToolsProtocol):
             # Nothing was asked, so there is nothing to answer.
             self.end()
             return
-        self._refusal = Refusal(
-            status=408,
-            code="head_timeout",
-            message="the request's head did not arrive in "
-            f"{self._limits.header_seconds:g} seconds; send it in one piece",
-        )
+        self._refusal = too_late(self._limits)
         self.send_400_response("")
 
 
@@ -496,15 +468,3 @@ def _leave(cycle: RequestResponseCycle) -> None:
     elif not cycle.response_complete:
         cycle.disconnected = True
         cycle.message_event.set()
-
-
-def _malformed(message: str) -> Refusal:
-    return Refusal(status=400, code="malformed_request", message=message)
-
-
-def _too_large() -> Refusal:
-    return Refusal(
-        status=431,
-        code="head_too_large",
-        message="the request's head is larger, or has more fields, than this gateway takes",
-    )
