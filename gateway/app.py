@@ -60,6 +60,7 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
     No failure leaves it: the server would print a traceback, and a traceback may quote content.
     """
     limits, report = settings.limits, reporter(parts.events)
+    rewrite = BodyRewriter(settings.cache.salt, parts.notary.boot.cache_salt_key)
     inference = InferenceRoutes(
         keys=parts.keys,
         notary=parts.notary,
@@ -81,7 +82,7 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
         observe=parts.observe,
         metrics=parts.metrics,
         waits=parts.waits,
-        rewrite=BodyRewriter(settings.cache.salt, parts.notary.boot.cache_salt_key),
+        rewrite=rewrite,
         padding=StreamPadding(
             bucket=settings.padding.bucket_bytes, seconds=settings.padding.tick_ms / 1000
         ),
@@ -92,6 +93,7 @@ def build_app(settings: Settings, parts: AppParts) -> Asgi:
         upstream=parts.upstream,
         waits=parts.waits,
         conditions=parts.conditions,
+        rewrite=rewrite,
     )
     # FastAPI's own type for an application differs from the plain ASGI one in spelling only.
     control = cast("Asgi", build_control_app(control_parts))

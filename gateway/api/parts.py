@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from gateway.access.store import KeyStore
+    from gateway.edge.salt import BodyRewriter
     from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary
     from gateway.upstream import Engines
@@ -25,7 +26,8 @@ class ControlParts:
     """The notary, the keys and the engines a control app answers for.
 
     `waits` knows whether the notary answers; `conditions` gives the codes of what is not well
-    with its machine, see `gateway.notary.conditions`.
+    with its machine, see `gateway.notary.conditions`; `rewrite` is what made the rewrites that
+    receipts list (None: there are none).
     """
 
     notary: Notary
@@ -33,6 +35,7 @@ class ControlParts:
     upstream: Engines
     waits: NotaryWaits | None = None
     conditions: Callable[[], tuple[str, ...]] = tuple
+    rewrite: BodyRewriter | None = None
 
 
 def require_principal(parts: ControlParts, request: Request) -> Principal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -44,12 +45,21 @@ def receipt_routes(parts: ControlParts) -> APIRouter:
         found = await parts.notary.find(receipt_id, principal.sub, wait_seconds=seconds)
         if found is None:
             raise not_found()
+        found = _with_insertions(parts, found)
         headers = _headers(parts.notary.boot, found)
         if form == "bundle" and found.token is not None:
             return bundle_response(_bundle(parts.notary.boot, found, found.token), headers)
         return _document(found, headers)
 
     return router
+
+
+def _with_insertions(parts: ControlParts, found: Found) -> Found:
+    """Complete the openings by what the gateway inserted: the notary does not store it."""
+    if parts.rewrite is None or found.token is None or found.openings is None or found.earlier:
+        return found
+    inserted = parts.rewrite.again(parse_receipt(found.token).claims)
+    return replace(found, openings=replace(found.openings, inserted=inserted))
 
 
 def _headers(boot: Boot, found: Found) -> dict[str, str]:

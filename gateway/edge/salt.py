@@ -20,6 +20,7 @@ from gateway.edge import routes
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
+    from attestation.receipt.claims import ReceiptClaims
     from gateway.edge.admission import Admission
 
 SaltMode: TypeAlias = Literal["tenant", "task", "request", "off"]
@@ -100,6 +101,17 @@ class BodyRewriter:
         member = self._member(sub, task, jti)
         at = body.index(b"{") + 1
         return _spliced(body, at, at, member[:-1] if admission.empty else member)
+
+    def again(self, claims: ReceiptClaims) -> tuple[bytes, ...]:
+        """Return what was inserted into the request of a receipt of this boot, as the receipt's
+        openings list it; nothing where no salt was set, or where it was made with one that the
+        caller sent, which nobody keeps.
+        """
+        splices = claims.request.splices
+        if not self.salted or len(splices) != 1 or splices[0].deleted:
+            return ()
+        member = self._member(claims.subject, claims.lineage.txn, claims.jti)
+        return (member[: splices[0].inserted],)
 
     def _member(self, sub: Digest, task: str, jti: str) -> bytes:
         """The member with a comma after it; a tenant's is the same for a whole boot."""

@@ -208,6 +208,7 @@ def test_curl_gets_receipts_inline_and_by_id(stack: Stack) -> None:
     assert receipt.claims.jti == headers["x-receipt-id"] == headers["x-request-id"]
     _, later = curl(stack, f"{url}/v1/receipts/{receipt.claims.jti}")
     assert json.loads(later)["receipt"] == headers["x-receipt"]
+    assert json.loads(later)["openings"] == opened
 
 
 def test_curl_gets_the_receipt_of_a_stream_before_its_end(stack: Stack) -> None:

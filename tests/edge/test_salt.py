@@ -9,7 +9,7 @@ import struct
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 
 from attestation.encoding.digest import Digest
 from attestation.encoding.strict_json import parse_json_object
+from attestation.receipt.claims import ReceiptClaims
+from attestation.receipt.delivery import body_of
 from attestation.receipt.plan import ForwardPlan, require_consistent
+from attestation.receipt.seal import claims_of
 from attestation.receipt.splices import apply_splices
 from gateway.access.principal import Grant, subject_of
 from gateway.edge import routes
@@ -25,6 +28,7 @@ from gateway.edge.admission import MAX_CALLER_SALT, RefusedError, admit
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.salt import SALTED, BodyRewriter, SaltMode, cache_salt
 from gateway.notary.boot import BootSecrets
+from tests.receipt.support import context, lineage, outcome
 
 VECTORS = json.loads((Path(__file__).parent / "cache_salts.json").read_bytes())
 KEY = bytes.fromhex(VECTORS["key"])
@@ -230,17 +234,18 @@ def test_salt_is_spliced_in_exactly_here(body: bytes, forwarded: bytes) -> None:
     assert [splice.code for splice in plan.splices] == ["cache_salt"]
 
 
+SURROGATES: Final[tuple[Literal["Cs"]]] = ("Cs",)
 SPACE = st.text(" \t\r\n", max_size=2)
 NAMES = st.one_of(
     st.sampled_from(("cache_salt", "cache", "a", "caché", 'cache_salt"', "\\", "🧂")),
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=4),
+    st.text(st.characters(exclude_categories=SURROGATES), max_size=4),
 )
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(1 << 63), (1 << 64) - 1),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=6),
+    st.text(st.characters(exclude_categories=SURROGATES), max_size=6),
     st.sampled_from(('","cache_salt":"', '{"cache_salt":1}', "}", '"', "\\u005f")),
 )
 
@@ -297,7 +302,7 @@ def bodies(draw: st.DrawFn) -> bytes:
         salt = draw(
             st.one_of(
                 st.none(),
-                st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=9),
+                st.text(st.characters(exclude_categories=SURROGATES), min_size=1, max_size=9),
             )
         )
         text = "null" if salt is None else draw(spelt(salt))
@@ -347,3 +352,35 @@ def test_two_salts_in_one_body_are_refused_however_they_are_spelt(names: list[st
 def test_every_pair_of_modes_gives_other_salts() -> None:
     salts = [salt_of(planned(b"{}", mode)) for mode in ("tenant", "task", "request")]  # type: ignore[arg-type]
     assert all(one != other for one, other in combinations(salts, 2))
+
+
+# -- what was inserted, once more ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["tenant", "task", "request"])
+@pytest.mark.parametrize("body", [b"{}", b'{"a":1}'])
+def test_insertion_follows_from_the_receipt_without_the_body(mode: SaltMode, body: bytes) -> None:
+    plan = planned(body, mode)
+    assert BodyRewriter(mode, KEY).again(claims(plan)) == plan.inserted
+
+
+@pytest.mark.parametrize("body", [b'{"cache_salt":null}', b'{"cache_salt":"mine"}'])
+def test_insertion_in_the_place_of_another_salt_is_not_guessed(body: bytes) -> None:
+    assert BodyRewriter("tenant", KEY).again(claims(planned(body))) == ()
+
+
+def test_nothing_is_said_of_a_request_that_got_no_salt() -> None:
+    assert BodyRewriter("tenant", KEY).again(claims(planned(b"{}", "off"))) == ()
+    assert BodyRewriter("off", KEY).again(claims(planned(b"{}"))) == ()
+
+
+def claims(plan: ForwardPlan) -> ReceiptClaims:
+    told = outcome(
+        sub=ALICE,
+        jti=JTI,
+        lineage=replace(lineage(), txn="task-1"),
+        forwarded=body_of(plan.body) if plan.splices else None,
+        splices=plan.splices,
+        inserted=plan.inserted,
+    )
+    return claims_of(told, context())[0]
