@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -23,6 +20,7 @@ from gateway.telemetry.events import EVENTS, Events
 from gateway.telemetry.requests import RequestEnd, all_of, event_writer
 from gateway.telemetry.spans import ATTRIBUTES, SpanExport, attributes_of, open_spans
 from tests.api.conftest import Running, running_gateway
+from tests.support.collector import Collector
 
 CANARY = "canary prompt of a request"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -164,48 +162,6 @@ def test_missing_packages_are_named_with_what_to_install(monkeypatch: pytest.Mon
 def test_endpoint_of_another_form_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         TelemetrySettings(otlp_endpoint=url)
-
-
-class Collector:
-    """An OTLP collector over HTTP that keeps what it is sent."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.requests: list[tuple[str, bytes]] = []
-        self.arrived = threading.Event()
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                collector.requests.append((self.path, body))
-                collector.arrived.set()
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("location", "/elsewhere")
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Print nothing."""
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def spans(self) -> list[Any]:
-        found = []
-        for _, body in self.requests:
-            message = ExportTraceServiceRequest.FromString(body)
-            for resource in message.resource_spans:
-                for scope in resource.scope_spans:
-                    found.extend(scope.spans)
-        return found
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
