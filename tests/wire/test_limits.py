@@ -90,7 +90,7 @@ async def test_one_owner_that_waits_a_lot_keeps_nobody_else_from_asking(serve: S
     # Another owner waits, and everybody reads, as if the first one were not there.
     waits = asyncio.create_task(remote.find(other, BOB, wait_seconds=30))
     (connection,) = wire.server._connections
-    await until(lambda: len(connection._waits) == 3)
+    await until(lambda: len(connection._questions.waits) == 3)
     assert (await found(remote, jti)).state is ReceiptState.RUNNING
     assert await remote.read_log("checkpoint") is not None
     assert len((await remote.challenge(bytes(32))).quote) > 0
@@ -98,8 +98,8 @@ async def test_one_owner_that_waits_a_lot_keeps_nobody_else_from_asking(serve: S
     await remote.seal(outcome(jti))
     await remote.seal(outcome(other, BOB))
     await asyncio.gather(*asked, waits, return_exceptions=True)
-    await until(lambda: not connection._waits)
-    assert not connection._waits._counts
+    await until(lambda: not connection._questions.waits)
+    assert not connection._questions.waits._counts
     assert await remote.find(jti, ALICE, wait_seconds=30) is not None
 
 

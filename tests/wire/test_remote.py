@@ -52,13 +52,15 @@ async def test_announcement_is_with_the_kernel_before_anything_else_can_happen(
     serve: Serve,
 ) -> None:
     remote, _ours, theirs = await paired(serve)
-    said = announcement(new_jti())
-    remote.announce(said)
+    said = [announcement(new_jti()) for _ in range(3)]
+    for one in said:
+        remote.announce(one)
+    assert remote.hand_over()
     # Nothing was awaited: the event loop has not turned.
-    (frame,) = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY).feed(theirs.recv(1 << 16))
-    assert announcements.decode_announcement(frame.payload) == said
+    frames = FrameReader(TO_NOTARY, max_payload=MAX_TO_NOTARY).feed(theirs.recv(1 << 16))
+    assert [announcements.decode_announcement(frame.payload) for frame in frames] == said
     with pytest.raises(ValueError, match="twice"):
-        remote.announce(said)
+        remote.announce(said[0])
     await remote.close()
     theirs.close()
 
@@ -112,8 +114,9 @@ async def test_announcement_to_a_notary_that_has_just_gone_is_refused(serve: Ser
     remote, _ours, theirs = await paired(serve)
     theirs.close()
     assert remote.healthy
+    remote.announce(announcement(new_jti()))
     with pytest.raises(NotaryUnavailable):
-        remote.announce(announcement(new_jti()))
+        remote.hand_over()
     assert remote.reason == LOST
 
 
@@ -136,7 +139,7 @@ async def test_question_that_is_dropped_before_it_began_leaves_nothing_behind(
     (connection,) = wire.server._connections
     await until(lambda: jti in connection._announced)
     await until(lambda: not connection._questions)
-    assert (len(connection._waits), connection._waits._counts) == (0, {})
+    assert (len(connection._questions.waits), connection._questions.waits._counts) == (0, {})
     peer.send(ask)
     await peer.frame(Kind.DATA)
 

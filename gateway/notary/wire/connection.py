@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from attestation.errors import AttestationError, MalformedError, UnavailableError
+from attestation.errors import MalformedError
 from gateway.errors import NotaryUnavailable
 from gateway.notary.wire import announcements, messages, outcomes, receipts, replies
 from gateway.notary.wire.frames import (
@@ -18,20 +18,17 @@ from gateway.notary.wire.frames import (
     Kind,
     encode_frame,
 )
+from gateway.notary.wire.questions import Questions
 from gateway.notary.wire.socket import read_unread
 from gateway.notary.wire.turns import Turns
 from gateway.notary.wire.values import refused
-from gateway.notary.wire.waits import Waits
 
 if TYPE_CHECKING:
-    from attestation.bundle import EpochEvidence
-    from gateway.notary.interface import Announcement, Challenge, Found, SealedReceipt
+    from gateway.notary.interface import Announcement, SealedReceipt
     from gateway.notary.wire.server import WireServer
 
 _FAREWELL_SECONDS = 1.0
 _WITHOUT_REPLY = frozenset({Kind.ANNOUNCE, Kind.COUNT})
-T = TypeVar("T")
-Reply = tuple[Kind, bytes]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -46,9 +43,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._announced: dict[str, Announcement] = {}  # in the order of their admission
         self._sealing: set[int] = set()
-        self._questions: dict[int, asyncio.Task[None]] = {}
-        limits = server.limits
-        self._waits = Waits(most=limits.waits, most_of_one=limits.owner_waits)
+        self._questions = questions = Questions(server, self._send)
         self._out: list[bytes] = []
         self._turns = Turns(self._take)
         self._stall: asyncio.TimerHandle | None = None
@@ -57,12 +52,12 @@ class Connection(asyncio.BufferedProtocol):
             Kind.ANNOUNCE: self._announce,
             Kind.SEAL: self._seal,
             Kind.COUNT: self._count,
-            Kind.FIND: self._find,
-            Kind.CHALLENGE: self._challenge,
-            Kind.READ_LOG: self._read_log,
-            Kind.EPOCH: self._epoch,
-            Kind.METRICS: self._metrics,
-            Kind.CANCEL: self._cancel,
+            Kind.FIND: questions.find,
+            Kind.CHALLENGE: questions.challenge,
+            Kind.READ_LOG: questions.read_log,
+            Kind.EPOCH: questions.epoch,
+            Kind.METRICS: questions.metrics,
+            Kind.CANCEL: questions.cancel,
         }
 
     # -- asyncio ---------------------------------------------------------------------------
@@ -142,6 +137,9 @@ class Connection(asyncio.BufferedProtocol):
     def _act(self, frame: Frame) -> None:
         if (frame.request == 0) != (frame.kind in _WITHOUT_REPLY):
             raise refused("a request number exactly where there is a reply")
+        used = frame.request in self._sealing or frame.request in self._questions
+        if used and frame.kind is not Kind.CANCEL:
+            raise refused("a request number that no question waits under")
         self._handlers[frame.kind](frame)
 
     def _announce(self, frame: Frame) -> None:
@@ -157,7 +155,6 @@ class Connection(asyncio.BufferedProtocol):
         self._announced[said.jti] = said
 
     def _seal(self, frame: Frame) -> None:
-        self._require_unused(frame.request)
         said = self._announced.pop(outcomes.outcome_id(frame.payload), None)
         if said is None:
             raise refused("an outcome of a request announced on this connection, once")
@@ -166,8 +163,7 @@ class Connection(asyncio.BufferedProtocol):
             outcome = outcomes.decode_outcome(frame.payload, said)
         except MalformedError:
             # The fault may be one exchange's alone.  The others on this connection go on.
-            refuse = partial(self._refuse_outcome, said.jti)
-            self._server.keep(self._answer(frame.request, refuse))
+            self._server.keep(self._refuse_outcome(frame.request, said.jti))
             return
         self._server.begin_seal()
         self._server.notary.seal_soon(outcome, partial(self._sealed, frame.request))
@@ -180,94 +176,18 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._send(Kind.SEALED, request, receipts.encode_sealed(result))
 
+    async def _refuse_outcome(self, request: int, jti: str) -> None:
+        async def refuse() -> NoReturn:
+            await self._server.notary.abandon(jti)
+            raise NotaryUnavailable("the outcome could not be sealed as it is")
+
+        await self._questions.answer(request, refuse)
+        self._sealing.discard(request)
+
     def _count(self, frame: Frame) -> None:
         unauthenticated, unreceipted = messages.decode_count(frame.payload)
         self._server.notary.count_unauthenticated(unauthenticated)
         self._server.notary.count_unreceipted(unreceipted)
-
-    def _find(self, frame: Frame) -> None:
-        asked = messages.decode_search(frame.payload)
-        wait = asked.wait_milliseconds / 1000
-        find = partial(self._server.notary.find, asked.jti, asked.sub, wait_seconds=wait)
-        self._require_unused(frame.request)
-        if wait == 0:
-            self._ask(frame.request, find, _found_reply)
-        elif self._waits.add(frame.request, asked.sub):
-            self._begin(frame.request, find, _found_reply)
-        else:
-            self._refuse_busy(frame.request)
-
-    def _challenge(self, frame: Frame) -> None:
-        nonce = messages.decode_nonce(frame.payload)
-        challenge = partial(self._server.notary.challenge, nonce)
-        self._ask(frame.request, challenge, _challenge_reply)
-
-    def _read_log(self, frame: Frame) -> None:
-        path = messages.decode_path(frame.payload)
-        self._ask(frame.request, partial(self._server.notary.read_log, path), _data_reply)
-
-    def _epoch(self, frame: Frame) -> None:
-        number = messages.decode_epoch_number(frame.payload)
-        self._ask(frame.request, partial(self._server.notary.epoch, number), _epoch_reply)
-
-    def _metrics(self, frame: Frame) -> None:
-        if frame.payload:
-            raise refused("no payload")
-        self._ask(frame.request, self._server.notary.metrics_text, _data_reply)
-
-    def _cancel(self, frame: Frame) -> None:
-        # An answer may have crossed it, so that there is nothing to cancel.
-        task = self._questions.get(frame.request)
-        if task is not None:
-            task.cancel()
-
-    # -- work ------------------------------------------------------------------------------
-
-    def _require_unused(self, request: int) -> None:
-        if request in self._questions or request in self._sealing:
-            raise refused("a request number that no question waits under")
-
-    def _ask(
-        self, request: int, ask: Callable[[], Awaitable[T]], encode: Callable[[T], Reply]
-    ) -> None:
-        self._require_unused(request)
-        if len(self._questions) - len(self._waits) >= self._server.limits.questions:
-            self._refuse_busy(request)
-        else:
-            self._begin(request, ask, encode)
-
-    def _begin(
-        self, request: int, ask: Callable[[], Awaitable[T]], encode: Callable[[T], Reply]
-    ) -> None:
-        async def reply() -> Reply:
-            return encode(await ask())
-
-        task = self._questions[request] = self._server.keep(self._answer(request, reply))
-        # Not in the task: one that is cancelled before its first step runs nothing of itself.
-        task.add_done_callback(lambda _: self._forget(request))
-
-    def _forget(self, request: int) -> None:
-        del self._questions[request]
-        self._waits.discard(request)
-
-    def _refuse_busy(self, request: int) -> None:
-        self._send(Kind.FAILED, request, replies.encode_failure(_busy()))
-
-    async def _answer(self, request: int, ask: Callable[[], Awaitable[Reply]]) -> None:
-        try:
-            kind, payload = await ask()
-        except (AttestationError, NotaryUnavailable) as error:
-            kind, payload = Kind.FAILED, replies.encode_failure(error)
-        except Exception:  # noqa: BLE001 - a fault of the notary's must not leave a worker waiting
-            failure = NotaryUnavailable("the notary failed inside")
-            kind, payload = Kind.FAILED, replies.encode_failure(failure)
-        finally:
-            self._sealing.discard(request)
-        self._send(kind, request, payload)
-
-    async def _refuse_outcome(self, jti: str) -> Reply:
-        await self._server.notary.abandon(jti)
-        raise NotaryUnavailable("the outcome could not be sealed as it is")
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -294,8 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         self._open = False
         self._turns.end()
         self._stop_stall_timer()
-        for task in tuple(self._questions.values()):
-            task.cancel()
+        self._questions.close()
         announced, self._announced = self._announced, {}
         self._server.leave(self, announced)
 
@@ -323,25 +242,3 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             raise RuntimeError("the connection was never made")
         return self._transport
-
-
-def _challenge_reply(challenge: Challenge) -> Reply:
-    return Kind.CHALLENGED, replies.encode_challenge(challenge)
-
-
-def _found_reply(found: Found | None) -> Reply:
-    return (Kind.NOTHING, b"") if found is None else (Kind.FOUND, replies.encode_found(found))
-
-
-def _epoch_reply(epoch: EpochEvidence | None) -> Reply:
-    return (Kind.NOTHING, b"") if epoch is None else (Kind.QUOTED, replies.encode_epoch(epoch))
-
-
-def _data_reply(data: bytes | None) -> Reply:
-    return (Kind.NOTHING, b"") if data is None else (Kind.DATA, data)
-
-
-def _busy() -> UnavailableError:
-    return UnavailableError(
-        "too many questions to the notary wait already", code="busy", hint="try again later"
-    )
