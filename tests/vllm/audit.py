@@ -52,8 +52,11 @@ def audited_one(session: Session, gateway: Served) -> ReceiptClaims:
 
 def _wanted(call: Call, claims: ReceiptClaims) -> frozenset[str]:
     forwarded = claims.decision.code == "allow"
-    wanted = BOUND | (FORWARDED if forwarded else frozenset())
-    if call.ended is Ended.COMPLETE:
+    complete = call.ended is Ended.COMPLETE
+    # What was inserted comes with an answer only: who leaves before its end never gets it.
+    disclosed = complete or not claims.request.splices
+    wanted = BOUND | (FORWARDED if forwarded and disclosed else frozenset())
+    if complete:
         wanted |= ANSWERED | (FROM_ENGINE if forwarded else frozenset())
     return wanted
 

@@ -14,7 +14,7 @@ from attestation.receipt.signing import parse_receipt
 from gateway.client.session import Session
 from tests.support.serving import Served, wait_until
 from tests.vllm.audit import audited
-from tests.vllm.conftest import Engine
+from tests.vllm.engine import Engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 

@@ -13,7 +13,7 @@ from attestation.receipt.claims import End, ReceiptClaims
 from gateway.client.session import Session
 from tests.support.serving import Served
 from tests.vllm.audit import audited_one
-from tests.vllm.conftest import Engine
+from tests.vllm.engine import Engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.vllm.conftest import Engine
+from tests.vllm.engine import Engine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 

@@ -13,6 +13,7 @@ import pytest
 
 from attestation.receipt.claims import End
 from gateway.client.session import Session
+from gateway.edge.salt import SALTED
 from tests.support.serving import Served, add_key, wait_until
 from tests.vllm.audit import audited, audited_one
 from tests.vllm.engine import Engine
@@ -201,7 +202,9 @@ def test_what_the_engine_refuses_comes_back_byte_for_byte_with_a_receipt(
 ) -> None:
     path, document = REFUSED_BY_ENGINE[case]
     body = json.dumps(document).encode()
-    status, content_type, said = ask_engine(vllm_server, path, body)
+    # Some of what the engine says counts the members, and the gateway's salt is one more.
+    same = {"cache_salt": "any"} | document if path in SALTED else document
+    status, content_type, said = ask_engine(vllm_server, path, json.dumps(same).encode())
     assert status >= 400, said
     answer = post(session, key, path, body)
     assert (answer.status_code, answer.content) == (status, said)
