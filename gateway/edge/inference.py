@@ -219,7 +219,8 @@ class InferenceRoutes:
         caller: Caller,
     ) -> None:
         try:
-            await self._waits.wait(self._notary.handed_over())
+            if not self._notary.hand_over():
+                await self._waits.wait(self._notary.handed_over())
         except NotaryUnavailable:
             self._forsake(announced)
             self._metrics.shed("notary")

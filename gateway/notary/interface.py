@@ -145,10 +145,13 @@ class Notary(Protocol):
         Raises `ValueError` for a jti that was announced before in this boot.
         """
 
+    def hand_over(self) -> bool:
+        """Send what was announced so far; whether there is nothing left to wait for, as mostly."""
+
     async def handed_over(self) -> None:
         """Return once the notary will know of everything announced so far, whatever becomes of
-        the caller's process.  It does not wait for the notary's answer, and mostly for nothing;
-        nothing of a request is parsed or forwarded before.
+        the caller's process.  It does not wait for the notary's answer; nothing of a request is
+        parsed or forwarded before.
         """
 
     async def seal(self, outcome: Outcome) -> SealedReceipt:

@@ -5,8 +5,8 @@ every waiter gets `NotaryUnavailable` and `healthy` stays False, because a boot 
 
 What was announced is with the kernel when `handed_over` returns, before anything of the request
 can have gone anywhere else; a worker that dies in the next instant leaves the notary knowing
-of it.  Mostly that is so already when `announce` returns; a notary that is behind makes its
-workers wait.  Everything else that is sent in one turn of the event loop leaves in one write.
+of it.  Mostly `hand_over` is enough for that; a notary that is behind makes its workers wait.
+What is sent in one turn of the event loop leaves in one write.
 """
 
 from __future__ import annotations
@@ -123,21 +123,25 @@ class RemoteNotary:
         return self._gone or self._condition.reason
 
     def announce(self, announcement: Announcement) -> None:
-        """Number the request; see the interface.  Nothing is awaited: `handed_over` is for that."""
+        """Number the request; see the interface.  It leaves with what else this turn announces."""
         if not self.healthy:
             raise NotaryUnavailable(f"the notary takes no new requests: {self.reason}")
         if announcement.jti in self._announced:
             raise ValueError("a receipt id was announced twice")
         payload = announcements.encode_announcement(announcement)
-        self._out.append(encode_frame(Kind.ANNOUNCE, 0, payload))
-        self._flush()
-        self._require_connected()
+        self._queue(Kind.ANNOUNCE, 0, payload)
         self._announced.add(announcement.jti)
+
+    def hand_over(self) -> bool:
+        """Give the kernel what was announced so far; see the interface."""
+        if self._out:
+            self._flush()
+        self._require_connected()
+        return not self._backlog
 
     async def handed_over(self) -> None:
         """Return once the kernel has what was announced so far; see the interface."""
-        self._require_connected()
-        if not self._backlog:
+        if self.hand_over():
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._handing.append((self._written + len(self._backlog), waiter))
