@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from attestation.lineage.context import LineageContext
 from attestation.receipt.outcome import Outcome, abandoned
 from attestation.receipt.payload import Place
-from attestation.receipt.seal import SealContext, receipt_id_in
-from attestation.receipt.sealer import Sealer
+from attestation.receipt.seal import receipt_id_in
 from gateway.notary.counts import Counts, GrantBook, Mark, saturated
+from gateway.notary.entries import Admission, OutcomeRefused, Sequenced
 from gateway.notary.interface import SealedReceipt
 from gateway.notary.log.database import IndexedEpoch
 from gateway.notary.log.folder import boot_folder_name
@@ -31,9 +30,8 @@ from gateway.notary.tasks import TaskCounters
 if TYPE_CHECKING:
     from attestation.bundle import EpochEvidence
     from attestation.encoding.digest import Digest
-    from attestation.receipt.claims import End
     from attestation.receipt.sealer import SignedReceipt
-    from gateway.notary.boot import BootSecrets, StartedBoot
+    from gateway.notary.entries import LedgerBoot
     from gateway.notary.interface import Announcement
     from gateway.notary.log.index import ReceiptIndex
     from gateway.notary.log.segments import Location
@@ -41,39 +39,6 @@ if TYPE_CHECKING:
     from gateway.notary.tasks import Turn
 
 _TWICE = "a receipt id was announced twice"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerBoot:
-    """What every receipt of a boot has in common."""
-
-    issuer: str
-    provider: str
-    started: StartedBoot
-    drawn: BootSecrets = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """A request that is announced and not yet sealed, with its admission number."""
-
-    number: int
-    announcement: Announcement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sequenced:
-    """A receipt that has its index; it may leave once its record, `frame`, is durable."""
-
-    receipt: SealedReceipt
-    sub: Digest
-    path: str
-    end: End
-    frame: bytes
-
-
-class OutcomeRefused(Exception):  # noqa: N818 - says what happened, and is caught next door
-    """The outcome cannot become a receipt; no index was taken."""
 
 
 class Ledger:
@@ -90,7 +55,7 @@ class Ledger:
     ) -> None:
         self._boot = boot
         self._wall = wall
-        self._sealer = _sealer(boot)
+        self._sealer = boot.sealer()
         self._name = boot_folder_name(boot.drawn.bootseed)
         self._tree = tree
         self._running: dict[str, Admission] = {}
@@ -289,25 +254,3 @@ class Ledger:
         del self._running[outcome.jti]
         self._sequenced[outcome.jti] = sequenced
         return sequenced
-
-
-def _sealer(boot: LedgerBoot) -> Sealer:
-    started, drawn = boot.started, boot.drawn
-    statement = started.evidence.statement
-    context = SealContext(
-        issuer=boot.issuer,
-        issued_at=0,
-        bootseed=drawn.bootseed,
-        boot_secret=drawn.commitment,
-        keyset_digest=statement.keyset_digest,
-        debug=started.dbgstat,
-        provider=boot.provider,
-        quote_digest=started.quote.digest,
-        log_origin=statement.log_origin,
-        index=0,
-        admission=0,
-        call=0,
-        previous=None,
-        model=started.model,
-    )
-    return Sealer(context, drawn.receipt_key, drawn.receipt_jwk.kid)

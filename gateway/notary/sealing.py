@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotaryUnavailable
-from gateway.notary.ledger import OutcomeRefused
+from gateway.notary.entries import OutcomeRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

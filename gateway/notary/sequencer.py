@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.errors import NotaryUnavailable
-from gateway.notary.ledger import OutcomeRefused, Sequenced
+from gateway.notary.entries import OutcomeRefused, Sequenced
 from gateway.notary.log.commit import GroupCommit
 from gateway.notary.log.segments import Kind, encode_record
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from attestation.errors import UnavailableError
 from gateway.notary.boot import BootSecrets, start_boot
 from gateway.notary.endorser import Endorser
+from gateway.notary.entries import LedgerBoot
 from gateway.notary.history import History, load_history
-from gateway.notary.ledger import LedgerBoot
 from gateway.notary.log.export import StaticLog, tile_loader
 from gateway.notary.log.folder import INDEX_FILE, LOG, open_data_dir
 from gateway.notary.log.index import ReceiptIndex
