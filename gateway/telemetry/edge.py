@@ -20,23 +20,14 @@ if TYPE_CHECKING:
 
 OTHER: Final = "other"
 CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
-SHED: Final = frozenset(
-    {
-        "body_memory", "bodies", "concurrency", "draining", "engine_busy", "engine_queue", "lag",
-        "memory", "no_engine", "notary", "overload", "queue_full", "queue_timeout", "refusals",
-        "requests", "streams",
-    }
-)  # fmt: skip
+SHED: Final = frozenset({"concurrency", "memory", "notary", "refusals", "requests"})
 CONNECTION_REFUSALS: Final = frozenset(
-    {
-        "connections", "descriptors", "header_count", "header_size", "header_time", "malformed",
-        "per_address", "request_line", "tls",
-    }
-)  # fmt: skip
-QUOTA_KINDS: Final = frozenset({"budget", "concurrency", "requests", "tokens"})
+    {"connections", "header_size", "header_time", "malformed", "per_address"}
+)
+QUOTA_KINDS: Final = frozenset({"budget", "requests", "table", "tokens"})
 ATTEMPT_OUTCOMES: Final = frozenset({"ok", *(str(kind) for kind in UpstreamFailure)})
-ENGINE_STATES: Final = ("up", "half_open", "open", "unhealthy", "draining")
-REWRITES: Final = frozenset({"cache_salt", "event_padding", "tick_batching"})
+ENGINE_STATES: Final = ("up", "half_open", "open")
+REWRITES: Final = frozenset({"cache_salt"})
 
 WHOLE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 FIRST_SECONDS: Final = WHOLE_SECONDS[:-1]

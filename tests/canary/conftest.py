@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.canary.driving import Run
 from tests.canary.engine import CanaryEngine, scripts
 from tests.canary.search import Canary, files_below
 from tests.canary.wire import Door
+from tests.support.collector import Collector
 from tests.support.serving import Served, serving
 
 FAULTS = Path(__file__).parent / "faults"
@@ -39,6 +40,8 @@ TABLES: Mapping[str, Mapping[str, object]] = {
         "idle_timeout": 7.0,
         "total_timeout": 10.0,
     },
+    # Every failure is to be met by a request, not by the breaker.
+    "health": {"failures": 100, "cooldown": 0.01, "interval": 0.0},
     "limits": {
         "body_bytes": driving.BODY_BYTES,
         "response_bytes": driving.RESPONSE_BYTES,
@@ -85,14 +88,18 @@ def driven(folder: Path, canary: Canary, **more: str) -> Iterator[tuple[Run, Loo
         )
         for name in KEYS
     }
-    with LoopThread() as loop:
+    with LoopThread() as loop, closing(Collector()) as collector:
         engine = CanaryEngine(played)
+        telemetry = {"request_events": "all", "otlp_endpoint": collector.url}
         address = loop.call(engine.start())
         try:
-            with serving(folder, address, variables=loud(canary, **more), **TABLES) as served:
+            with serving(
+                folder, address, variables=loud(canary, **more), telemetry=telemetry, **TABLES
+            ) as served:
                 door = Door(port=served.port, host_name=f"{canary.hidden}.example")
                 run = Run(served=served, engine=engine, canary=canary, door=door, keys=keys)
                 run.keys["first"] = served.key
+                run.collector = collector
                 yield run, loop
         finally:
             loop.call(engine.close())
@@ -108,6 +115,12 @@ def everything(served: Served, metrics: str) -> dict[str, bytes]:
         if served.process.poll() is None
         else b"",
     }
+
+
+def told(run: Run) -> dict[str, bytes]:
+    """All that a collector of spans was sent."""
+    assert run.collector is not None
+    return {"spans": b"\n".join(body for _, body in run.collector.requests)}
 
 
 @pytest.fixture(scope="package")
@@ -138,5 +151,5 @@ def left(canary: Canary, tmp_path_factory: pytest.TempPathFactory) -> Left:
         elsewhere = provoke.left_behind(run, folder)
         provoke.stopping(run, lambda: run.served.process.send_signal(signal.SIGTERM))
         exit_code = run.served.process.wait(60)
-        places = everything(run.served, metrics)
+        places = everything(run.served, metrics) | told(run)
     return Left(run=run, places=places, metrics=metrics, exit_code=exit_code, elsewhere=elsewhere)

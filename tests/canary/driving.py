@@ -12,6 +12,7 @@ from gateway.edge import routes
 from tests.canary.engine import CanaryEngine
 from tests.canary.search import Canary
 from tests.canary.wire import Door, Reply
+from tests.support.collector import Collector
 from tests.support.serving import Served
 
 BODY_BYTES, RESPONSE_BYTES, FRAME_BYTES, HEADER_BYTES = 20_000, 8_000, 4_096, 4_096
@@ -33,6 +34,7 @@ class Run:
     bodies: set[bytes] = field(default_factory=set)
     openings: list[Openings] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    collector: Collector | None = None
 
     def document(self, **members: Any) -> dict[str, Any]:
         """A chat request full of the token that nothing is wrong with."""

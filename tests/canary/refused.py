@@ -17,7 +17,11 @@ TRACE = "00-{}-00f067aa0ba902b7-01"
 
 def admission_rules(run: Run) -> None:
     token = run.canary.hidden
+    # A caller's salt is used, not refused, where the gateway salts (the default).
+    run.ask(run.body(cache_salt=token), key="rules")
     for rule in rules.RULES:
+        if rule.field == "cache_salt":
+            continue
         path = rule.only[0] if rule.only else CHAT
         run.ask(run.body(**{rule.field: token}), path=path, key="rules", expect=rule.code)
     run.ask(run.body(**{f"guided_{token}": token}), key="rules", expect="refused_guided")

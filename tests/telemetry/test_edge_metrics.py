@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from attestation.errors import MalformedError
 from attestation.receipt.claims import End
+from gateway.access import quotas
+from gateway.edge import crowd, protocol, salt
 from gateway.edge.routes import PATHS
 from gateway.errors import UpstreamFailure
 from gateway.processes.counting import ProcessCounts
+from gateway.telemetry import edge
 from gateway.telemetry.edge import ENGINE_STATES, EdgeMetrics
 from gateway.telemetry.families import FAMILIES, Sums, parse_snapshot
 from gateway.telemetry.usage import usage
+from gateway.upstream.breaker import EngineState
 
+ROOT = Path(__file__).parents[2]
 CHAT = "/v1/chat/completions"
 CANARY = "a prompt with spaces"
 
@@ -233,3 +239,28 @@ def test_counters_of_a_process_that_is_gone_stay_and_its_gauges_go() -> None:
     counts.gone("0")
     again = samples(counts.sums().render())
     assert again[f"attested_requests_begun_total,{CHAT}"] == 4
+
+
+def said_to(method: str) -> set[str]:
+    """The words that the gateway's source hands to a method of the metrics."""
+    found = set()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            if called and node.func.attr == method and node.args:
+                word = node.args[0]
+                if isinstance(word, ast.Constant) and isinstance(word.value, str):
+                    found.add(word.value)
+    return found
+
+
+def test_closed_sets_are_the_words_that_the_gateway_uses() -> None:
+    assert said_to("shed") == edge.SHED
+    assert {
+        crowd.TOO_MANY,
+        crowd.TOO_MANY_OF_ADDRESS,
+        *protocol._REASONS.values(),
+    } == edge.CONNECTION_REFUSALS
+    assert {quotas.REQUESTS, quotas.TOKENS, quotas.BUDGET, "table"} == edge.QUOTA_KINDS
+    assert tuple(EngineState) == edge.ENGINE_STATES
+    assert {salt.MEMBER} == edge.REWRITES
