@@ -163,6 +163,7 @@ def test_refusals_are_in_an_operators_words(file: Path) -> None:
         ({"tls.names": "localhost"}, "expected a list"),
         ({"listen.port": "x"}, "expected a valid integer"),
         ({"listen.host": "192.0.2.1", "tls.mode": "off"}, "refused: plain HTTP"),
+        ({"limits.buffered_bytes": "1048576"}, "must hold at least one body and one plain answer"),
     ):
         message = refusal(file, flags)
         assert words in message
