@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attestation.encoding import base64url
@@ -99,8 +100,10 @@ class BodyRewriter:
             salt = self._salt(sub, task, jti, admission.caller_salt)
             return _spliced(body, start, end, b'"%b"' % salt)
         member = self._member(sub, task, jti)
+        if admission.empty:
+            member = member[:-1]
         at = body.index(b"{") + 1
-        return _spliced(body, at, at, member[:-1] if admission.empty else member)
+        return _spliced(body, at, at, member)
 
     def again(self, claims: ReceiptClaims) -> tuple[bytes, ...]:
         """Return what was inserted into the request of a receipt of this boot, as the receipt's
@@ -132,10 +135,17 @@ class BodyRewriter:
 
 def _spliced(body: bytes, start: int, end: int, piece: bytes) -> ForwardPlan:
     view = memoryview(body)  # a large body is copied once, not once a slice
-    splice = Splice(code=MEMBER, offset=start, deleted=end - start, inserted=len(piece))
     return ForwardPlan(
-        body=b"".join((view[:start], piece, view[end:])), splices=(splice,), inserted=(piece,)
+        body=b"".join((body[:start], piece, view[end:])),
+        splices=(_splice(start, end - start, len(piece)),),
+        inserted=(piece,),
     )
+
+
+@lru_cache(maxsize=64)
+def _splice(offset: int, deleted: int, inserted: int) -> Splice:
+    """The same few over and over: most bodies begin with their brace."""
+    return Splice(code=MEMBER, offset=offset, deleted=deleted, inserted=inserted)
 
 
 def _skip(text: str, at: int) -> int:
