@@ -103,9 +103,7 @@ class Exchange:
         Then report `engine_end(clean=False)`, close the engine's connection, and `finish`.
         """
         stream = self._stream
-        if stream is None or not stream.tracker.halted:
-            return False
-        return stream.tracker.terminal is None
+        return stream is not None and stream.tracker.halted and stream.tracker.terminal is None
 
     def receive(self, data: bytes) -> None:
         """Take a piece of the request body, as the server delivered it; kept until `plan`."""

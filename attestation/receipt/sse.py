@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 BOM: Final = b"\xef\xbb\xbf"
+DATA: Final = b"data:"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 # Atomic groups: without them the two halves of one CRLF would count as two line ends.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
@@ -68,6 +69,17 @@ class SseFramer:
         self._searched = 0
         self._started = False
         self.oversize = False
+
+    def count_events(self, data: bytes) -> int:
+        """Return how many frames `data` is if it is whole ones, each of which begins with its data
+        line; else 0, and it has to be fed.
+        """
+        if self._buffer or not self._started or not data.startswith(DATA):
+            return 0
+        if not self._is_common(data):
+            return 0
+        frames = data.count(b"\n\n")
+        return frames if frames == 1 or data.count(b"\n\ndata:") == frames - 1 else 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # A line that a reader of ours could take for the gateway's own block.
 _FORGED: Final = re.compile(rb"(?:\A|[\r\n]): ?receipt")
+_NULL: Final = b":null"
 _LINE_ENDS: Final = b"\r\n"
 _MESSAGE_FACTS: Final = (b'"message_start"', b'"message_delta"', b'"error"')
 
@@ -78,6 +79,10 @@ class StreamTracker:
         if self.halted:
             self._follow(data)
             return b""
+        events = self._framer.count_events(data)
+        if events and not self._is_notable(data):
+            self.events += events
+            return data
         frames = self._framer.feed(data)
         for position, frame in enumerate(frames):
             if self._stops_at(frame):
@@ -100,6 +105,12 @@ class StreamTracker:
         if remainder is not None:
             self.partial = not self._stops_at(remainder)
             self._halt(())
+
+    def _is_notable(self, data: bytes) -> bool:
+        """Whether frames may hold more than a piece of an answer: an end, facts, a forgery."""
+        if b"receipt" in data or self._may_have_facts(data):
+            return True
+        return any(hint in data for hint in self._hints)
 
     def _stops_at(self, frame: bytes) -> bool:
         """Say whether the stream is not released from `frame` on, and note why."""
@@ -135,11 +146,22 @@ class StreamTracker:
         """A cheap look at the bytes that spares most frames the JSON parser."""
         if self._dialect is Dialect.CHAT:
             return (
-                frame.count(b'"finish_reason"') != frame.count(b'"finish_reason":null')
-                or frame.count(b'"usage"') != frame.count(b'"usage":null')
+                _is_set(b'"finish_reason"', frame)
+                or _is_set(b'"usage"', frame)
                 or b'"error"' in frame
                 or (self.facts.served is None and b'"model"' in frame)
             )
         if self._dialect is Dialect.RESPONSES:
             return b'"response"' in frame or b'"error"' in frame
         return any(mark in frame for mark in _MESSAGE_FACTS)
+
+
+def _is_set(name: bytes, frame: bytes) -> bool:
+    """Whether a member of this name may be anything but null; one pass over the frame."""
+    at = frame.find(name)
+    while at >= 0:
+        at += len(name)
+        if not frame.startswith(_NULL, at):
+            return True
+        at = frame.find(name, at)
+    return False

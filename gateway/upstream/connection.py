@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gateway.upstream.limits import UpstreamLimits
 
 _FIRST_FINAL_STATUS = 200
+_COPY_BYTES = 64 * 1024
+"""Up to here a copy is cheaper than a second buffer in the system call."""
 
 
 class _RefusedHeadError(Exception):
@@ -90,7 +92,10 @@ class EngineConnection(asyncio.BufferedProtocol):
         if self._transport is None or self.lost:
             self._fail(UpstreamFailure.RESET, "the connection was already closed")
             return
-        self._transport.writelines((head, body))
+        if len(body) <= _COPY_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     async def head(self) -> ResponseHead:
         """Wait for the head of the final response, or raise `UpstreamError`."""
@@ -135,9 +140,8 @@ class EngineConnection(asyncio.BufferedProtocol):
         self._fail(kind, detail)
 
     def rest(self) -> None:
-        """Begin idling: no timer runs, the pool's sweep decides."""
+        """Begin idling: the pool's sweep decides; a timer that still runs finds nothing to do."""
         self.idle_since = self._loop.time()
-        self._stop_timer()
 
     # -- asyncio.Protocol ------------------------------------------------------------------
 

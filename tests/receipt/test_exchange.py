@@ -52,6 +52,7 @@ def in_state(state: State) -> Exchange:
 
 
 ACTIONS = {
+    "skim": lambda m: m.skim(b"x"),
     "receive": lambda m: m.receive(b"x"),
     "received": lambda m: m.received("application/json"),
     "decide": lambda m: m.decide(),
@@ -77,6 +78,7 @@ BEFORE_PLAN = {State.RECEIVING, State.RECEIVED}
 
 ORDER = {
     "receive": {State.RECEIVING},
+    "skim": {State.RECEIVING},
     "received": {State.RECEIVING},
     "decide": BEFORE_PLAN,
     "set_model": BEFORE_PLAN | {State.PLANNED},
@@ -131,6 +133,24 @@ def test_announcement_outside_its_alphabet_is_refused(changes: dict[str, str]) -
 def test_exchange_has_nothing_to_send_before_it_is_finished() -> None:
     machine = exchange()
     assert (machine.body, machine.terminal, machine.engine_bytes) == (b"", b"", 0)
+
+
+def test_exchange_without_a_stream_is_neither_halted_nor_broken() -> None:
+    machine = exchange()
+    assert not machine.halted
+    assert not machine.broken
+
+
+def test_body_that_will_not_be_forwarded_is_hashed_and_not_kept() -> None:
+    machine = exchange()
+    machine.skim(REQUEST[:5])
+    machine.skim(REQUEST[5:])
+    machine.received(None)
+    machine.decide()
+    # Nothing is left to compare it with.
+    with pytest.raises(LocalProtocolError):
+        machine.plan(ForwardPlan(body=REQUEST))
+    assert machine.finish(End.CLIENT_ABORT).request == body_of(REQUEST)
 
 
 def test_states_have_names_to_show() -> None:
@@ -190,6 +210,20 @@ class TestPlan:
         machine.decide()
         with pytest.raises(LocalProtocolError):
             machine.plan(plan)
+
+    def test_body_in_pieces_is_compared_piece_by_piece(self) -> None:
+        for swapped in (False, True):
+            machine = exchange()
+            for piece in (REQUEST[:3], REQUEST[3:9], REQUEST[9:]):
+                machine.receive(piece)
+            machine.received(None)
+            machine.decide()
+            if swapped:
+                with pytest.raises(LocalProtocolError):
+                    machine.plan(ForwardPlan(body=REQUEST[:9] + REQUEST[9:][::-1]))
+            else:
+                machine.plan(ForwardPlan(body=REQUEST))
+            assert machine.finish(End.CLIENT_ABORT).request == body_of(REQUEST)
 
     def test_rewrite_is_recorded_with_its_splices(self) -> None:
         machine = exchange()
