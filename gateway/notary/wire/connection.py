@@ -88,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._act(frame)
         except MalformedError as error:
             self._hang_up(error)
-        return len(self._announced)
+        return self._server.running
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The worker is gone, or was let go because it takes nothing."""
@@ -109,6 +109,11 @@ class Connection(asyncio.BufferedProtocol):
         self._turns.release()
 
     # -- for the server --------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """How many of its requests are announced and not sealed."""
+        return len(self._announced)
 
     def send_hello(self) -> None:
         """Tell the worker the boot, and how the notary is."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from attestation.errors import MalformedError
 
@@ -53,13 +52,16 @@ TO_NOTARY: Final = frozenset(kind for kind in Kind if kind < Kind.HELLO)
 FROM_NOTARY: Final = frozenset(kind for kind in Kind if kind >= Kind.HELLO)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame as it was read."""
 
     kind: Kind
     request: int
-    payload: bytes = field(repr=False)
+    payload: bytes
+
+    def __repr__(self) -> str:
+        """Say nothing of what it holds."""
+        return f"Frame(kind={self.kind!r}, request={self.request})"
 
 
 def encode_frame(kind: Kind, request: int, payload: bytes) -> bytes:

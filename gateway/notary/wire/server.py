@@ -105,6 +105,11 @@ class WireServer:
         """How many peers are connected."""
         return len(self._connections)
 
+    @property
+    def running(self) -> int:
+        """How many requests of all peers are announced and not sealed."""
+        return sum([connection.running for connection in self._connections])
+
     async def start(self) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()

@@ -19,11 +19,12 @@ _SHORTEST_SECONDS: Final = 0.0005  # what timers of the loop can tell from nothi
 class Turns:
     """Reads one connection.
 
-    `act` takes what was read and returns how many requests are running.  The more there are, the
-    longer it is until the next turn: a sixteenth of a millisecond for each, up to two.  What
-    arrives meanwhile stays with the kernel.  Every time that the notary is woken, and every batch
-    that it commits, costs about 50 microseconds of processor time, so that without turns a busy
-    notary spends more on being woken than on receipts; below eight requests nothing waits.
+    `act` takes what was read and returns how many requests are running, on whichever connection.
+    The more there are, the longer it is until the next turn: a sixteenth of a millisecond for
+    each, up to two.  What arrives meanwhile stays with the kernel.  Every time that the notary is
+    woken, and every batch that it commits, costs about 50 microseconds of processor time, so that
+    without turns a busy notary spends more on being woken than on receipts; below eight requests
+    nothing waits.
     """
 
     def __init__(self, act: Callable[[memoryview], int]) -> None:
