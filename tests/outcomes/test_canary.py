@@ -113,3 +113,30 @@ async def test_content_is_found_in_no_output_file_metric_or_report(
     assert [name for name, content in files.items() if TOKEN in content] == []
     assert [error for error in bench.reported if CANARY in repr(error)] == []
     assert bench.reported == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "code"),
+    [
+        (EdgeLimits(in_flight=0), "overloaded"),
+        (EdgeLimits(buffered_bytes=len(QUESTION) - 1), "no_memory"),
+        (EdgeLimits(buffered_bytes=len(QUESTION) + 1), "no_memory_for_answer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_content_of_what_is_turned_away_is_found_nowhere(
+    start: Start,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    bounds: EdgeLimits,
+    code: str,
+) -> None:
+    bench = await start(SCRIPTS["plain"], limits=bounds)
+    reply = await bench.ask(QUESTION)
+    assert reply.error()["code"] == code
+    assert TOKEN not in reply.body
+    out, err = capfd.readouterr()
+    assert CANARY not in out + err
+    assert TOKEN not in bench.metrics.render()
+    assert [name for name, content in kept(tmp_path).items() if TOKEN in content] == []
+    assert bench.reported == []
