@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.errors import NotaryUnavailable
 from gateway.notary.clock import Clock
@@ -75,8 +75,8 @@ class NotaryWaits:
         self._clock = clock or Clock()
         self._now = self._clock.monotonic
         self._emit = emit
-        self._since: dict[asyncio.Task[object], float] = {}
-        self._let_go: set[asyncio.Task[object]] = set()
+        self._since: dict[asyncio.Task[Any] | None, float] = {}
+        self._let_go: set[asyncio.Task[Any] | None] = set()
         self._slowest = 0.0
         self._state = _State()
         self._question: asyncio.Task[None] | None = None
@@ -109,21 +109,22 @@ class NotaryWaits:
 
         What was sent to the notary stays sent: only whoever waits is let go.
         """
-        # A coroutine that is awaited here runs in a task: nothing else can be cancelled.
-        task = cast("asyncio.Task[object]", asyncio.current_task())
+        task = asyncio.current_task()
         self._since[task] = began = self._now()
         try:
             return await answer
         except asyncio.CancelledError:
             # Cancelled by somebody else as well: then that is what happened.
-            if task in self._let_go and not task.uncancel():
+            if task is not None and task in self._let_go and not task.uncancel():
                 raise NotaryUnavailable("the notary does not answer in time") from None
             raise
         finally:
             del self._since[task]
-            self._let_go.discard(task)
+            if self._let_go:
+                self._let_go.discard(task)
             waited = self._now() - began
-            self._slowest = max(self._slowest, waited)
+            if waited > self._slowest:  # noqa: PLR1730 - twice as fast as max(), on every request
+                self._slowest = waited
 
     def start(self) -> None:
         """Look at the waits from now on, until `close`."""
@@ -149,7 +150,7 @@ class NotaryWaits:
         for task, since in tuple(self._since.items()):
             if now - since <= self._limits.patience_seconds:
                 break  # the others came later
-            if task not in self._let_go:
+            if task is not None and task not in self._let_go:
                 self._let_go.add(task)
                 task.cancel()
 
