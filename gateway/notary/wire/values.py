@@ -2,6 +2,7 @@
 
 Arrays instead of objects: no member can be doubled or left over, and both directions take the
 standard library's C code.  Everything is ASCII; binary is base64url, digests are hexadecimal.
+What crosses the socket for every request is packed instead (announcements, outcomes, receipts).
 """
 
 from __future__ import annotations
