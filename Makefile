@@ -22,13 +22,15 @@ MUTANTS ?= 120
 RECEIPTS ?= 100000
 SEED ?= 1
 CYCLES ?= 50
+RUNS ?= 20000
+MINUTES ?= 30
 STATES ?= 100000
 SHOTS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify bench-edge \
-	crash crash-power crash-strace \
+	crash crash-power crash-strace fuzz-edge soak \
 	conformance \
 	test-vllm check lock clean
 
@@ -93,6 +95,12 @@ crash-power: setup ## let the power go in STATES ways over recorded lives of a n
 
 crash-strace: setup ## fail or kill a notary at its system calls (SHOTS at random; 0: at every one)
 	@$(PY) tools/crash_strace.py --sample $(SHOTS) --seed $(SEED) $(ARGS)
+
+fuzz-edge: setup ## send RUNS requests with changed bytes to a served gateway (SEED)
+	@$(PY) tools/fuzz_edge.py --runs $(RUNS) --seed $(SEED) $(ARGS)
+
+soak: setup ## load a served gateway for MINUTES; memory and descriptors must stay flat
+	@$(PY) tools/soak.py --minutes $(MINUTES) $(ARGS)
 
 conformance: setup ## attested conformance on the vectors, where they are
 	@tools/conformance.sh "$(VECTORS)"
