@@ -148,12 +148,12 @@ def _no_constant(_text: str) -> None:
     raise _UnclearError
 
 
-_scan_plain = json.JSONDecoder(
+_PLAIN_DECODER = json.JSONDecoder(
     object_pairs_hook=_plain_members,
     parse_int=_plain_integer,
     parse_float=_plain_real,
     parse_constant=_no_constant,
-).scan_once
+)
 
 
 def _decode_plain(text: str, limits: JsonLimits) -> JsonValue | _Unclear:
@@ -167,8 +167,8 @@ def _decode_plain(text: str, limits: JsonLimits) -> JsonValue | _Unclear:
         return _UNCLEAR
     stripped = text.strip(_WHITE_SPACE)
     try:
-        value, end = _scan_plain(stripped, 0)
-    except (ValueError, StopIteration, RecursionError):
+        value, end = _PLAIN_DECODER.raw_decode(stripped)
+    except (ValueError, RecursionError):
         return _UNCLEAR
     return value if end == len(stripped) else _UNCLEAR
 

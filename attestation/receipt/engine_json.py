@@ -20,7 +20,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-_scan = json.JSONDecoder(object_pairs_hook=_members).scan_once
+_DECODER = json.JSONDecoder(object_pairs_hook=_members)
 _WHITE_SPACE = " \t\n\r"
 
 
@@ -28,7 +28,7 @@ def parse_engine_object(data: bytes) -> dict[str, Any] | None:
     """Return the object that `data` denotes, or None if it does not plainly denote one."""
     try:
         text = data.decode("utf-8").strip(_WHITE_SPACE)
-        document, end = _scan(text, 0)
-    except (ValueError, RecursionError, StopIteration):
+        document, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) and end == len(text) else None

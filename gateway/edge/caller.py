@@ -205,7 +205,7 @@ class Caller(RequestResponseCycle):
         """Note that the first event of a stream is there: its head says nothing of the engine."""
         self.first_at = monotonic()
 
-    def send(self, data: bytes) -> bool:
+    def pass_on(self, data: bytes) -> bool:
         """Send a piece of the body, more follows; false if the transport did not take it."""
         if self.disconnected:
             return False

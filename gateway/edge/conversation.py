@@ -222,7 +222,7 @@ class Conversation:
             while data:
                 piece = exchange.engine(data)
                 if piece:
-                    if not caller.send(piece):
+                    if not caller.pass_on(piece):
                         raise CallerGoneError
                     exchange.taken(piece)
                     if caller.blocked:
