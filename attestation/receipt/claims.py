@@ -292,11 +292,7 @@ class ReceiptClaims:
         return members
 
     def encode(self) -> bytes:
-        """Return the payload of the token: canonical JSON (RFC 8785) in UTF-8.
-
-        Raises `MalformedError` (code "jcs") for an integer of 2^53 or more in magnitude and for a
-        lone surrogate.
-        """
+        """Return the payload of the token.  Raises `MalformedError` as `jcs.canonicalize`."""
         return jcs.canonicalize(self.to_json())
 
     def _submodules(self) -> dict[str, Any]:

@@ -183,10 +183,7 @@ class LocalNotary:
         self._sealing.seal_soon(outcome, told)
 
     async def abandon(self, jti: str) -> None:
-        """Seal an announced request as `gateway_failure`: whoever served it is gone.
-
-        Nothing happens if it is sealed already.  Returns when its receipt is durable.
-        """
+        """Seal an announced request as `gateway_failure`; see `Sealing.abandon`."""
         await self._sealing.abandon(jti)
 
     def count_unauthenticated(self, count: int = 1) -> None:
