@@ -53,25 +53,29 @@ class SharedSlots(Slots):
 
     def acquire(self, principal: Principal) -> bool:
         """Take a slot, or return False if the grant allows no further request at once."""
-        allowed = min(principal.grant.concurrency, _MOST)
-        if self.running(principal.sub) >= allowed:
+        bucket = self._bucket(principal.sub)
+        if self._running_in(bucket) >= min(principal.grant.concurrency, _MOST):
             return False
-        self._counters[self._place(principal.sub, self._index)] += 1
+        self._counters[self._index * _BUCKETS + bucket] += 1
         return True
 
     def release(self, principal: Principal) -> None:
         """Give back a slot that `acquire` granted."""
-        place = self._place(principal.sub, self._index)
+        place = self._index * _BUCKETS + self._bucket(principal.sub)
         if self._counters[place] == 0:
             raise ValueError("a slot was released that nobody holds")
         self._counters[place] -= 1
 
     def running(self, sub: Digest) -> int:
         """How many requests this key has running, in all workers."""
-        return sum(
-            self._counters[self._place(sub, index)] for index in range(max(1, self._workers))
-        )
+        return self._running_in(self._bucket(sub))
+
+    def _running_in(self, bucket: int) -> int:
+        total = 0
+        for place in range(bucket, len(self._counters), _BUCKETS):
+            total += self._counters[place]
+        return total
 
     @staticmethod
-    def _place(sub: Digest, index: int) -> int:
-        return index * _BUCKETS + int.from_bytes(sub.value[:4], "big") % _BUCKETS
+    def _bucket(sub: Digest) -> int:
+        return int.from_bytes(sub.value[:4], "big") % _BUCKETS

@@ -102,7 +102,8 @@ class EngineConnection(asyncio.BufferedProtocol):
         while self._head is None:
             if self.failure is not None:
                 raise self.failure
-            await self._wait()
+            self._waiter = waiter = self._loop.create_future()
+            await waiter
         return self._head
 
     async def read(self) -> bytes:
@@ -115,7 +116,8 @@ class EngineConnection(asyncio.BufferedProtocol):
                 return b""
             if self.failure is not None:
                 raise self.failure
-            await self._wait()
+            self._waiter = waiter = self._loop.create_future()
+            await waiter
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
@@ -274,10 +276,6 @@ class EngineConnection(asyncio.BufferedProtocol):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        await self._waiter
 
     def _pause(self) -> None:
         if self._transport is not None and not self.lost:
