@@ -44,6 +44,9 @@ class Fake:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def address_string(self) -> str:
+                return "somebody"
+
             def log_message(self, *_: object) -> None:
                 """Print nothing."""
 
@@ -52,7 +55,6 @@ class Fake:
             self.server: socketserver.BaseServer = tcp
             self.where: dict[str, Any] = {"url": f"http://127.0.0.1:{tcp.server_port}"}
         else:
-            Handler.address_string = lambda _self: "unix"  # type: ignore[method-assign]
             self.server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
             self.where = {"uds": path}
         self._thread = threading.Thread(target=self.server.serve_forever)

@@ -81,7 +81,7 @@ def test_known_metrics_are_the_samples_that_are_rendered(tool: Any) -> None:
 def test_dashboard_is_one_that_grafana_can_lay_out(tool: Any) -> None:
     panels = json.loads((ROOT / tool.DASHBOARD).read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in panels:
         place = panel["gridPos"]
         cells = {

@@ -246,11 +246,11 @@ def said_to(method: str) -> set[str]:
     found = set()
     for path in (ROOT / "gateway").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if called and node.func.attr == method and node.args:
-                word = node.args[0]
-                if isinstance(word, ast.Constant) and isinstance(word.value, str):
-                    found.add(word.value)
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            word = node.args[0] if node.func.attr == method and node.args else None
+            if isinstance(word, ast.Constant) and isinstance(word.value, str):
+                found.add(word.value)
     return found
 
 
