@@ -1,10 +1,11 @@
-"""A Unix socket in front of a TCP port, byte for byte: for engines that listen on one of them."""
+"""Relays in front of an engine, byte for byte: another kind of socket, or a slow way back."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.cli.local.loop import LoopThread
@@ -36,6 +37,54 @@ def unix_relay(path: Path, host: str, port: int) -> Iterator[str]:
         server = loop.call(asyncio.start_unix_server(relay, path))
         try:
             yield f"unix:{path}"
+        finally:
+            loop.call(_close(server))
+
+
+@dataclass(slots=True)
+class LateRelay:
+    """A relay that passes on late that the engine has closed an idle connection.
+
+    `held` is how many connections the engine has open.  Whoever sends on one that it has closed
+    gets what its system answers then: a reset, and nothing reached the engine.
+    """
+
+    address: str = ""
+    held: int = 0
+
+    async def carry(
+        self, engine: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry one connection to its end."""
+        engine_reader, engine_writer = await asyncio.open_connection(*engine)
+        self.held += 1
+        way_there = asyncio.create_task(_copy(reader, engine_writer))
+        way_back = asyncio.create_task(_copy(engine_reader, writer))
+        await asyncio.wait((way_there, way_back), return_when=asyncio.FIRST_COMPLETED)
+        engine_closed = not way_there.done()
+        for way in (way_there, way_back):
+            way.cancel()
+        await asyncio.gather(way_there, way_back, return_exceptions=True)
+        engine_writer.transport.abort()
+        self.held -= 1
+        if engine_closed:
+            await reader.read(1)
+        writer.transport.abort()
+
+
+@contextlib.contextmanager
+def late_relay(host: str, port: int) -> Iterator[LateRelay]:
+    """Relay from a loopback port to host and port, see `LateRelay`."""
+    relay = LateRelay()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await relay.carry((host, port), reader, writer)
+
+    with LoopThread() as loop:
+        server = loop.call(asyncio.start_server(carry, "127.0.0.1", 0))
+        relay.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield relay
         finally:
             loop.call(_close(server))
 

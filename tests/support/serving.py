@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx2
 
@@ -63,11 +63,16 @@ def add_key(folder: Path, *arguments: str) -> str:
     return done.stdout.decode().strip()
 
 
-def write_config(folder: Path, engine: str, /, **tables: Mapping[str, Any]) -> Path:
+Several: TypeAlias = Sequence[Mapping[str, Any]]
+"""Engines as `[[upstreams]]`, each with its name and address."""
+
+
+def write_config(folder: Path, engine: str | Several, /, **tables: Mapping[str, Any]) -> Path:
     """Write gateway.toml: a loopback gateway without TLS unless `tables` say otherwise."""
-    at: dict[str, Any] = {"uds": engine[5:]} if engine.startswith("unix:") else {"url": engine}
     # An engine in a test's own process has other work too.
-    at["connect_timeout"] = 30.0
+    at: dict[str, Any] = {"connect_timeout": 30.0}
+    if isinstance(engine, str):
+        at |= {"uds": engine[5:]} if engine.startswith("unix:") else {"url": engine}
     document: dict[str, dict[str, Any]] = {
         "listen": {"host": "127.0.0.1", "port": 0},
         "tls": {"mode": "off"},
@@ -81,11 +86,15 @@ def write_config(folder: Path, engine: str, /, **tables: Mapping[str, Any]) -> P
         document[name] = {**document.get(name, {}), **table}
     if "uds" in document["listen"]:
         document["listen"] = {"uds": document["listen"]["uds"]}
+    written = [(f"[{name}]", table) for name, table in document.items()]
+    if not isinstance(engine, str):
+        written = [one for one in written if one[0] != "[upstream]"]
+        written += [("[[upstreams]]", at | dict(each)) for each in engine]
     path = folder / "gateway.toml"
     path.write_text(
         "".join(
-            f"[{name}]\n" + "".join(f"{key} = {json.dumps(v)}\n" for key, v in table.items())
-            for name, table in document.items()
+            f"{head}\n" + "".join(f"{key} = {json.dumps(v)}\n" for key, v in table.items())
+            for head, table in written
         )
     )
     return path
@@ -101,6 +110,7 @@ class Served:
     folder: Path
     process: subprocess.Popen[bytes]
     key: str
+    _policies: dict[Path, bytes] = field(default_factory=dict)
 
     @property
     def stdout(self) -> str:
@@ -183,7 +193,13 @@ class Served:
 
     def policy(self) -> bytes:
         """A policy that pins what this boot says of itself: simulated values, known here."""
-        evidence = self.boot / "boot.json"
+        boot = self.boot
+        if boot not in self._policies:
+            self._policies[boot] = self._policy_of(boot)
+        return self._policies[boot]
+
+    def _policy_of(self, folder: Path) -> bytes:
+        evidence = folder / "boot.json"
         boot = json.loads(evidence.read_bytes())["boots"][0]
         facts = json.loads(attested(self.folder, "inspect", str(evidence), "--json").stdout)
         quote = facts["content"]["boots"][0]["quote"]
@@ -243,7 +259,7 @@ def start(folder: Path, *arguments: str, **variables: str) -> Served:
 @contextlib.contextmanager
 def serving(
     folder: Path,
-    engine: str,
+    engine: str | Several,
     /,
     *arguments: str,
     variables: Mapping[str, str] | None = None,

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from attestation.bundle import parse_bundle
-from attestation.receipt.claims import ReceiptClaims
+from attestation.receipt.claims import End, ReceiptClaims
 from attestation.receipt.signing import parse_receipt
 from attestation.result import Status, Verdict
 from attestation.verifier import Contents, verify
@@ -37,7 +37,8 @@ def audited(session: Session, gateway: Served) -> list[ReceiptClaims]:
     passed = {(check.subject, check.id) for check in result.checks if check.status is Status.PASS}
     for call in calls:
         claims = _claims(call)
-        assert {(f"receipt {claims.jti}", id_) for id_ in _wanted(call, claims)} <= passed
+        wanted = {(f"receipt {claims.jti}", id_) for id_ in _wanted(call, claims)}
+        assert not wanted - passed, call.ended
     changed = {jti: replace(known, request=_flipped(known)) for jti, known in contents.items()}
     refused = verify(bundle, trust.policy, at, trust.anchors, changed)
     assert refused.verdict is Verdict.REJECTED
@@ -57,7 +58,9 @@ def _wanted(call: Call, claims: ReceiptClaims) -> frozenset[str]:
     disclosed = complete or not claims.request.splices
     wanted = BOUND | (FORWARDED if forwarded and disclosed else frozenset())
     if complete:
-        wanted |= ANSWERED | (FROM_ENGINE if forwarded else frozenset())
+        # Where the engine broke off, the caller got the gateway's words after the engine's.
+        engine = forwarded and claims.response.end is End.COMPLETE
+        wanted |= ANSWERED | (FROM_ENGINE if engine else frozenset())
     return wanted
 
 

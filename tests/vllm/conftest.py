@@ -13,6 +13,8 @@ from tests.support.serving import Served, serving
 from tests.vllm.clients import openai_client
 from tests.vllm.engine import GENERATING, POOLING, Engine
 
+BRIEF_SECONDS = 1  # after which the second engine closes an idle connection
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +39,23 @@ def vllm_server(
     engine = Engine(scratch=tmp_path_factory.mktemp("vllm"), flags=flags)
     try:
         engine.start()
+        yield engine
+    finally:
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def brief_engine(vllm_server: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A second engine of the same kind, which closes idle connections early and may be killed.
+
+    It is not started yet: who uses it calls `require_running`.  It ends before the first one.
+    """
+    engine = Engine(
+        scratch=tmp_path_factory.mktemp("brief"),
+        flags=vllm_server.flags,
+        variables={"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(BRIEF_SECONDS)},
+    )
+    try:
         yield engine
     finally:
         engine.stop()

@@ -85,6 +85,11 @@ class Engine:
         self._wait_until_healthy(self.process)
         self.version = self.get("/version")[1].decode()
 
+    def require_running(self) -> None:
+        """Start it unless it runs."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+
     def stop(self) -> None:
         """End it as an operator would, by force if that takes too long."""
         for what in (signal.SIGTERM, signal.SIGKILL):
