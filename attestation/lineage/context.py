@@ -39,11 +39,13 @@ def lineage_from_headers(
     *,
     random_trace: str,
     random_span: str,
+    repeated: bool = False,
 ) -> LineageContext:
     """Return what the headers declare; None is a header that was not sent.
 
     `parents` is a comma-separated list (several header lines are joined by commas first).
-    `random_trace` (32 hex digits) and `random_span` (16) fill what the caller leaves open.
+    `random_trace` (32 hex digits) and `random_span` (16) fill what the caller leaves open;
+    `repeated` is recorded as it is.
     Raises `MalformedError`, code "task_id" or "parents".
     """
     declared = parse_traceparent(traceparent)
@@ -55,6 +57,7 @@ def lineage_from_headers(
         span=random_span,
         parent_span=parent_span,
         parents=_parents(parents) if parents else (),
+        repeated=repeated,
     )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
 
 EAT_PROFILE: Final = "urn:attested-gateway:inference-receipt:1"
+DECLARED: Final = "d"
+RETRY: Final = "r"
 ALLOWED: Final = "allow"
 UNDECIDED: Final = "undecided"
 
@@ -205,7 +207,9 @@ class LogPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """One edge of the lineage graph: `kind` is "d" (declared by the caller)."""
+    """One edge of the lineage graph: `kind` is `DECLARED` by the caller, or `RETRY`: this request
+    repeats the one of that receipt.
+    """
 
     kind: str
     digest: Digest
@@ -225,6 +229,12 @@ class LineageClaims:
     parent_span: str | None = None
     previous: Digest | None = None
     parents: tuple[Parent, ...] = ()
+
+    @property
+    def retry_of(self) -> Digest | None:
+        """The receipt of the attempt that this one repeats, None if none is named."""
+        last = self.parents[-1:]
+        return last[0].digest if last and last[0].kind == RETRY else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

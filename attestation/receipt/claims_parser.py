@@ -9,7 +9,9 @@ from attestation.encoding.members import Members
 from attestation.errors import MalformedError
 from attestation.receipt import text
 from attestation.receipt.claims import (
+    DECLARED,
     EAT_PROFILE,
+    RETRY,
     Attempt,
     Decision,
     End,
@@ -27,7 +29,7 @@ from attestation.receipt.claims import (
 if TYPE_CHECKING:
     import re
 
-PARENT_KINDS: Final = frozenset({"d"})
+PARENT_KINDS: Final = frozenset({DECLARED, RETRY})
 _MEMBERS_OF_USE: Final = ("in", "out", "total")
 
 
@@ -221,6 +223,8 @@ def _lineage(members: Members) -> LineageClaims:
     members.close()
     if (claims.call == 0) != (claims.previous is None):
         raise _inconsistent("the first call of a task, and only it, has no previous receipt")
+    if any(parent.kind == RETRY for parent in claims.parents[:-1]):
+        raise _inconsistent("a call repeats at most one other, which comes after declared parents")
     return claims
 
 

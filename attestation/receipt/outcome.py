@@ -16,12 +16,15 @@ class LineageContext:
     """What a caller declares about a call: its task, its span, its parents.
 
     `parents` are the caller's own texts: receipt ids, ids that contain one, or receipt digests.
+    `repeated` says that the caller's software called this a repeat of an earlier request; of which
+    one, only the notary can tell.
     """
 
     txn: str
     span: str
     parent_span: str | None = None
     parents: tuple[str, ...] = ()
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

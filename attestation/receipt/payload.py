@@ -20,7 +20,7 @@ from attestation.encoding.jcs import MAX_SAFE_INTEGER
 from attestation.errors import MalformedError
 from attestation.receipt.claims import EAT_PROFILE
 from attestation.receipt.commitments import Committer
-from attestation.receipt.seal import DECLARED, parent_digest
+from attestation.receipt.seal import parents_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,7 @@ class Place(NamedTuple):
     call: int
     previous: Digest | None
     known: Mapping[str, Digest]
+    repeats: Digest | None = None
 
 
 class PayloadWriter:
@@ -77,7 +78,7 @@ class PayloadWriter:
         nonce = "" if outcome.nonce is None else f'"eat_nonce":{_text(outcome.nonce)},'
         previous = "" if place.previous is None else f'"prev":"{_base64url(place.previous.value)}",'
         span = "" if lineage.parent_span is None else f'"psp":{_text(lineage.parent_span)},'
-        parents = _parents(outcome, place) if lineage.parents else ""
+        parents = _parents(outcome, place) if lineage.parents or place.repeats else ""
         use = "" if outcome.usage is None else f',"use":{_usage(outcome.usage)}'
         written = (
             f'{{"act":{{"sub":"{_repeated(outcome.sub.value)}"}},"att":[{",".join(attempts)}'
@@ -130,8 +131,8 @@ def _attempt(attempt: Attempt, *, local: bool) -> str:
 
 
 def _parents(outcome: Outcome, place: Place) -> str:
-    digests = (parent_digest(parent, place.known) for parent in outcome.lineage.parents)
-    return ",".join(f'["{DECLARED}","{digest.base64url}"]' for digest in digests)
+    parents = parents_of(outcome.lineage.parents, place.known, place.repeats)
+    return ",".join([f'["{parent.kind}","{parent.digest.base64url}"]' for parent in parents])
 
 
 def _model(facts: ModelFacts, measured: MeasuredModel | None) -> str:

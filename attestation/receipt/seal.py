@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
 from attestation.receipt.claims import (
+    DECLARED,
+    RETRY,
     Attempt,
     Decision,
     LineageClaims,
@@ -22,12 +24,12 @@ from attestation.receipt.claims import (
 )
 from attestation.receipt.commitments import Openings, commit, commitment_key
 from attestation.receipt.fitting import fit_claims
+from attestation.receipt.text import MAX_PARENTS
 
 if TYPE_CHECKING:
     from attestation.receipt.outcome import Body, Outcome
     from attestation.statement.model_lock import MeasuredModel
 
-DECLARED: Final = "d"
 _ID_CONTEXT: Final = b"attested-gateway/receipt-id/v1/"
 _ID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", re.ASCII)
 _HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -41,7 +43,7 @@ class SealContext:
     `previous` its place in its task.  `model` is what this boot measured of the model that its
     own engine serves (None: nothing, or the engine is elsewhere).  `known` maps receipt ids of
     the same caller in this boot to receipt digests, as far as `outcome.lineage.parents` names
-    them.
+    them.  `repeats` is the receipt of the attempt that this request repeats.
     """
 
     issuer: str
@@ -60,6 +62,7 @@ class SealContext:
     gpu_evidence: Digest | None = None
     model: MeasuredModel | None = None
     known: Mapping[str, Digest] = field(default_factory=dict)
+    repeats: Digest | None = None
 
 
 def claims_of(outcome: Outcome, context: SealContext) -> tuple[ReceiptClaims, Openings]:
@@ -122,6 +125,19 @@ def parent_digest(declared: str, known: Mapping[str, Digest]) -> Digest:
         return Digest.from_base64url(declared)
     except MalformedError:
         return Digest.of(_ID_CONTEXT + identifier.encode("utf-8"))
+
+
+def parents_of(
+    declared: tuple[str, ...], known: Mapping[str, Digest], repeats: Digest | None
+) -> tuple[Parent, ...]:
+    """Return the parents of a call: the declared ones in their order, then what it repeats.
+
+    What the caller declared goes first: beside sixteen declared parents there is no room.
+    """
+    parents = [Parent(kind=DECLARED, digest=parent_digest(one, known)) for one in declared]
+    if repeats is not None and len(parents) < MAX_PARENTS:
+        parents.append(Parent(kind=RETRY, digest=repeats))
+    return tuple(parents)
 
 
 class _Committer:
@@ -187,12 +203,11 @@ def _elsewhere(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
 
 def _lineage(outcome: Outcome, context: SealContext) -> LineageClaims:
     lineage = outcome.lineage
-    digests = (parent_digest(parent, context.known) for parent in lineage.parents)
     return LineageClaims(
         txn=lineage.txn,
         span=lineage.span,
         call=context.call,
         parent_span=lineage.parent_span,
         previous=context.previous,
-        parents=tuple(Parent(kind=DECLARED, digest=digest) for digest in digests),
+        parents=parents_of(lineage.parents, context.known, context.repeats),
     )

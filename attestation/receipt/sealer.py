@@ -59,4 +59,5 @@ class Sealer:
             call=place.call,
             previous=place.previous,
             known=place.known,
+            repeats=place.repeats,
         )

@@ -97,10 +97,12 @@ def _quote(data: bytes) -> dict[str, Any]:
 
 
 def _receipt(item: BundledReceipt) -> dict[str, Any]:
+    attempt = item.receipt.claims.lineage.retry_of
     return {
         "digest": item.receipt.digest.hex,
         "kid": item.receipt.kid,
         "claims": item.receipt.claims.to_json(),
+        "retry_of": attempt.hex if attempt else None,
         "openings": show_openings(item.openings) if item.openings else None,
         "proof": item.proof is not None,
     }

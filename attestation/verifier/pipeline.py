@@ -239,7 +239,7 @@ def _receipt(
     """Make every check on one receipt; return it if it can be evidence against its gateway."""
     receipt, claims = item.receipt, item.receipt.claims
     page = ledger.about(f"receipt {item.jti}")
-    page.passed("RECEIPT-FORMAT", "canonical, closed claims", observed=f"end {claims.response.end}")
+    page.passed("RECEIPT-FORMAT", "canonical, closed claims", observed=receipts.summary(claims))
     known = appraised.get(claims.bootseed)
     counts, checkpoint = False, None
     if known is None:

@@ -133,9 +133,16 @@ def _named(value: object) -> str:
     return "none" if value is None else str(value)
 
 
+def summary(claims: ReceiptClaims) -> str:
+    """Return how the exchange ended, and which attempt it repeats."""
+    attempt = claims.lineage.retry_of
+    repeats = "" if attempt is None else f"; retry of {attempt.hex}"
+    return f"end {claims.response.end}{repeats}"
+
+
 def receipt_facts(receipt: Receipt, lock: ModelLock | None) -> dict[str, object]:
     """Return the plain facts of a receipt that a result shows, those of its model's lock too."""
-    claims = receipt.claims
+    claims, attempt = receipt.claims, receipt.claims.lineage.retry_of
     return {
         "jti": claims.jti,
         "bootseed": claims.bootseed.hex(),
@@ -150,4 +157,5 @@ def receipt_facts(receipt: Receipt, lock: ModelLock | None) -> dict[str, object]
         "model_digest": claims.model.digest.hex if claims.model.digest else None,
         "model_lock": lock.facts() if lock and lock.digest == claims.model.digest else None,
         "subject": claims.subject.hex,
+        "retry_of": attempt.hex if attempt else None,
     }

@@ -19,6 +19,8 @@ _JSON_TYPE: Final = re.compile(
     rb'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
 )
 _INLINE: Final = b"inline"
+_FIRST_TRY: Final = [b"0"]
+_RETRY_COUNT: Final = re.compile(rb"[1-9][0-9]{0,3}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,9 @@ class _Fields:
 
     NAMES: Final = frozenset(
         (
-            b"accept", b"content-encoding", b"content-length", b"content-type", b"traceparent",
-            b"x-receipt", b"x-receipt-nonce", b"x-receipt-parents", b"x-task-id",
+            b"accept", b"content-encoding", b"content-length", b"content-type",
+            b"idempotency-key", b"traceparent", b"x-receipt", b"x-receipt-nonce",
+            b"x-receipt-parents", b"x-stainless-retry-count", b"x-task-id",
         )
     )  # fmt: skip
 
@@ -167,15 +170,35 @@ def _lineage(fields: _Fields) -> LineageContext:
     traces = fields.values.get(b"traceparent", ())
     trace = traces[0].decode("ascii", "replace") if len(traces) == 1 else None
     task, parents = fields.text(b"x-task-id"), _parents(fields)
+    repeated = _repeated(fields)
     try:
         return lineage_from_headers(
-            trace, task, parents, random_trace=random_trace, random_span=random_span
+            trace,
+            task,
+            parents,
+            random_trace=random_trace,
+            random_span=random_span,
+            repeated=repeated,
         )
     except MalformedError as error:
         fields.refuse(400, f"lineage_{error.code}", str(error))
     return lineage_from_headers(
-        trace, None, None, random_trace=random_trace, random_span=random_span
+        trace, None, None, random_trace=random_trace, random_span=random_span, repeated=repeated
     )
+
+
+def _repeated(fields: _Fields) -> bool:
+    """Whether this may repeat an earlier request; nothing of an idempotency key is looked at.
+
+    SDKs count their repeats.  Applications and other clients give one key to all attempts at a
+    request: then the first says so too, and the notary finds nothing that it repeats.
+    """
+    if b"idempotency-key" in fields.values:
+        return True
+    counts = fields.values.get(b"x-stainless-retry-count")
+    if counts is None or counts == _FIRST_TRY:
+        return False
+    return len(counts) == 1 and _RETRY_COUNT.fullmatch(counts[0]) is not None
 
 
 def _parents(fields: _Fields) -> str | None:

@@ -24,6 +24,7 @@ from gateway.notary.log.folder import boot_folder_name
 from gateway.notary.log.leaves import epoch_payload, log_entry, receipt_payload
 from gateway.notary.log.segments import Kind, encode_record
 from gateway.notary.own_rows import OwnRows
+from gateway.notary.repeats import Repeats
 from gateway.notary.taken import TakenIds
 from gateway.notary.tasks import TaskCounters
 
@@ -64,6 +65,7 @@ class Ledger:
         self._index = index
         self._rows = OwnRows(index, self._name)
         self._tasks = TaskCounters(max_tasks)
+        self._repeats = Repeats()
         self._grants = GrantBook()
         self._receipts = 0
         self.admitted = 0
@@ -163,6 +165,7 @@ class Ledger:
                 call=turn.call,
                 previous=turn.previous,
                 known=known,
+                repeats=self._repeats.repeated_by(outcome, admission.number),
             )
             signed = self._sealer.seal(outcome, place)
         except Exception as error:  # no index is taken yet: whatever it was, the boot can go on
@@ -240,6 +243,7 @@ class Ledger:
         self._receipts += 1
         self._grants.note(outcome.grant_digest, place.leaf)
         self._tasks.note(turn, digest)
+        self._repeats.note(outcome, place.admission, digest, linked=place.repeats is not None)
         sequenced = Sequenced(
             receipt=SealedReceipt(
                 jti=outcome.jti, token=token, openings=openings, index=place.leaf, digest=digest

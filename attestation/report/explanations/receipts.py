@@ -192,7 +192,8 @@ assert said is not None and decode(said).hex() == named == events["model.lock"]
         + """\
 echo "$claims" | jq -c .lin"""
         + NOT_MADE,
-        aside="The script shows what a receipt declares.",
+        aside="The script shows what a receipt declares (kind d), and which attempt before it the "
+        "gateway says it repeats (kind r).",
     ),
     "LINEAGE-COMPLETE": Explanation(
         proves="No call of the task is missing. Not made by this version.",

@@ -61,13 +61,19 @@ def decode_announcement(payload: bytes) -> Announcement:
     )
 
 
-def lineage_of(txn: str, span: str, parent_span: str | None, parents: str) -> LineageContext:
-    """Return what the groups of `LINEAGE` and `PARENTS` say."""
+def lineage_of(
+    txn: str, span: str, parent_span: str | None, parents: str, *, repeated: bool = False
+) -> LineageContext:
+    """Return what the groups of `LINEAGE` and `PARENTS` say.
+
+    Whether the request is called a repeat says the outcome: without a body it means nothing.
+    """
     return LineageContext(
         txn=txn,
         span=span,
         parent_span=parent_span,
         parents=tuple(parents[1:].split("\n")) if parents else (),
+        repeated=repeated,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from attestation.errors import MalformedError
 
-VERSION: Final = 2
+VERSION: Final = 3
 HEADER: Final = struct.Struct(">IBBI")
 MAX_TO_NOTARY: Final = 64 * 1024
 """Largest payload a worker may send: an outcome with all its parents is under 8 KiB."""

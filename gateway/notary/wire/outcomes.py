@@ -1,6 +1,6 @@
 r"""SEAL: how a request ended.
 
-    jti 16 ‖ flags u8 (1 inline, 2 request not read to its end) ‖ n u16
+    jti 16 ‖ flags u8 (1 inline, 2 request not read to its end, 4 called a repeat) ‖ n u16
     ‖ SHA-256 32 ‖ length u64 of the bodies received, forwarded, delivered and sent by the engine
     ‖ u64 each: offset of the in-band block, events, tokens read, tokens written, tokens altogether
     ‖ status u16 ‖ facts n ‖ particulars
@@ -41,6 +41,7 @@ MAX_INSERTED_BYTES: Final = 512
 _NONE: Final = text.MAX_INTEGER + 1
 _INLINE: Final = 1
 _PARTIAL: Final = 2
+_REPEATED: Final = 4
 _JTI_BYTES: Final = 16
 _HEAD: Final = struct.Struct(">16sBH32sQ32sQ32sQ32sQQQQQQH")
 _NO_BODY: Final = (bytes(32), _NONE)
@@ -63,7 +64,9 @@ def encode_outcome(outcome: Outcome) -> bytes:
         facts = encode_facts(outcome)
         head = _HEAD.pack(
             jti,
-            (_INLINE if outcome.inline else 0) | (_PARTIAL if outcome.request_partial else 0),
+            (_INLINE if outcome.inline else 0)
+            | (_PARTIAL if outcome.request_partial else 0)
+            | (_REPEATED if outcome.lineage.repeated else 0),
             len(facts),
             *_body_items(outcome.request),
             *_body_items(outcome.forwarded),
@@ -94,7 +97,7 @@ def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
         _, flags, length, received, received_length, forwarded, forwarded_length, delivered,
         delivered_length, engine, engine_length, block_offset, events, read, written, total, status,
     ) = _HEAD.unpack_from(payload)  # fmt: skip
-    if flags > _INLINE | _PARTIAL or (status and not 100 <= status <= 599):
+    if flags > _INLINE | _PARTIAL | _REPEATED or (status and not 100 <= status <= 599):
         raise refused("flags and status of an outcome")
     highest = max(
         received_length, forwarded_length, delivered_length, engine_length, block_offset, events,
@@ -115,7 +118,7 @@ def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
         path=said.path,
         sub=said.sub,
         grant_digest=said.grant_digest,
-        lineage=lineage_of(txn, span, parent_span, parents),
+        lineage=lineage_of(txn, span, parent_span, parents, repeated=flags & _REPEATED != 0),
         inline=flags & _INLINE != 0,
         end=facts.end,
         decision=facts.decision,
