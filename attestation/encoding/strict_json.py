@@ -92,7 +92,7 @@ def parse_json(data: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> JsonValue:
     value = _decode_plain(text, limits) if len(data) <= _SHORT else _UNCLEAR
     if value is _UNCLEAR:
         value = _decode(text, limits)
-    if data.count(b"[") + data.count(b"{") > limits.max_depth:
+    if _may_be_deeper(data, limits.max_depth):
         _require_depth(value, limits.max_depth)
     # One character is found many times faster than three.
     if b"\\" in data and (b"\\ud" in data or b"\\uD" in data):
@@ -274,6 +274,21 @@ def _too_deep(max_depth: int) -> MalformedError:
         expected=f"at most {max_depth} levels",
         observed="more",
     )
+
+
+def _may_be_deeper(data: bytes, max_depth: int) -> bool:
+    """Whether there are enough brackets for more levels; in a large document one is found many
+    times faster than all are counted.
+    """
+    if len(data) <= _SHORT:
+        return data.count(b"[") + data.count(b"{") > max_depth
+    found = 0
+    for bracket in (b"[", b"{"):
+        at = data.find(bracket)
+        while at >= 0 and found <= max_depth:
+            found += 1
+            at = data.find(bracket, at + 1)
+    return found > max_depth
 
 
 def _require_depth(value: JsonValue, max_depth: int) -> None:

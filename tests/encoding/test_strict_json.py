@@ -126,6 +126,18 @@ def test_depth_128_passes_and_129_does_not() -> None:
         assert refusal(parse_json, wide) == "depth"
 
 
+@pytest.mark.parametrize("levels", [128, 129])
+@pytest.mark.parametrize("ends", [(b"[", b"]"), (b'{"a":', b"}")])
+def test_depth_of_large_document_is_bounded_alike(levels: int, ends: tuple[bytes, bytes]) -> None:
+    opening, closing = ends
+    large = b'"' + b"x" * 100_000 + b'"'
+    document = opening * levels + large + closing * levels
+    if levels == 128:
+        parse_json(document)
+    else:
+        assert refusal(parse_json, document) == "depth"
+
+
 def test_brackets_in_strings_and_siblings_are_no_depth() -> None:
     assert parse_json(b'"' + b"[{" * 500 + b'"') == "[{" * 500
     assert parse_json(b'["' + b"[{" * 500 + b'"]') == ["[{" * 500]
