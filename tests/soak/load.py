@@ -186,7 +186,7 @@ class Load:
 
 async def restart_engine(
     stop: asyncio.Event, engine: StandInEngine, port: int, every: float
-) -> int:
+) -> None:
     """End the engine with all its connections now and then and start it on the same port."""
     while not await pause(stop, every):
         await engine.close()
