@@ -36,7 +36,7 @@ class Repeats:
     """The latest attempts that may be repeated, each until one request was linked to it.
 
     What is kept is bounded: beyond `capacity` the oldest attempts are forgotten, and a request
-    that repeats one of them is not linked.  An entry takes about 400 bytes (26 MiB when full):
+    that repeats one of them is not linked.  An entry takes 300 bytes (20 MB when full):
     a keyed hash of caller, path and body, an admission number, a receipt digest.
     """
 

@@ -119,5 +119,14 @@ def test_refusals_never_quote_the_callers_text(task: str, parents: str) -> None:
     assert "\x00" not in str(refused.value)
 
 
+@pytest.mark.parametrize("repeated", [True, False])
+def test_hint_that_a_request_is_a_repeat_is_kept(repeated: bool) -> None:
+    kept = lineage_from_headers(
+        None, None, None, random_trace=RANDOM_TRACE, random_span=RANDOM_SPAN, repeated=repeated
+    )
+    assert kept.repeated is repeated
+    assert context().repeated is False
+
+
 def test_module_offers_what_it_lists() -> None:
     assert {name for name in module.__all__ if not hasattr(module, name)} == set()

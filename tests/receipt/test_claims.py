@@ -245,6 +245,12 @@ def test_null_is_no_way_to_say_absent(path: str) -> None:
         ("lin.par", [["x", B64_32]]),
         ("lin.par", [["d", "short"]]),
         ("lin.par", [["d", B64_32]] * 17),
+        ("lin.par", [["r", "short"]]),
+        ("lin.par", [["t", B64_32]]),
+        ("lin.par", [["R", B64_32]]),
+        ("lin.par", [["r", B64_32], ["d", B64_32]]),
+        ("lin.par", [["r", B64_32], ["r", B64_32]]),
+        ("lin.par", [["d", B64_32]] * 16 + [["r", B64_32]]),
     ],
 )
 def test_member_out_of_bounds_is_refused(path: str, value: object) -> None:
@@ -284,6 +290,8 @@ def test_member_out_of_bounds_is_refused(path: str, value: object) -> None:
         ("lin.txn", "x" * 128),
         ("lin.k", 1),
         ("lin.par", [["d", B64_32]] * 16),
+        ("lin.par", [["r", B64_32]]),
+        ("lin.par", [["d", B64_32]] * 15 + [["r", B64_32]]),
         ("dbgstat", "enabled"),
     ],
 )

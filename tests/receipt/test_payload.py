@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from dataclasses import replace
 from enum import IntEnum
 
 import pytest
@@ -104,6 +105,7 @@ CONTEXTS = st.builds(
     gpu_evidence=MAYBE_DIGEST,
     model=st.none() | st.builds(MeasuredModel, digest=DIGEST, engine=TEXT, arguments_digest=DIGEST),
     known=st.just({}) | st.fixed_dictionaries({KNOWN: DIGEST}),
+    repeats=MAYBE_DIGEST,
 )
 
 
@@ -119,6 +121,7 @@ def place_of(known: SealContext) -> Place:
         call=known.call,
         previous=known.previous,
         known=known.known,
+        repeats=known.repeats,
     )
 
 
@@ -146,9 +149,13 @@ def test_quick_commitments_are_hmacs(secret: bytes, jti: str, body: Digest) -> N
     assert key == hmac.digest(secret, message, "sha256")
 
 
+@pytest.mark.parametrize("repeats", [None, digest("attempt")])
 @pytest.mark.parametrize("parents", range(17))
-def test_largest_receipt_is_that_of_the_claims_that_fit(parents: int) -> None:
-    private, told, known = private_key(), largest_outcome(parents), largest_context()
+def test_largest_receipt_is_that_of_the_claims_that_fit(
+    parents: int, repeats: Digest | None
+) -> None:
+    private, told = private_key(), largest_outcome(parents)
+    known = replace(largest_context(), repeats=repeats)
     sealer = Sealer(known, private, key_of(private).kid)
     signed = sealer.seal(told, place_of(known))
     claims, openings = claims_of(told, known)
@@ -173,6 +180,13 @@ def test_parents_stand_for_what_they_are_known_as() -> None:
     told = outcome(lineage=LineageContext(txn="t", span="0" * 16, parents=(KNOWN,)))
     known = context(known={KNOWN: digest("parent")})
     assert f'"par":[["d","{digest("parent").base64url}"]]'.encode() in written(told, known)
+
+
+def test_repeated_attempt_is_written_after_the_declared_parents() -> None:
+    told = outcome(lineage=LineageContext(txn="t", span="0" * 16, parents=(KNOWN,)))
+    known = context(known={KNOWN: digest("parent")}, repeats=digest("attempt"))
+    pairs = f'["d","{digest("parent").base64url}"],["r","{digest("attempt").base64url}"]'
+    assert f'"par":[{pairs}]'.encode() in written(told, known)
 
 
 def test_number_of_an_enumeration_is_written_as_its_digits() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
-from attestation.receipt.claims import Attempt, End, Splice
+from attestation.receipt.claims import RETRY, Attempt, End, Splice
 from attestation.receipt.claims_parser import parse_claims
 from attestation.receipt.commitments import commit, commitment_key
 from attestation.receipt.outcome import ModelFacts
@@ -140,6 +140,26 @@ class TestParents:
             ["d", digest("receipt").base64url],
         ]
         assert claims.to_json()["lin"]["psp"] == "1" * 16
+
+    def kinds(self, declared: int) -> list[str]:
+        parents = tuple(digest(f"parent-{n}").hex for n in range(declared))
+        told = outcome(lineage=lineage(parents=parents))
+        claims, _ = claims_of(told, context(repeats=digest("attempt")))
+        assert parse_claims(claims.to_json()) == claims
+        linked = claims.lineage.parents[-1].kind == RETRY
+        assert claims.lineage.retry_of == (digest("attempt") if linked else None)
+        return [parent.kind for parent in claims.lineage.parents]
+
+    def test_what_a_call_repeats_comes_after_what_was_declared(self) -> None:
+        assert self.kinds(0) == ["r"]
+        assert self.kinds(2) == ["d", "d", "r"]
+        assert self.kinds(15) == ["d"] * 15 + ["r"]
+
+    def test_sixteen_declared_parents_leave_no_room_for_what_a_call_repeats(self) -> None:
+        assert self.kinds(16) == ["d"] * 16
+
+    def test_call_without_parents_repeats_nothing(self) -> None:
+        assert claims_of(outcome(), context())[0].lineage.retry_of is None
 
 
 def test_failure_of_the_gateway_is_sealed_with_what_is_known() -> None:

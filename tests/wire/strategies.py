@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -81,7 +82,7 @@ def drawn_outcomes(draw: st.DrawFn) -> Outcome:
         path=draw(PATHS),
         sub=draw(DIGESTS),
         grant_digest=draw(DIGESTS),
-        lineage=draw(LINEAGES),
+        lineage=replace(draw(LINEAGES), repeated=draw(st.booleans())),
         inline=draw(st.booleans()),
         end=end,
         decision=draw(CODES),

@@ -150,6 +150,22 @@ def test_outcome_that_no_receipt_could_hold_is_refused(case: str) -> None:
         read_back(wrong)
 
 
+@pytest.mark.parametrize("repeated", [True, False])
+def test_hint_that_a_request_is_a_repeat_arrives(repeated: bool) -> None:
+    told = outcome(new_jti())
+    told = replace(told, lineage=replace(told.lineage, repeated=repeated))
+    assert read_back(told).lineage.repeated is repeated
+
+
+@pytest.mark.parametrize("flags", [8, 16, 128, 255])
+def test_flags_that_mean_nothing_are_refused(flags: int) -> None:
+    told = outcome(new_jti())
+    payload = bytearray(outcomes.encode_outcome(told))
+    payload[16] = flags
+    with pytest.raises(MalformedError):
+        outcomes.decode_outcome(bytes(payload), said_of(told))
+
+
 @pytest.mark.parametrize(
     "payload",
     [
