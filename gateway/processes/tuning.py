@@ -15,8 +15,9 @@ def settle_interpreter() -> None:
 
     What the start made is not looked through again, and new objects are after 50,000 instead of
     700 of them: serving and sealing make next to no cycles.  That saves an eighth of the
-    processor time of a receipt.  A thread that waits for the interpreter gets it within 0.5 ms instead of 5: the
-    one that writes the log needs it several times for each batch, and the loop is always busy.
+    processor time of a receipt.  A thread that waits for the interpreter gets it within 0.5 ms
+    instead of 5: the one that writes the log needs it several times for each batch, and the loop
+    is always busy.
     """
     gc.collect()
     gc.freeze()
