@@ -97,6 +97,24 @@ def test_without_salt_the_second_tenant_does_find_it(unsalted: Served, vllm_serv
     assert splices_of(audited(session, unsalted)) == [[]] * 2
 
 
+@pytest.mark.parametrize(("mode", "shared"), [("task", True), ("request", False)])
+def test_tasks_and_requests_of_one_tenant_are_kept_apart_where_they_are_to(
+    vllm_server: Engine, tmp_path_factory: pytest.TempPathFactory, mode: str, shared: bool
+) -> None:
+    folder, prompt = tmp_path_factory.mktemp(mode), new_prompt()
+    with serving(folder, vllm_server.base_url, cache={"salt": mode}) as served:
+        session = served.connect()
+        with openai_client(session, served.key) as client:
+            one, other = (
+                Tenant(client.with_options(default_headers={"X-Task-Id": task}), vllm_server)
+                for task in ("one", "other")
+            )
+            assert one.cached(prompt) == 0
+            assert (one.cached(prompt) > 200) == shared
+            assert other.cached(prompt) == 0
+        assert splices_of(audited(session, served)) == [["cache_salt"]] * 3
+
+
 def test_callers_own_salt_separates_its_requests_and_reaches_nobody_elses(
     session: Session, key: str, other_key: str, gateway: Served, vllm_server: Engine
 ) -> None:
