@@ -75,7 +75,8 @@ def test_without_a_fault_everything_passes(proxy: FaultProxy) -> None:
 def test_truncated_connection_ends_after_exactly_so_many_bytes(
     proxy: FaultProxy, way: str, after: int
 ) -> None:
-    plan = Plan(**{way: Fault(kind=Kind.TRUNCATE, after=after)})
+    fault = Fault(kind=Kind.TRUNCATE, after=after)
+    plan = Plan(up=fault) if way == "up" else Plan(down=fault)
     with connect(proxy, plan) as sock:
         sock.sendall(WORDS)
         if way == "down":
@@ -90,7 +91,8 @@ def test_truncated_connection_ends_after_exactly_so_many_bytes(
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_reset_is_one(proxy: FaultProxy, way: str) -> None:
-    with connect(proxy, Plan(**{way: Fault(kind=Kind.RESET, after=10)})) as sock:
+    fault = Fault(kind=Kind.RESET, after=10)
+    with connect(proxy, Plan(up=fault) if way == "up" else Plan(down=fault)) as sock:
         sock.sendall(WORDS)
         with pytest.raises(ConnectionResetError):
             rest(sock)

@@ -93,7 +93,7 @@ class FaultProxy:
         self._call(self._step(times))
 
     def go_on(self) -> None:
-        """End every delay, those to come too."""
+        """End the delays that have begun."""
         self._call(self._go_on())
 
     async def _step(self, times: int) -> None:
@@ -102,6 +102,7 @@ class FaultProxy:
 
     async def _go_on(self) -> None:
         self._going.set()
+        self._going.clear()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
