@@ -14,6 +14,7 @@ from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
 from attestation.policy import NO_POLICY, parse_policy
 from attestation.policy.model import SignedBy
+from attestation.report import show_bundle
 from attestation.result import Status, Verdict
 from attestation.tdx.anchor import INTEL_ANCHOR
 from attestation.tdx.dcap import GenuineQuote, verify_quote
@@ -70,6 +71,20 @@ def test_boot_that_no_receipt_names_is_checked_too() -> None:
     result = HEALTHY.verify(bundle=bundle)
     assert result.verdict is Verdict.REJECTED
     assert "QUOTE-GENUINE" in failed(result)
+
+
+def test_result_names_the_attempt_that_a_receipt_repeats() -> None:
+    made = Gateway()
+    made.plain()
+    attempt = made.exchanged[0].item.receipt.digest
+    made.plain(context={"repeats": attempt})
+    result = made.verify()
+    facts: Any = result.facts["receipts"]
+    assert [one["retry_of"] for one in facts] == [None, attempt.hex]
+    formats = [check.observed for check in result.checks if check.id == "RECEIPT-FORMAT"]
+    assert formats == ["end complete", f"end complete; retry of {attempt.hex}"]
+    shown = show_bundle(made.bundle())["receipts"]
+    assert [receipt["retry_of"] for receipt in shown] == [None, attempt.hex]
 
 
 @pytest.mark.parametrize("id_", ["WITNESS", "EPOCH-CHAIN", "LINEAGE-EDGES", "GPU-GENUINE"])

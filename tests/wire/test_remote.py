@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from attestation.errors import UnavailableError
+from attestation.lineage.context import LineageContext
 from attestation.receipt.claims import End
+from attestation.receipt.signing import parse_receipt
 from gateway.errors import NotaryUnavailable
 from gateway.notary.wire import announcements, messages, replies
 from gateway.notary.wire.client import LOST, RemoteNotary
@@ -24,7 +27,7 @@ from gateway.notary.wire.frames import (
 )
 from gateway.notary.wire.replies import Condition, encode_hello
 from gateway.notary.wire.server import WireLimits
-from tests.support.notaries import ALICE, announcement, new_jti, outcome, sealed
+from tests.support.notaries import ALICE, BOB, announcement, new_jti, outcome, sealed
 from tests.wire.conftest import Serve, until
 from tests.wire.support import announce, end_of
 
@@ -167,6 +170,20 @@ async def test_cancelled_seal_still_makes_its_receipt(serve: Serve) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await sealing
     assert await end_of(remote, jti) is End.COMPLETE
+
+
+async def test_repeat_that_one_worker_gets_names_the_attempt_that_another_had(
+    serve: Serve,
+) -> None:
+    wire = await serve()
+    one, other = await wire.connect(), await wire.connect()
+    first = await sealed(one, end=End.REFUSED, status=429, decision="concurrency")
+    hint = LineageContext(txn="task", span="0" * 16, repeated=True)
+    foreign = await sealed(other, BOB, lineage=hint)
+    equal = await sealed(other, lineage=replace(hint, repeated=False))
+    repeat = await sealed(other, lineage=hint)
+    lines = [parse_receipt(made.token).claims.lineage for made in (foreign, equal, repeat)]
+    assert [line.retry_of for line in lines] == [None, None, first.digest]
 
 
 async def test_end_of_the_boot_is_told_to_everyone(serve: Serve) -> None:
