@@ -40,8 +40,9 @@ TABLES: Mapping[str, Mapping[str, object]] = {
         "idle_timeout": 7.0,
         "total_timeout": 10.0,
     },
-    # Every failure is to be met by a request, not by the breaker.
-    "health": {"failures": 100, "cooldown": 0.01, "interval": 0.0},
+    # Failures are to be met by requests, not by the breaker; only an engine that accepts no
+    # connection at all is left alone for a while.
+    "health": {"failures": 100, "cooldown": 5.0, "interval": 0.0},
     "limits": {
         "body_bytes": driving.BODY_BYTES,
         "response_bytes": driving.RESPONSE_BYTES,

@@ -38,7 +38,11 @@ COMPUTED = {
     *(f"refused_part_{name}" for name in rules.FORBIDDEN_PART_MEMBERS),
     *(f"json_{code}" for code in ("encoding", "syntax", "duplicate_member", "number")),
     *(f"json_{code}" for code in ("surrogate", "depth")),
-    *(f"upstream_{kind.value}" for kind in UpstreamFailure),
+    *(
+        f"upstream_{kind.value}"
+        for kind in UpstreamFailure
+        if kind is not UpstreamFailure.UNAVAILABLE  # it has its own code, which stands as it is
+    ),
     *("lineage_task_id", "lineage_parents", "quote_failed", "tls_chain"),
 }
 # Reaches nobody: the request was given up because its caller had left.  The other is refused only
