@@ -184,6 +184,10 @@ class Bench:
         self.talks.append(one)
         return one
 
+    def close(self) -> None:
+        for talk in self.talks:
+            talk.leave()
+
     def get(self, path: str) -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.served.key}"}
         return httpx2.get(self.served.url + path, headers=headers, trust_env=False, timeout=60)
@@ -270,6 +274,5 @@ def bench_of(
         served = stack.enter_context(serving(folder, listed, **options))
         front = stack.enter_context(faulty(served.url))
         bench = Bench(served=served, engines=started, ways=ways, front=front)
+        stack.callback(bench.close)
         yield bench
-        for talk in bench.talks:
-            talk.leave()
