@@ -33,6 +33,7 @@ SAVE_SECONDS: Final = 1.0
 _MAX_BYTES: Final = 32 << 20
 _MAX_RECORDS: Final = 65_536
 _DAY_SECONDS: Final = 86_400
+_DRAWS: Final = 8
 _LIMITS: Final = JsonLimits(max_bytes=_MAX_BYTES, max_depth=4, max_members=4 * _MAX_RECORDS + 8)
 
 
@@ -63,8 +64,7 @@ class BudgetFile:
                 hint="it belongs to the user of the gateway",
             ) from error
         try:
-            for item in _parse(data):
-                self._take(item)
+            self._take([_entry(item) for item in _parse(data)])
         except MalformedError as error:
             raise MalformedError(
                 f"the token budgets in {self._path} cannot be used: {error.message}",
@@ -93,17 +93,16 @@ class BudgetFile:
         self._saved = changes
         return True
 
-    def _take(self, item: Any) -> None:  # noqa: ANN401 - JSON of any shape
-        members = Members(item, "a budget")
-        sub = members.digest_base64url("sub")
-        usage = Usage(
-            spent=members.integer("spent", maximum=1 << 62),
-            day=FOREVER if members.is_null("day") else members.integer("day", maximum=1 << 32),
-        )
-        members.close()
-        if not self._table.write(sub, usage, self._today()):
+    def _take(self, entries: list[tuple[Digest, Usage]]) -> None:
+        # A set of the table may have no room for one more by bad luck alone.
+        for _ in range(_DRAWS):
+            if all(self._table.write(sub, usage, self._today()) for sub, usage in entries):
+                break
+            self._table.begin_anew()
+        else:
             raise MalformedError("it holds more budgets than there is room for", code="size")
-        self._table.budget_changed(sub)
+        for sub, _ in entries:
+            self._table.budget_changed(sub)
 
     def _document(self) -> bytes:
         spent = [
@@ -136,6 +135,17 @@ class BudgetFile:
                 os.close(folder)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _entry(item: Any) -> tuple[Digest, Usage]:  # noqa: ANN401 - JSON of any shape
+    members = Members(item, "a budget")
+    sub = members.digest_base64url("sub")
+    usage = Usage(
+        spent=members.integer("spent", maximum=1 << 62),
+        day=FOREVER if members.is_null("day") else members.integer("day", maximum=1 << 32),
+    )
+    members.close()
+    return sub, usage
 
 
 class BudgetKeeper:

@@ -1,10 +1,11 @@
 """What callers have used, in memory that all workers of one gateway map.
 
-    page 0      clock mark (i64), number of changes of budgets (i64), then nothing
+    page 0      clock mark (i64), number of changes of budgets (i64), divisor (i64), then nothing
     page 1      one byte a set: whether it ever held a budget
     from page 2 4096 sets of 16 records of 64 bytes: sub, two full times, tokens spent, day
 
-A caller's set follows from its digest, and its record holds the whole digest, so two callers
+A caller's set follows from its digest and a divisor drawn at random for this table, so that who
+may choose names cannot choose them for one set.  A record holds the whole digest: two callers
 never share one.  A set is read and written under a lock on one byte of the descriptor, which the
 kernel releases when a worker dies (fcntl(2)).  Where a set is full, the record goes whose loss
 changes least: never one that holds a budget.
@@ -15,6 +16,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import secrets
+import sys
 import weakref
 from dataclasses import dataclass
 from struct import Struct
@@ -36,7 +39,8 @@ _SET_BYTES: Final = _WAYS * _RECORD.size
 _START: Final = _PAGE + _SETS
 _BYTES: Final = _START + _SETS * _SET_BYTES
 _NOBODY: Final = bytes(32)
-_CLOCK, _CHANGES = 0, 1
+_CLOCK, _CHANGES, _DIVISOR = 0, 1, 2
+_HEADER_BYTES: Final = 24
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +62,13 @@ def create_quota_table() -> int:
     """Return a descriptor of an empty table; pages nobody touches cost nothing."""
     descriptor = os.memfd_create("quotas", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, _BYTES)
+    os.pwrite(descriptor, draw_divisor().to_bytes(8, sys.byteorder), 8 * _DIVISOR)
     return descriptor
+
+
+def draw_divisor() -> int:
+    """Return an odd number of 62 bits whose remainders of digests nobody can foretell."""
+    return secrets.randbits(62) | 1 << 61 | 1
 
 
 class QuotaTable:
@@ -68,7 +78,8 @@ class QuotaTable:
         self._descriptor = os.dup(descriptor)
         weakref.finalize(self, os.close, self._descriptor)
         self._memory = mmap.mmap(descriptor, _BYTES)
-        self._header = memoryview(self._memory)[:16].cast("q")
+        self._header = memoryview(self._memory)[:_HEADER_BYTES].cast("q")
+        self._divisor = self._header[_DIVISOR]
 
     @classmethod
     def alone(cls) -> Self:
@@ -96,13 +107,22 @@ class QuotaTable:
 
     # -- records ---------------------------------------------------------------------------
 
+    def begin_anew(self) -> None:
+        """Forget all records and draw another divisor; for a table that nobody shares yet."""
+        self._memory[_PAGE:] = bytes(_BYTES - _PAGE)
+        self._divisor = self._header[_DIVISOR] = draw_divisor()
+
+    def set_of(self, sub: Digest) -> int:
+        """Return the number of the caller's set; `sub` is a SHA-256, so no two are near."""
+        return int.from_bytes(sub.value, "big") % self._divisor % _SETS
+
     def lock(self, sub: Digest) -> None:
         """Keep the other workers from this caller's set, for microseconds, until `unlock`."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, _set_of(sub))
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, self.set_of(sub))
 
     def unlock(self, sub: Digest) -> None:
         """Let the other workers go on."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, _set_of(sub))
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, self.set_of(sub))
 
     def read(self, sub: Digest) -> Usage:
         """Return what the caller has used; nothing, if there is no record of it."""
@@ -128,7 +148,7 @@ class QuotaTable:
 
     def budget_changed(self, sub: Digest) -> None:
         """Note that the budget of this caller, just written, is to be kept on disk."""
-        self._memory[_PAGE + _set_of(sub)] = 1
+        self._memory[_PAGE + self.set_of(sub)] = 1
         self._header[_CHANGES] += 1
 
     def budgets(self, today: int) -> Iterator[tuple[bytes, Usage]]:
@@ -142,7 +162,7 @@ class QuotaTable:
                     yield sub, Usage(spent=spent, day=day)
 
     def _find(self, sub: Digest) -> int | None:
-        start = _START + _set_of(sub) * _SET_BYTES
+        start = _START + self.set_of(sub) * _SET_BYTES
         at = self._memory.find(sub.value, start, start + _SET_BYTES)
         while at >= 0 and (at - start) % _RECORD.size:
             at = self._memory.find(sub.value, at + 1, start + _SET_BYTES)
@@ -150,7 +170,7 @@ class QuotaTable:
 
     def _make_room(self, sub: Digest, today: int) -> int | None:
         """An empty record, or the one that is full again soonest of those without a budget."""
-        start = _START + _set_of(sub) * _SET_BYTES
+        start = _START + self.set_of(sub) * _SET_BYTES
         best, soonest = None, 0
         for at in range(start, start + _SET_BYTES, _RECORD.size):
             held, requests_full, tokens_full, spent, day = _RECORD.unpack_from(self._memory, at)
@@ -160,10 +180,6 @@ class QuotaTable:
             if not _counts(spent, day, today) and (best is None or full < soonest):
                 best, soonest = at, full
         return best
-
-
-def _set_of(sub: Digest) -> int:
-    return int.from_bytes(sub.value[:2], "big") % _SETS
 
 
 def _counts(spent: int, day: int, today: int) -> bool:

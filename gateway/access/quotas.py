@@ -134,6 +134,9 @@ class Quotas:
     def _current(self, sub: Digest, quota: Quota, today: int) -> Usage:
         """What was used, with a budget of the period that is now."""
         usage = self._table.read(sub)
+        if quota.token_budget is None:
+            # Other tokens of this caller may have a budget, which this one must not begin anew.
+            return usage
         day = today if quota.budget_period is Period.DAY else FOREVER
         if usage.day != day:
             usage.day, usage.spent = day, 0

@@ -1,8 +1,9 @@
 """Running requests per key, counted over all workers of one gateway.
 
 Every worker has a column of counters in memory that all of them map, and writes to no other, so
-that no lock is needed.  A key's bucket is part of its digest; a sum over the columns is what the
-key has running.
+that no lock is needed.  A key's bucket follows from its digest and a divisor drawn at random, so
+that who may choose names cannot choose somebody's bucket; a sum over the columns is what the key
+has running.
 
 Two things are accepted.  Workers that look in the same instant may each take the last slot: a
 key may exceed its grant by fewer requests than there are workers.  Two keys that share one of
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
+from gateway.access.quota_table import draw_divisor
 from gateway.access.slots import Slots
 
 if TYPE_CHECKING:
@@ -25,12 +28,14 @@ _BUCKETS: Final = 1 << 22
 _COUNTER_BYTES: Final = 2
 _COLUMN_BYTES: Final = _BUCKETS * _COUNTER_BYTES
 _MOST: Final = (1 << 16) - 1
+_DIVISOR_BYTES: Final = 8  # behind the columns
 
 
 def create_slots(workers: int) -> int:
     """Return a descriptor of memory for that many columns; pages nobody touches cost nothing."""
     descriptor = os.memfd_create("slots", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, workers * _COLUMN_BYTES)
+    divisor = draw_divisor().to_bytes(_DIVISOR_BYTES, sys.byteorder)
+    os.pwrite(descriptor, divisor, workers * _COLUMN_BYTES)
     return descriptor
 
 
@@ -48,6 +53,8 @@ class SharedSlots(Slots):
         super().__init__()
         self._memory = mmap.mmap(descriptor, workers * _COLUMN_BYTES)
         self._counters = memoryview(self._memory).cast("H")
+        divisor = os.pread(descriptor, _DIVISOR_BYTES, workers * _COLUMN_BYTES)
+        self._divisor = int.from_bytes(divisor, sys.byteorder)
         self._index = index
         self._workers = workers
 
@@ -76,6 +83,5 @@ class SharedSlots(Slots):
             total += self._counters[place]
         return total
 
-    @staticmethod
-    def _bucket(sub: Digest) -> int:
-        return int.from_bytes(sub.value[:4], "big") % _BUCKETS
+    def _bucket(self, sub: Digest) -> int:
+        return int.from_bytes(sub.value, "big") % self._divisor % _BUCKETS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -135,11 +136,22 @@ def test_damaged_file_stops_the_start_and_says_what_to_do(path: Path, document: 
 
 
 def test_more_budgets_than_there_is_room_for_are_refused(path: Path) -> None:
-    subs = [Digest(b"\0\1" + at.to_bytes(30, "big")) for at in range(17)]
+    subs = [Digest.of(b"%d" % at) for at in range(40_000)]
     listed = [GOOD | {"sub": sub.base64url} for sub in subs]
     path.write_text(json.dumps({"budgets": listed, "schema": module.SCHEMA}))
     with pytest.raises(MalformedError, match="more budgets"):
         Gateway(path=path)
+
+
+def test_budgets_that_had_room_in_one_table_have_room_in_the_next(path: Path) -> None:
+    table = QuotaTable.alone()
+    names = (Digest.of(b"%d" % at) for at in count())
+    # All in one set of this table, which has room for sixteen.
+    subs = list(islice((sub for sub in names if table.set_of(sub) == 7), 17))
+    listed = [GOOD | {"sub": sub.base64url} for sub in subs]
+    path.write_text(json.dumps({"budgets": listed, "schema": module.SCHEMA}))
+    module.BudgetFile(path, table, lambda: 0.0).load()
+    assert {sub for sub, _ in table.budgets(0)} == {sub.value for sub in subs}
 
 
 def test_file_that_cannot_be_read_stops_the_start(path: Path) -> None:

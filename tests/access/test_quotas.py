@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -314,6 +315,21 @@ def test_request_without_an_outcome_is_not_charged() -> None:
     assert code(world.quotas().admit(alice)) is None
 
 
+def test_grant_without_a_budget_begins_no_budget_of_the_same_caller_anew() -> None:
+    # Two tokens of one subject may have grants of two rules.
+    world = World()
+    quotas = world.quotas()
+    daily = principal(token_budget=10, budget_period=Period.DAY)
+    chatty, unlimited = principal(requests_per_minute=9), principal(tokens_per_minute=10**6)
+    quotas.charge(daily, outcome(10))
+    for other in (chatty, unlimited):
+        assert code(quotas.admit(other)) is None
+        quotas.charge(other, outcome(1))
+        assert code(quotas.admit(daily)) == "insufficient_quota"
+    world.wall += 86_400
+    assert code(quotas.admit(daily)) is None
+
+
 # -- one state for all workers -------------------------------------------------------------
 
 
@@ -373,13 +389,20 @@ def test_processes_that_count_at_once_lose_nothing(memory: int) -> None:
 # -- the table is bounded ------------------------------------------------------------------
 
 
-def crowd(count: int) -> list[Digest]:
+def crowd(table: QuotaTable, size: int) -> list[Digest]:
     """Digests that all belong to one set of the table."""
-    return [Digest(b"\0\7" + bytes(26) + at.to_bytes(4, "big")) for at in range(1, count + 1)]
+    names = (subject_of(b"%d" % at) for at in count())
+    return list(islice((sub for sub in names if table.set_of(sub) == 7), size))
+
+
+def test_names_that_fill_one_set_of_a_table_fill_none_of_another() -> None:
+    names = crowd(_table(), 17)
+    assert len({_table().set_of(sub) for sub in names}) > 4
 
 
 def test_record_that_is_full_again_soonest_makes_room_and_budgets_never_do() -> None:
-    table, subs = _table(), crowd(20)
+    table = _table()
+    subs = crowd(table, 20)
     for at, sub in enumerate(subs[:15]):
         assert table.write(sub, Usage(requests_full=100 - at), 7)
     assert table.write(subs[15], Usage(spent=5), 7)
@@ -391,7 +414,7 @@ def test_record_that_is_full_again_soonest_makes_room_and_budgets_never_do() -> 
 
 def test_budget_for_which_there_is_no_room_is_not_begun() -> None:
     world = World()
-    subs = crowd(17)
+    subs = crowd(world.table, 17)
     for sub in subs[:16]:
         assert world.table.write(sub, Usage(spent=1), 0)
     grant = Grant(quota=Quota(token_budget=5))
@@ -402,7 +425,8 @@ def test_budget_for_which_there_is_no_room_is_not_begun() -> None:
 
 
 def test_budget_of_an_old_day_makes_room() -> None:
-    table, subs = _table(), crowd(17)
+    table = _table()
+    subs = crowd(table, 17)
     for at, sub in enumerate(subs[:16]):
         assert table.write(sub, Usage(spent=1, day=6 if at == 3 else 7), 7)
     assert table.write(subs[16], Usage(spent=1), 7)
@@ -414,7 +438,9 @@ def test_digest_that_lies_across_two_records_is_not_found() -> None:
     table = _table()
     sub = Digest(b"\0\7" + bytes(30))
     # Bytes 8 to 40 of this record are those of `sub`: two bytes that look like its beginning.
-    other = Digest(b"\0\7" + b"\1" * 6 + b"\0\7" + bytes(22))
+    ends = b"\0\7" + bytes(22)
+    others = (Digest(at.to_bytes(8, "big") + ends) for at in count(1))
+    other = next(one for one in others if table.set_of(one) == table.set_of(sub))
     table.write(other, Usage(), 0)
     assert table.read(sub) == Usage()
     assert table.write(sub, Usage(spent=3), 0)

@@ -59,6 +59,20 @@ def test_slots_of_a_worker_that_is_gone_come_back_and_no_others(memory: int) -> 
     assert SharedSlots(memory, 0, WORKERS).running(alice.sub) == 1
 
 
+def test_bucket_is_not_to_be_found_out_from_names_alone() -> None:
+    subs = [subject_of(b"%d" % at) for at in range(100)]
+    seen = set()
+    for _ in range(2):
+        descriptor = create_slots(WORKERS)
+        try:
+            one, two = (SharedSlots(descriptor, index, WORKERS) for index in (0, 1))
+            assert [one._bucket(sub) for sub in subs] == [two._bucket(sub) for sub in subs]
+            seen.add(tuple(one._bucket(sub) for sub in subs))
+        finally:
+            os.close(descriptor)
+    assert len(seen) == 2
+
+
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, WORKERS - 1), st.booleans()), max_size=60))
 def test_never_more_run_than_the_grant_allows(steps: list[tuple[int, bool]]) -> None:
