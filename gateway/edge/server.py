@@ -123,13 +123,33 @@ class _Config(uvicorn.Config):
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: stopping is the caller's decision."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
         super().__init__(config)
+        self._limits = limits
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's for sockets that are bound, but with a bound on the time of a handshake.
+
+        Who connects and does not go on with TLS is nobody's caller yet: no limit of the protocol
+        holds for it, and by itself the event loop waits for a minute.
+        """
+        config, loop = self.config, asyncio.get_running_loop()
+        times: dict[str, Any] = {}
+        if config.ssl is not None:
+            seconds = self._limits.header_seconds
+            times = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
+        self.servers = [
+            await loop.create_server(
+                self._protocol, sock=sock, ssl=config.ssl, backlog=config.backlog, **times
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return EdgeProtocol(self.config, self.server_state, {})
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -177,7 +197,7 @@ class EdgeServer:
             per_address=limits.connections_per_address,
             clock=time.monotonic,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, limits)
         self._sock = sock
         self._task: asyncio.Task[None] | None = None
 

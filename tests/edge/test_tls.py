@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -184,3 +186,17 @@ async def test_tls_works_on_a_unix_socket_too(serve: Serve, tmp_path: Path) -> N
     client = await served.connect(ssl=unchecked(), server_hostname="localhost")
     client.send(GOOD)
     assert (await client.reply()).body == b"ok"
+
+
+async def test_connection_that_does_not_go_on_with_tls_is_closed_in_time(serve: Serve) -> None:
+    served = await serve(tls=BootTls.generate(["localhost"], now=NOW), header_seconds=0.2)
+    silent, slow = await served.connect(), await served.connect()
+    slow.send(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+    # Without a bound the event loop would wait for a minute.
+    for client in (silent, slow):
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionError):
+                assert not await client.reader.read()
+    honest = await served.connect(ssl=unchecked(), server_hostname="localhost")
+    honest.send(GOOD)
+    assert (await honest.reply()).body == b"ok"
