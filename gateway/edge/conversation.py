@@ -120,7 +120,7 @@ class Conversation:
             if self._call is not None:
                 self._call.close()
             self._caller.close()
-            self._parts.load.let_go(self._held)
+            self._parts.load.let_go(self._held, self._principal.sub.value)
 
     async def _serve(self) -> None:
         parts = self._body
@@ -266,7 +266,7 @@ class Conversation:
         return self._hold(len(part))
 
     def _hold(self, count: int) -> bool:
-        if not self._parts.load.hold(count):
+        if not self._parts.load.hold(count, self._principal.sub.value, self._held):
             self._parts.metrics.shed("memory")
             return False
         self._held += count
