@@ -210,6 +210,7 @@ def test_measured_settings_change_the_digest_and_others_do_not(file: Path) -> No
         "cache.salt": "off",
         "padding.bucket_bytes": "512",
         "padding.tick_ms": "50",
+        "telemetry.otlp_endpoint": "http://127.0.0.1:1",
     }
     measured = {leaf.path for leaf in leaves(base) if leaf.measured}
     assert measured == changes.keys() | {
