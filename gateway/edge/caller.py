@@ -68,6 +68,9 @@ class Connection(Protocol):
     def on_response_complete(self) -> None:
         """Go on to the next request."""
 
+    def end(self) -> None:
+        """Close once what was sent is taken, or nothing of it is."""
+
 
 class Caller(RequestResponseCycle):
     """One request: `path` is its route, `headers` and `query` what else its head says.
@@ -241,7 +244,7 @@ class Caller(RequestResponseCycle):
     def finish(self) -> None:
         """Nothing more will be sent: an answer that is not complete ends with the connection."""
         if not self.response_complete and not self.disconnected:
-            self.transport.close()
+            self._connection.end()
 
     # -- inside ----------------------------------------------------------------------------
 
@@ -282,5 +285,5 @@ class Caller(RequestResponseCycle):
     def _complete(self) -> None:
         self.response_complete = True
         if not self.keep_alive:
-            self.transport.close()
+            self._connection.end()
         self._connection.on_response_complete()

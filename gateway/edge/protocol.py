@@ -190,8 +190,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._stall.start()
 
     def resume_writing(self) -> None:
-        """The caller took what waited."""
-        self._stall.stop()
+        """The caller took what waited, or most of it."""
+        if not self.transport.is_closing():
+            self._stall.stop()
         super().resume_writing()
 
     def end(self) -> None:
@@ -321,6 +322,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            # uvicorn's own cycle closes without looking at what is still to be taken.
+            self._stall.start()
             return
         self.flow.resume_reading()
         if self.pipeline:

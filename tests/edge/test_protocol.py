@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
+from gateway.edge.caller import Caller
 from gateway.telemetry.edge import EdgeMetrics
-from tests.edge.conftest import Counting, Serve
+from tests.edge.conftest import Counting, Seen, Serve
 
 GOOD = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n"
 
@@ -420,6 +422,32 @@ async def test_caller_that_takes_nothing_of_a_last_answer_is_cut_too(serve: Serv
     async with asyncio.timeout(60):
         while served.server._server.server_state.connections or not served.app.seen:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+class Conversing(Counting):
+    """Answers requests to inference routes without ASGI."""
+
+    async def converse(self, caller: Caller) -> None:
+        self.seen.append(Seen(caller.path, caller.headers, b""))
+        caller.answer(200, (), self.answer)
+
+
+@pytest.mark.parametrize("path", ["/x", "/v1/chat/completions"])
+async def test_caller_that_takes_nothing_of_a_small_last_answer_is_cut_too(
+    serve: Serve, path: str
+) -> None:
+    app = Conversing(answer=b"x" * 50_000)
+    served = await serve(app, stall_seconds=0.2)
+    # The kernel takes little, and what waits in here is too little for the transport to pause.
+    served.server._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, served.server.address)
+        client.send(b"POST %b HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n" % path.encode())
+        async with asyncio.timeout(60):
+            while served.server._server.server_state.connections or not app.seen:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 async def test_connections_and_what_becomes_of_them_are_counted(serve: Serve) -> None:
