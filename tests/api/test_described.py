@@ -98,7 +98,7 @@ def test_answers_are_as_described_and_none_is_an_error_of_ours(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def ask(case: schemathesis.Case) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         # Every second one comes without a key.
         keyed = sum(statuses.values()) % 2 == 0
         headers = {"authorization": f"Bearer {served.key}"} if keyed else {}
