@@ -166,7 +166,8 @@ def test_what_an_sdk_would_send_again_may_be_repeated(
 
 def asked(number: int, **changes: Any) -> Outcome:
     request = Body(digest=Digest.of(b"%d" % number), length=1)
-    return outcome(new_jti(), request=request, **({"lineage": HINT, "status": 503} | changes))
+    made = outcome(new_jti(), request=request, lineage=HINT, status=503)
+    return replace(made, **changes)
 
 
 def test_oldest_attempts_are_forgotten_when_the_table_is_full() -> None:
