@@ -38,8 +38,9 @@ class Once:
 
 
 def sdk(bench: Bench, **options: Any) -> Any:
-    host, port = bench.server.address
-    url = f"http://{host}:{port}/v1"
+    address = bench.server.address
+    assert not isinstance(address, str)
+    url = f"http://{address[0]}:{address[1]}/v1"
     return openai.AsyncOpenAI(base_url=url, api_key=bench.key, **options)
 
 
