@@ -226,53 +226,84 @@ class InferenceRoutes:
             self._metrics.shed("notary")
             await _answer(caller, failures.NO_NOTARY, headers)
             return
-        path = caller.path
-        exchange = Exchange(
+        has_slot = self._keys.slots.acquire(principal)
+        try:
+            conversation = self._conversation(
+                announced, principal, head, headers, caller, has_slot=has_slot
+            )
+            await self._run(conversation, principal, caller)
+        finally:
+            if has_slot:
+                self._keys.slots.release(principal)
+
+    def _conversation(
+        self,
+        announced: Announcement,
+        principal: Principal,
+        head: RequestHead,
+        headers: Headers,
+        caller: Caller,
+        *,
+        has_slot: bool,
+    ) -> Conversation:
+        try:
+            early = self._early_refusal(principal, head, caller.path, has_slot=has_slot)
+            if early is None and principal.grant.quota is not None:
+                verdict = self._keys.quotas.admit(principal)
+                early, headers = verdict.refusal, headers + verdict.headers
+                if early is not None:
+                    self._metrics.quota_refused(verdict.kind)
+        except Exception:
+            # The caller is told by `_guard`; the request has its receipt all the same.
+            self._forsake(announced)
+            raise
+        self._metrics.began(caller.path)
+        return Conversation(
+            parts=self._parts,
+            exchange=self._exchange(announced, head),
+            caller=caller,
+            path=caller.path,
+            head=head,
+            principal=principal,
+            common_headers=headers,
+            early=early,
+        )
+
+    def _early_refusal(
+        self, principal: Principal, head: RequestHead, path: str, *, has_slot: bool
+    ) -> Refusal | None:
+        if not has_slot:
+            self._metrics.shed("concurrency")
+        if not principal.grant.allows_route(path):
+            return failures.NO_ROUTE_GRANT
+        return head.refusal or (None if has_slot else failures.NO_SLOT)
+
+    async def _run(self, conversation: Conversation, principal: Principal, caller: Caller) -> None:
+        try:
+            await conversation.run()
+        finally:
+            if principal.grant.quota is not None:
+                self._keys.quotas.charge(principal, conversation.outcome)
+            self._note_end(caller.path, caller, conversation)
+        outcome = conversation.outcome
+        # Too large or too slow a body is a refusal too, whatever `end` calls it.
+        if self._refusals is not None and outcome is not None and outcome.decision not in _FREE:
+            self._refusals.charge(principal.sub)
+
+    def _exchange(self, announced: Announcement, head: RequestHead) -> Exchange:
+        return Exchange(
             jti=announced.jti,
             method=_METHOD,
-            path=path,
-            sub=principal.sub,
-            grant_digest=principal.grant_digest,
-            dialect=dialect_of(path),
+            path=announced.path,
+            sub=announced.sub,
+            grant_digest=announced.grant_digest,
+            dialect=dialect_of(announced.path),
             inline=head.inline,
             nonce=head.nonce,
             lineage=head.lineage,
             max_frame_bytes=self._limits.frame_bytes,
             shaping=self._shaping,
         )
-        has_slot = self._keys.slots.acquire(principal)
-        if not has_slot:
-            self._metrics.shed("concurrency")
-        early = _early_refusal(path, principal, head) or (None if has_slot else failures.NO_SLOT)
-        limited = principal.grant.quota is not None
-        if limited and early is None:
-            verdict = self._keys.quotas.admit(principal)
-            early, headers = verdict.refusal, headers + verdict.headers
-            if early is not None:
-                self._metrics.quota_refused(verdict.kind)
-        self._metrics.began(path)
-        conversation = Conversation(
-            parts=self._parts,
-            exchange=exchange,
-            caller=caller,
-            path=path,
-            head=head,
-            principal=principal,
-            common_headers=headers,
-            early=early,
-        )
-        try:
-            await conversation.run()
-        finally:
-            if has_slot:
-                self._keys.slots.release(principal)
-            if limited:
-                self._keys.quotas.charge(principal, conversation.outcome)
-            self._note_end(path, caller, conversation)
-        outcome = conversation.outcome
-        # Too large or too slow a body is a refusal too, whatever `end` calls it.
-        if self._refusals is not None and outcome is not None and outcome.decision not in _FREE:
-            self._refusals.charge(principal.sub)
 
     def _note_end(self, path: str, caller: Caller, conversation: Conversation) -> None:
         metrics, outcome = self._metrics, conversation.outcome
@@ -292,12 +323,6 @@ class InferenceRoutes:
             (b"x-keyset-digest", self._notary.boot.keyset_digest.hex.encode("ascii")),
             (b"cache-control", b"no-store"),
         )
-
-
-def _early_refusal(path: str, principal: Principal, head: RequestHead) -> Refusal | None:
-    if not principal.grant.allows_route(path):
-        return failures.NO_ROUTE_GRANT
-    return head.refusal
 
 
 async def _answer(caller: Caller, refusal: Refusal, headers: Headers = ()) -> None:

@@ -9,6 +9,8 @@ from typing import cast
 import pytest
 
 from attestation.receipt.claims import End
+from gateway.access.principal import Principal, Quota
+from gateway.access.quotas import Quotas, Verdict
 from gateway.engine.scripted import Close, Script
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Notary, ReceiptState
@@ -63,6 +65,28 @@ def with_upstream(bench: Bench, upstream: BrokenUpstream) -> None:
 
 JSON_HEAD = ResponseHead(status=200, content_type="application/json")
 STREAM_HEAD = ResponseHead(status=200, content_type="text/event-stream")
+
+
+class BrokenQuotas:
+    def admit(self, _principal: Principal) -> Verdict:
+        raise OSError(SECRET)
+
+
+async def test_quota_that_cannot_be_read_costs_no_receipt_and_no_slot(start: Start) -> None:
+    bench = await start(PLAIN)
+    key = bench.new_key(quota=Quota(requests_per_minute=60), concurrency=1)
+    client = await bench.connect()
+    quotas = bench.routes._keys.quotas
+    bench.routes._keys.quotas = cast("Quotas", BrokenQuotas())
+    client.send(bench.request(key=key))
+    reply = await client.reply()
+    assert reply.status == 500
+    assert SECRET.encode() not in reply.body
+    assert [type(error) for error in bench.reported] == [OSError]
+    await asyncio.gather(*bench.routes._forsaken)
+    assert bench.receipts == 1
+    bench.routes._keys.quotas = quotas
+    assert (await bench.ask(key=key)).status == 200
 
 
 @pytest.mark.parametrize(
