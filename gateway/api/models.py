@@ -2,11 +2,13 @@
 
 The list of a single engine is passed through as it is.  Those of several are put together from
 the engines that are up and answer: each adds what it is configured to serve, and of models with
-one name the first engine's entry is shown.
+one name the first engine's entry is shown.  Callers that ask at the same time share one look at
+the engines: this route has no slots, and must not open as many connections as somebody likes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,13 @@ from gateway.api.parts import require_principal
 from gateway.errors import UpstreamError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.access.principal import Grant
     from gateway.api.parts import ControlParts
-    from gateway.upstream import Answer, Upstream
+    from gateway.upstream import Answer, Engines, Upstream
+
+    Found = list[tuple[Upstream, Answer | UpstreamError]]
 
 PATH = "/v1/models"
 _OK = 200
@@ -33,19 +39,42 @@ _OK = 200
 def model_routes(parts: ControlParts) -> APIRouter:
     """Return the router; the call is passed through and gets no receipt."""
     router = APIRouter()
+    look = SharedLook(lambda: parts.upstream)
 
     @router.get(PATH)
     async def models(request: Request) -> Response:
         principal = require_principal(parts, request)
-        found = await parts.upstream.get_each(PATH, request_id=secrets.token_hex(16))
-        body = _together(found, principal.grant)
+        body = _together(await look.found(), principal.grant)
         headers = keyset_header(parts.notary.boot)
         return Response(body, media_type="application/json", headers=headers)
 
     return router
 
 
-def _together(found: list[tuple[Upstream, Answer | UpstreamError]], grant: Grant) -> bytes:
+class SharedLook:
+    """What the engines list: asked for once at a time, whoever wants to know it meanwhile."""
+
+    def __init__(self, engines: Callable[[], Engines]) -> None:
+        self._engines = engines
+        self._looking: asyncio.Task[Found] | None = None
+
+    async def found(self) -> Found:
+        """Return each engine's answer to a look that is under way, or to one that begins."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+            # If everybody leaves, nobody hears of a failure.
+            self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
+        # Shielded: a caller who leaves takes the answer from nobody else.
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> Found:
+        try:
+            return await self._engines().get_each(PATH, request_id=secrets.token_hex(16))
+        finally:
+            self._looking = None
+
+
+def _together(found: Found, grant: Grant) -> bytes:
     """Return one list of all; raises what went wrong with the first engine if none has one."""
     lists: list[tuple[bytes, dict[str, Any]]] = []
     failure: UpstreamError | ApiError | None = None
