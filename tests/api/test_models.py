@@ -39,7 +39,7 @@ async def test_callers_who_ask_at_once_share_one_look_and_the_next_looks_anew() 
     callers = [asyncio.create_task(look.found()) for _ in range(100)]
     await engines.asked.wait()
     engines.go_on.set()
-    found = cast("list[Any]", await asyncio.gather(*callers))
+    found: list[Any] = list(await asyncio.gather(*callers))
     assert found == [[1]] * 100
     assert cast("Any", await look.found()) == [2]
 
