@@ -24,6 +24,7 @@ from gateway.edge.admission import RefusedError, admit
 from gateway.edge.body import read_body
 from gateway.edge.caller import CallerGoneError
 from gateway.edge.errors import JSON, Refusal, error_body, error_frame
+from gateway.edge.flow import StreamFlow
 from gateway.errors import NotaryUnavailable, UpstreamError
 from gateway.upstream.head import BODILESS
 
@@ -215,22 +216,13 @@ class Conversation:
         await caller.drained()
         caller.start(answer.status, self._headers(answer.content_type, None))
         failure = None
-        read = self._parts.padding.reading(call.read)
+        flow = StreamFlow(exchange, caller, self._parts.padding.ticks())
         try:
-            data = await read()
-            caller.began_answer()
-            while data:
-                piece = exchange.engine(data)
-                if piece:
-                    if not caller.pass_on(piece):
-                        raise CallerGoneError
-                    exchange.taken(piece)
-                    if caller.blocked:
-                        # Before more is taken from the engine, so that less waits in here.
-                        await caller.drained()
+            while not await call.pour(flow.take):
+                await flow.attend()
                 if exchange.broken:
                     break
-                data = await read()
+            await flow.end()
         except UpstreamError as error:
             self._require_caller()
             failure = failures.upstream_failed(error)
