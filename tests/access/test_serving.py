@@ -103,6 +103,8 @@ def test_limits_survive_every_worker(tmp_path: Path, engine: str) -> None:
     with serving(tmp_path, engine, "--workers", "2") as served:
         began = time.monotonic()
         assert [ask(served, key).status_code for key in (slow, spent)] == [200, 200]
+        # What an answer cost is charged once it was sent.
+        wait_until(lambda: ask(served, spent).status_code == 429)
         for pid in served.pids["workers"]:
             os.kill(pid, signal.SIGKILL)
         started = '"event": "worker.started"'
