@@ -110,10 +110,7 @@ class StreamTracker:
         """Whether frames may hold more than a piece of an answer: an end, facts, a forgery."""
         if b"receipt" in data or self._may_have_facts(data):
             return True
-        for hint in self._hints:  # noqa: SIM110 - asked for every event, where `any` costs 0.6 us
-            if hint in data:
-                return True
-        return False
+        return any(hint in data for hint in self._hints)
 
     def _stops_at(self, frame: bytes) -> bool:
         """Say whether the stream is not released from `frame` on, and note why."""

@@ -24,7 +24,6 @@ from gateway.edge.admission import RefusedError, admit
 from gateway.edge.body import read_body
 from gateway.edge.caller import CallerGoneError
 from gateway.edge.errors import JSON, Refusal, error_body, error_frame
-from gateway.edge.flow import StreamFlow
 from gateway.errors import NotaryUnavailable, UpstreamError
 from gateway.upstream.head import BODILESS
 
@@ -216,13 +215,22 @@ class Conversation:
         await caller.drained()
         caller.start(answer.status, self._headers(answer.content_type, None))
         failure = None
-        flow = StreamFlow(exchange, caller, self._parts.padding.ticks())
+        read = self._parts.padding.reading(call.read)
         try:
-            while not await call.pour(flow.take):
-                await flow.attend()
+            data = await read()
+            caller.began_answer()
+            while data:
+                piece = exchange.engine(data)
+                if piece:
+                    if not caller.pass_on(piece):
+                        raise CallerGoneError
+                    exchange.taken(piece)
+                    if caller.blocked:
+                        # Before more is taken from the engine, so that less waits in here.
+                        await caller.drained()
                 if exchange.broken:
                     break
-            await flow.end()
+                data = await read()
         except UpstreamError as error:
             self._require_caller()
             failure = failures.upstream_failed(error)

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from attestation.receipt.padding import Shaping
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Read = Callable[[], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,29 +32,31 @@ class StreamPadding:
         """What the exchange has to know of it."""
         return Shaping(bucket=self.bucket, batched=self.seconds > 0)
 
-    def ticks(self) -> Ticks | None:
-        """Return the ticks of a clock of its own for one stream, None if streams have none.
+    def reading(self, read: Read) -> Read:
+        """Return `read`, or one that gives out what it reads at the ticks of a clock of its own.
 
         The clock starts with this call, so that its phase tells nothing of the engine.  What
-        comes while a tick is awaited is taken after it: an event waits for two ticks at most.
+        comes while a tick is awaited is read after it: an event waits for two ticks at most.
         """
-        return Ticks(self.seconds) if self.seconds else None
+        return _Ticking(read, self.seconds) if self.seconds else read
 
 
 UNPADDED = StreamPadding()
 
 
-class Ticks:
-    """Whole numbers of `seconds` since it was made."""
+class _Ticking:
+    """Reads, then waits for the next whole number of ticks; failures pass at once."""
 
-    __slots__ = ("_began", "_loop", "_seconds")
+    __slots__ = ("_began", "_loop", "_read", "_seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, read: Read, seconds: float) -> None:
+        self._read = read
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
 
-    async def next(self) -> None:
-        """Wait for the next one."""
+    async def __call__(self) -> bytes:
+        data = await self._read()
         since = self._loop.time() - self._began
         await asyncio.sleep(self._seconds - since % self._seconds)
+        return data

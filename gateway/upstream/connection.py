@@ -18,11 +18,7 @@ from gateway.errors import UpstreamError, UpstreamFailure
 from gateway.upstream.head import ResponseHead, read_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gateway.upstream.limits import UpstreamLimits
-
-    Sink = Callable[[bytes], bool]
 
 _FIRST_FINAL_STATUS = 200
 _COPY_BYTES = 64 * 1024
@@ -45,10 +41,10 @@ class EngineConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_deadline", "_enough", "_fields", "_head", "_head_size", "_in_head", "_kind", "_limits",
-        "_loop", "_message_done", "_parser", "_parts", "_parts_size", "_paused", "_reading",
-        "_refusal", "_room", "_sink", "_sink_error", "_timer", "_timer_at", "_total_deadline",
-        "_transport", "_waiter", "failure", "idle_since", "lost", "touched",
+        "_deadline", "_fields", "_head", "_head_size", "_in_head", "_kind", "_limits", "_loop",
+        "_message_done", "_parser", "_parts", "_parts_size", "_paused", "_reading", "_refusal",
+        "_room", "_timer", "_timer_at", "_total_deadline", "_transport", "_waiter", "failure",
+        "idle_since", "lost", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -76,9 +72,6 @@ class EngineConnection(asyncio.BufferedProtocol):
         self._parts: list[bytes] = []
         self._parts_size = 0
         self._paused = False
-        self._sink: Sink | None = None
-        self._sink_error: Exception | None = None
-        self._enough = False
         self._refusal = ""
         self._deadline = 0.0
         self._total_deadline = 0.0
@@ -125,41 +118,13 @@ class EngineConnection(asyncio.BufferedProtocol):
                 raise self.failure
             self._waiter = waiter = self._loop.create_future()
             await waiter
-        data = self._take_parts()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts = []
+        self._parts_size = 0
         if self._paused:
             self._resume()
         return data
-
-    async def pour(self, sink: Sink) -> bool:
-        """Hand what arrives of the body to `sink`, in the callback that reads it.
-
-        Returns true at the end of the body, and false when `sink` returned false: then what
-        arrives is kept, as before.  Raises what `sink` raises, and `UpstreamError` once everything
-        that arrived before the failure was handed over.
-        """
-        while True:
-            if self._parts and not sink(self._take_parts()):
-                return False
-            if self._message_done:
-                return True
-            if self.failure is not None:
-                raise self.failure
-            if self._paused:
-                self._resume()
-            if await self._poured(sink):
-                return False
-
-    async def _poured(self, sink: Sink) -> bool:
-        """Push to `sink` until something else happens; return whether it has enough."""
-        self._sink, self._enough = sink, False
-        self._waiter = waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._sink = None
-        if self._sink_error is not None:
-            raise self._sink_error
-        return self._enough
 
     @property
     def reusable(self) -> bool:
@@ -225,9 +190,6 @@ class EngineConnection(asyncio.BufferedProtocol):
             self._set_deadline(
                 UpstreamFailure.TIMEOUT_IDLE, self._limits.idle_timeout, self._loop.time()
             )
-            if self._sink is not None:
-                self._push(self._sink)
-                return
         if self._parts_size > self._limits.buffer_bytes and not self._paused:
             self._pause()
         self._wake()
@@ -275,24 +237,6 @@ class EngineConnection(asyncio.BufferedProtocol):
             self._close_transport()
 
     # -- inside ----------------------------------------------------------------------------
-
-    def _push(self, sink: Sink) -> None:
-        """Hand over what was read; wake who pours only at an end, or if `sink` has enough."""
-        try:
-            more = sink(self._take_parts())
-        except Exception as error:  # noqa: BLE001 - it is raised again where the sink came from
-            self._sink_error = error
-            more = False
-        if not more:
-            self._sink, self._enough = None, True
-        if not (more and self._reading):
-            self._wake()
-
-    def _take_parts(self) -> bytes:
-        parts = self._parts
-        self._parts = []
-        self._parts_size = 0
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _refuse(self, detail: str) -> None:
         self._refusal = detail
