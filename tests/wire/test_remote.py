@@ -17,7 +17,7 @@ from attestation.receipt.claims import End
 from attestation.receipt.signing import parse_receipt
 from gateway.errors import NotaryUnavailable
 from gateway.notary.wire import announcements, messages, replies
-from gateway.notary.wire.client import LOST, RemoteNotary
+from gateway.notary.wire.client import RemoteNotary
 from gateway.notary.wire.frames import (
     MAX_TO_NOTARY,
     TO_NOTARY,
@@ -25,6 +25,7 @@ from gateway.notary.wire.frames import (
     Kind,
     encode_frame,
 )
+from gateway.notary.wire.link import LOST
 from gateway.notary.wire.replies import Condition, encode_hello
 from gateway.notary.wire.server import WireLimits
 from tests.support.notaries import ALICE, BOB, announcement, new_jti, outcome, sealed
