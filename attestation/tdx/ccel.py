@@ -10,24 +10,17 @@ import hashlib
 import struct
 
 from attestation.errors import MalformedError
-from attestation.tdx.cursor import Cursor
-from attestation.tdx.events import MAX_EVENTS, REGISTERS, Event, EventLog
+from attestation.tdx.events import REGISTERS, Event, EventLog
+from attestation.tdx.tcglog import EV_NO_ACTION, MAX_LOG_BYTES, SPEC_ID, LogRecord, parse_records
 
-MAX_LOG_BYTES = 1 << 20
-EV_NO_ACTION = 3
-SPEC_ID = b"Spec ID Event03\x00"
-
-_SHA384 = 0x000C
-_END = b"\xff\xff\xff\xff"
-_PADDING = b"\x00\xff"
-# Register, type, number of digests, size of the data: no record has fewer bytes.
-_SMALLEST_RECORD = 16
-
-_FIRST = struct.Struct("<II20sI")
-_SPEC = struct.Struct("<16sIBBBBI")
-_ALGORITHM = struct.Struct("<HH")
-_U32 = struct.Struct("<I")
-_U16 = struct.Struct("<H")
+__all__ = [
+    "EV_NO_ACTION",
+    "MAX_LOG_BYTES",
+    "SPEC_ID",
+    "parse_ccel",
+    "parse_ccel_table",
+    "type_name",
+]
 
 _TABLE = struct.Struct("<4sI28sBBHQQ")
 
@@ -63,32 +56,14 @@ _NAMES = {
 
 
 def parse_ccel(data: bytes) -> EventLog:
-    """Parse a CC event log of at most 1 MiB.
-
-    1. the first record is the "Spec ID Event03" header, which lists the digest algorithms
-    2. every record has a register, a type, listed digests and its event data, all in bounds
-    3. every record with an effect has a SHA-384 digest, and none is another header
-    4. the log ends at its last byte, or where a record would begin with FF FF FF FF or with
-       nothing but zeroes; only padding (FF and 00) follows
+    """Parse a CC event log of at most 1 MiB, by the rules of `parse_records`.
 
     Records without effect (EV_NO_ACTION) and those of MRTD, which cannot be extended, are
     counted and left out.  Raises `MalformedError`.
     """
-    if len(data) > MAX_LOG_BYTES:
-        raise _malformed(f"at most {MAX_LOG_BYTES} bytes", f"{len(data)} bytes")
-    reader = _cursor(data)
-    sizes = _spec_id(reader)
-    events: list[Event] = []
-    unmeasured = 0
-    while not _at_end(reader):
-        event = _record(reader, sizes)
-        if event is None:
-            unmeasured += 1
-        else:
-            events.append(event)
-        if len(events) + unmeasured > MAX_EVENTS:
-            raise _malformed(f"at most {MAX_EVENTS} records", "more")
-    return EventLog(format="ccel", events=tuple(events), unmeasured=unmeasured)
+    records = parse_records(data, what="the CC event log", last_register=REGISTERS)
+    events = tuple(_event(record) for record in records if record.digest and record.register)
+    return EventLog(format="ccel", events=events, unmeasured=len(records) - len(events))
 
 
 def type_name(kind: int) -> str:
@@ -109,69 +84,16 @@ def parse_ccel_table(data: bytes) -> tuple[int, int]:
     return log_length, address
 
 
-def _spec_id(reader: Cursor) -> dict[int, int]:
-    """Read the header record and return the digest size of each algorithm."""
-    _, kind, _, size = reader.unpack(_FIRST)
-    header = _cursor(reader.take(size))
-    signature, _, _, _, _, _, count = header.unpack(_SPEC)
-    if kind != EV_NO_ACTION or signature != SPEC_ID:
-        raise _malformed("a Spec ID Event03 header", "another first record")
-    sizes: dict[int, int] = {}
-    for _ in range(count):
-        algorithm, digest_size = header.unpack(_ALGORITHM)
-        sizes[algorithm] = digest_size
-    if sizes.get(_SHA384) != 48:
-        raise _malformed("SHA-384 with 48 bytes among the algorithms", "none")
-    return sizes
-
-
-def _record(reader: Cursor, sizes: dict[int, int]) -> Event | None:
-    (index,) = reader.unpack(_U32)
-    (kind,) = reader.unpack(_U32)
-    if index > REGISTERS:
-        raise _malformed(f"a register from 0 to {REGISTERS}", str(index))
-    digests = _digests(reader, sizes)
-    (size,) = reader.unpack(_U32)
-    data = reader.take(size)
-    if data.startswith(SPEC_ID):
-        raise _malformed("one Spec ID Event03 header", "a second one")
-    if kind == EV_NO_ACTION:
-        return None
-    if _SHA384 not in digests:
-        raise _malformed("a SHA-384 digest in every record", "a record without one")
-    if index == 0:
-        return None
-    digest = digests[_SHA384]
+def _event(record: LogRecord) -> Event:
+    digest, data = record.digest, record.data
     return Event(
-        register=index - 1,
+        register=record.register - 1,
         digest=digest,
-        type=kind,
-        name=type_name(kind),
+        type=record.type,
+        name=type_name(record.type),
         data=data,
         content=data if hashlib.sha384(data).digest() == digest else None,
     )
-
-
-def _digests(reader: Cursor, sizes: dict[int, int]) -> dict[int, bytes]:
-    (count,) = reader.unpack(_U32)
-    digests: dict[int, bytes] = {}
-    for _ in range(count):
-        (algorithm,) = reader.unpack(_U16)
-        if algorithm not in sizes or algorithm in digests:
-            raise _malformed("each listed digest algorithm once", f"{algorithm:#06x}")
-        digests[algorithm] = reader.take(sizes[algorithm])
-    return digests
-
-
-def _at_end(reader: Cursor) -> bool:
-    ends = reader.peek(len(_END)) == _END or not any(reader.peek(_SMALLEST_RECORD))
-    if ends and reader.rest().translate(None, _PADDING):
-        raise _malformed("only padding after the last record", "other bytes")
-    return ends
-
-
-def _cursor(data: bytes) -> Cursor:
-    return Cursor(data, what="the CC event log", code="event_log")
 
 
 def _malformed(expected: str, observed: str) -> MalformedError:
