@@ -31,6 +31,7 @@ class UpstreamFailure(StrEnum):
     RESET = "reset"
     MALFORMED = "malformed"
     INCOMPLETE = "incomplete"
+    STATUS = "status"  # it answered with 502, 503 or a dead engine's 500, and another one was asked
     CLOSED = "closed"
     UNAVAILABLE = "unavailable"  # no engine was up to be tried: no attempt, so in no receipt
 

@@ -25,7 +25,6 @@ from gateway.edge.body import read_body
 from gateway.edge.caller import CallerGoneError
 from gateway.edge.errors import JSON, Refusal, error_body, error_frame
 from gateway.errors import NotaryUnavailable, UpstreamError
-from gateway.upstream.head import BODILESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from gateway.telemetry.edge import EdgeMetrics
     from gateway.upstream import EngineCall, Engines, ResponseHead
 
-_EVENT_STREAM = "text/event-stream"
 _STALL = "stall"
 
 
@@ -99,6 +97,7 @@ class Conversation:
         self._call: EngineCall | None = None
         self._body: list[bytes] = []
         self._held = 0
+        self._attempts_recorded = False
         self.outcome: Outcome | None = None
 
     async def run(self) -> None:
@@ -182,7 +181,7 @@ class Conversation:
             return
         if call.label != self._parts.engine_name:
             self._exchange.set_model(model, engine=call.label)
-        if _is_stream(answer):
+        if answer.is_event_stream:
             await self._relay_stream(call, answer)
         else:
             await self._relay_plain(call, answer)
@@ -236,15 +235,20 @@ class Conversation:
             failure = failures.upstream_failed(error)
         exchange.engine_end(clean=call.complete)
         self._require_caller()
-        await self._end_stream(failure)
+        await self._end_stream(call, failure)
 
-    async def _end_stream(self, failure: Refusal | None) -> None:
+    async def _end_stream(self, call: EngineCall, failure: Refusal | None) -> None:
         """Seal, then release the terminal frame: the engine's, or ours if it sent none."""
         exchange = self._exchange
         frame = error_frame(dialect_of(self._path), failure or failures.STREAM_BROKE)
         self._record_attempts()
         end = End.COMPLETE if failure is None else failure.end
-        await self._end_with(exchange.finish(end, error_frame=frame))
+        outcome = exchange.finish(end, error_frame=frame)
+        if outcome.end is End.COMPLETE:
+            call.was_whole()
+        elif failure is None:
+            call.was_cut_short()
+        await self._end_with(outcome)
 
     async def _end_with(self, outcome: Outcome) -> None:
         """Seal a stream's outcome, then send what is still owed, block and terminal frame."""
@@ -277,8 +281,10 @@ class Conversation:
             raise CallerGoneError
 
     def _record_attempts(self) -> None:
-        if self._call is None:
+        if self._call is None or self._attempts_recorded:
             return
+        # A failure of the gateway after this ends in another ending, which would record them again.
+        self._attempts_recorded = True
         for attempt in self._call.attempts:
             self._parts.metrics.attempt(attempt.up, attempt.out, attempt.ms / 1000)
             self._exchange.attempt(
@@ -395,10 +401,3 @@ class Conversation:
             headers.append((b"x-receipt", sealed.token.encode("ascii")))
             headers.append((b"x-receipt-openings", sealed.openings.encode_header().encode("ascii")))
         return headers
-
-
-def _is_stream(answer: ResponseHead) -> bool:
-    if answer.status in BODILESS:
-        return False
-    kind = (answer.content_type or "").partition(";")[0]
-    return kind.strip().lower() == _EVENT_STREAM

@@ -39,6 +39,7 @@ _MESSAGES: Final = {
     UpstreamFailure.MALFORMED: "the engine's answer is not the HTTP/1.1 this gateway takes; "
     "tell the operator",
     UpstreamFailure.INCOMPLETE: "the engine closed the connection in the middle of its answer",
+    UpstreamFailure.STATUS: "the engine refused the request; try again later",
     UpstreamFailure.CLOSED: "the request to the engine was given up",
     UpstreamFailure.UNAVAILABLE: "no engine that could answer is up; try again later",
 }

@@ -9,17 +9,22 @@ What is repeated, and why it may be:
   changes nothing outside the engine, so the caller gets one answer either way, and what is lost
   at worst is the first engine's time.
 
-Nothing is repeated once a byte of an answer is there, whatever its status says; nor after a
-timeout, because the engine may still be at work; nor twice.
+- An answer of 502 or 503, or of 500 from an engine whose health check says that it is dead: it did
+  not do the work, and says so.  Another engine gets the request; without one, the refusal is the
+  answer.
+
+Nothing is repeated once a byte of any other answer is there, so never after the caller could have
+got one; nor after a timeout, because the engine may still be at work; nor twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.errors import UpstreamError, UpstreamFailure
-from gateway.upstream.breaker import EngineState
+from gateway.upstream.breaker import BROKEN_STREAM, UNHEALTHY, EngineState
 from gateway.upstream.choice import pick
 
 if TYPE_CHECKING:
@@ -28,7 +33,19 @@ if TYPE_CHECKING:
     from gateway.upstream.head import ResponseHead
 
 ANSWERED: Final = "ok"
+_OK: Final = 200
 _SERVER_ERROR: Final = 500
+_NOT_TAKEN: Final = frozenset({502, 503})
+_HEALTH_SECONDS: Final = 1.0
+_BROKEN: Final = frozenset(
+    {
+        UpstreamFailure.INCOMPLETE,
+        UpstreamFailure.MALFORMED,
+        UpstreamFailure.RESET,
+        UpstreamFailure.TIMEOUT_IDLE,
+    }
+)
+"""What speaks against an engine in the middle of an answer; one that takes its time does not."""
 _REPEATABLE: Final = frozenset(
     {UpstreamFailure.CONNECT, UpstreamFailure.TIMEOUT_CONNECT, UpstreamFailure.RESET}
 )
@@ -56,8 +73,9 @@ class EngineCall:
     """
 
     __slots__ = (
-        "_accept", "_body", "_closed", "_connecting", "_connection", "_engine", "_loop", "_order",
-        "_path", "_request_id", "_running", "_seconds", "_started", "attempts", "complete",
+        "_accept", "_body", "_caller", "_closed", "_connecting", "_connection", "_engine", "_loop",
+        "_order", "_path", "_request_id", "_running", "_seconds", "_started", "_whole_by_http",
+        "attempts", "complete",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +88,7 @@ class EngineCall:
         *,
         order: tuple[Upstream, ...] = (),
         seconds: float | None = None,
+        caller: bytes = b"",
     ) -> None:
         """`engine` gets the request, `order` are the engines that could; no body is a GET.
 
@@ -82,6 +101,8 @@ class EngineCall:
         self._accept = accept
         self._order = order
         self._seconds = seconds
+        self._caller = caller
+        self._whole_by_http = False
         self._loop = asyncio.get_running_loop()
         self._connection: EngineConnection | None = None
         self._connecting: asyncio.Task[EngineConnection] | None = None
@@ -107,11 +128,17 @@ class EngineCall:
         total = self._loop.time() + limit
         reused = engine.pool.take_idle()
         try:
-            return await self._attempt(engine, reused, self._request_id, total)
+            head = await self._attempt(engine, reused, self._request_id, total)
         except UpstreamError as error:
             second = self._second(reused, error)
             if second is None:
                 raise
+        else:
+            if head.status < _SERVER_ERROR or len(self._order) < 2:
+                return head
+            second = await self._in_place_of(engine, head.status)
+            if second is None:
+                return head
         # On a fresh connection: an idle one could be just as dead.
         self._engine = second
         return await self._attempt(second, None, self._request_id + "-2", total)
@@ -132,6 +159,15 @@ class EngineCall:
             self._note_late_failure(error)
             raise
         return data or self._end()
+
+    def was_whole(self) -> None:
+        """Note that the stream had its terminal event: only who reads events can tell."""
+        if not self._engine.breaker.clear:
+            self._engine.breaker.completed()
+
+    def was_cut_short(self) -> None:
+        """Note that the stream ended without its terminal event, whatever HTTP says of it."""
+        self._engine.breaker.broke(BROKEN_STREAM, self._loop.time(), self._caller)
 
     def close(self) -> None:
         """End the call: at once, and whatever state it is in."""
@@ -165,19 +201,33 @@ class EngineCall:
             raise
         engine.heard_at = now = self._record(engine, ANSWERED)
         if (not breaker.clear or head.status >= _SERVER_ERROR) and self._seconds is None:
-            breaker.answered(head.status, now)
+            self._whole_by_http = head.status == _OK and not head.is_event_stream
+            breaker.answered(head.status, now, self._caller)
         return head
+
+    async def _in_place_of(self, engine: Upstream, status: int) -> Upstream | None:
+        """Return the engine to ask instead of one that refused, None if its refusal stands."""
+        if status not in _NOT_TAKEN and (status != _SERVER_ERROR or not await _is_dead(engine)):
+            return None
+        other = None if self._closed else self._other_than(engine)
+        if other is not None:
+            self.attempts[-1] = self.attempts[-1]._replace(out=UpstreamFailure.STATUS.value)
+            self._drop()
+        return other
 
     def _second(self, reused: EngineConnection | None, error: UpstreamError) -> Upstream | None:
         """Return the engine for another try, None if there must not be one."""
         if not error.untouched or error.kind not in _REPEATABLE:
             return None
         first = self._engine
-        others = tuple(engine for engine in self._order if engine is not first)
-        other = pick(others, self._loop.time())
+        other = self._other_than(first)
         if other is None and reused is not None and error.kind is UpstreamFailure.RESET:
             return first
         return other
+
+    def _other_than(self, first: Upstream) -> Upstream | None:
+        others = tuple(engine for engine in self._order if engine is not first)
+        return pick(others, self._loop.time(), self._caller)
 
     async def _connect(self, engine: Upstream) -> EngineConnection:
         # A task of its own, so that close() can end it without cancelling who awaits this call.
@@ -210,7 +260,7 @@ class EngineCall:
             if trial:
                 engine.breaker.abandon()
         elif reused is None or not error.untouched or error.kind is not UpstreamFailure.RESET:
-            engine.breaker.failed(error.kind, self._loop.time())
+            engine.breaker.failed(error.kind, self._loop.time(), self._caller)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -227,6 +277,8 @@ class EngineCall:
             self.complete = True
             engine.in_flight -= 1
             engine.pool.give_back(connection)
+            if self._whole_by_http and not engine.breaker.clear:
+                engine.breaker.completed()
         return b""
 
     def _record(self, engine: Upstream, out: str) -> float:
@@ -238,10 +290,30 @@ class EngineCall:
     def _note_late_failure(self, error: UpstreamError) -> None:
         if self.attempts and self.attempts[-1].out == ANSWERED:
             self.attempts[-1] = self.attempts[-1]._replace(out=error.kind.value)
+            if self._seconds is None and error.kind in _BROKEN:
+                self._engine.breaker.broke(error.kind, self._loop.time(), self._caller)
 
 
 def _given_up(*, untouched: bool = False) -> UpstreamError:
     return UpstreamError(UpstreamFailure.CLOSED, "the request was given up", untouched=untouched)
+
+
+async def _is_dead(engine: Upstream) -> bool:
+    """Whether an engine that answered 500 says of itself that it does no more work."""
+    if engine.health_path is None:
+        return False
+    try:
+        answer = await engine.get(
+            engine.health_path, request_id=secrets.token_hex(16), seconds=_HEALTH_SECONDS
+        )
+    except UpstreamError as error:
+        # One that is merely too busy to say is not dead.
+        dead = not error.kind.is_timeout
+    else:
+        dead = answer.status >= _SERVER_ERROR
+    if dead:
+        engine.breaker.failed(UNHEALTHY, asyncio.get_running_loop().time())
+    return dead
 
 
 def _discard(task: asyncio.Task[EngineConnection]) -> None:

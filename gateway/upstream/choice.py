@@ -29,19 +29,25 @@ def ranked(engines: Iterable[Upstream], caller: bytes) -> tuple[Upstream, ...]:
     return tuple(sorted(engines, key=lambda engine: _distance(engine, caller)))
 
 
-def pick(order: tuple[Upstream, ...], now: float) -> Upstream | None:
-    """Return the engine that takes the next request and claim it; None if none is up.
+def pick(order: tuple[Upstream, ...], now: float, caller: bytes = b"") -> Upstream | None:
+    """Return the engine that takes the caller's next request and claim it; None if none is up.
 
-    `now` is in the breakers' steady seconds.
+    `now` is in the breakers' steady seconds.  An engine that broke this caller's requests alone
+    gets more of them only if no other one is up.
     """
-    able = [engine for engine in order if engine.breaker.clear or engine.breaker.admits(now)]
+    able = [
+        engine for engine in order if engine.breaker.clear or engine.breaker.admits(now, caller)
+    ]
     if not able:
         return None
+    able = [
+        engine for engine in able if engine.breaker.clear or not engine.breaker.avoided(now, caller)
+    ] or able
     running = 1 + sum(engine.in_flight for engine in able)
     per_weight = SLACK * running / sum(engine.weight for engine in able)
     # One is below its bound: all bounds together exceed what runs.
     chosen = next(one for one in able if one.in_flight < math.ceil(per_weight * one.weight))
-    chosen.breaker.claim(now)
+    chosen.breaker.claim(now, caller)
     return chosen
 
 

@@ -37,7 +37,8 @@ class Upstream:
 
     `name` and `local` are what receipts say about it: `local` means that it is this trust
     domain's own engine; `label` is its name and version there.  It serves `models`, or any if
-    there are none.  `in_flight` requests run now; `heard_at` is when it last answered.
+    there are none.  `in_flight` requests run now; `heard_at` is when it last answered.  At
+    `health_path` it may be asked how it is (None: it may not).
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Upstream:
         self._leads: dict[tuple[str, bytes | None], bytes] = {}
         self.pool = Pool(address, self.limits)
         self.breaker = Breaker()
+        self.health_path: str | None = None
         self.in_flight = 0
         self.heard_at = float("-inf")
 

@@ -70,6 +70,7 @@ class Engines:
         self._tell = tell
         for engine in self._engines:
             engine.breaker = self._breaker_of(engine)
+            engine.health_path = self._rules.path if self._rules.interval > 0 else None
         named = frozenset[str]().union(*(engine.models for engine in self._engines))
         self._by_model = {model: self._serving(model) for model in named}
         self._any = tuple(engine for engine in self._engines if not engine.models)
@@ -124,14 +125,14 @@ class Engines:
         order: tuple[Upstream, ...] = ()
         if engine is None:
             order = self._order(model, caller)
-            engine = pick(order, asyncio.get_running_loop().time())
+            engine = pick(order, asyncio.get_running_loop().time(), caller)
             if engine is None:
                 raise _unavailable(order)
         elif not engine.breaker.clear and not engine.breaker.claim(
-            asyncio.get_running_loop().time()
+            asyncio.get_running_loop().time(), caller
         ):
             raise _unavailable(self._engines)
-        return EngineCall(engine, path, body, request_id, accept, order=order)
+        return EngineCall(engine, path, body, request_id, accept, order=order, caller=caller)
 
     async def get(self, path: str, *, request_id: str) -> Answer:
         """Fetch a small document from the first engine that is up, or raise `UpstreamError`."""

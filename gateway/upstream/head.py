@@ -9,6 +9,7 @@ from dataclasses import dataclass
 _CONTENT_TYPE = re.compile(rb"[!-~][ -~]{0,127}")
 _IDENTITY = (b"", b"identity")
 BODILESS = (204, 304)
+_EVENT_STREAM = "text/event-stream"
 _LAST_STATUS = 599
 
 
@@ -18,6 +19,14 @@ class ResponseHead:
 
     status: int
     content_type: str | None
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is a stream of events (text/event-stream)."""
+        if self.status in BODILESS:
+            return False
+        kind = (self.content_type or "").partition(";")[0]
+        return kind.strip().lower() == _EVENT_STREAM
 
 
 def read_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> ResponseHead:

@@ -33,8 +33,9 @@ def test_every_failure_has_a_code_a_receipt_can_carry_and_stands_in_the_document
 ) -> None:
     assert text.CODE.fullmatch(refusal.code)
     assert refusal.message
-    # "closed" is how a request ends whose caller left: nobody is there to be told.
-    if refusal.code not in {"upstream_closed", "route_not_granted"}:
+    # "closed" is how a request ends whose caller left: nobody is there to be told; "status" is what
+    # became of a try that another one followed.
+    if refusal.code not in {"upstream_closed", "upstream_status", "route_not_granted"}:
         assert f"`{refusal.code}`" in DOCUMENT
 
 

@@ -20,7 +20,7 @@ from attestation.receipt.commitments import Openings, parse_openings
 from attestation.receipt.signing import parse_receipt, verify_receipt_signature
 from gateway.cli.local.loop import LoopThread
 from gateway.engine.scripted import JSON, Close, Script, ScriptedEngine
-from tests.outcomes.bench import ANSWER, DONE, EVENTS, opened
+from tests.outcomes.bench import ANSWER, DONE, EVENTS, Play, opened
 from tests.support.faults import FaultProxy, Plan, faulty
 from tests.support.logs import tokens_of
 from tests.support.serving import PATIENCE, Served, serving, wait_until
@@ -171,7 +171,7 @@ class Bench:
         """How many requests reached an engine."""
         return sum(len(engine.requests) for engine in self.engines)
 
-    def fresh(self, *plans: Plan, play: Script = PLAIN, front: Plan | None = None) -> None:
+    def fresh(self, *plans: Plan, play: Play = PLAIN, front: Plan | None = None) -> None:
         """Connections from now on have these plans, engine by engine, and engines this answer."""
         self.front.plan = front or Plan()
         for index, engine in enumerate(self.engines):

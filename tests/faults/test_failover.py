@@ -8,7 +8,7 @@ import pytest
 
 from attestation.receipt.claims import End
 from gateway.engine.scripted import JSON, Close, Script
-from tests.faults.bench import ONCE, STREAM, STREAMED, Bench, bench_of, body_of
+from tests.faults.bench import ONCE, PLAIN, STREAM, STREAMED, Bench, bench_of, body_of
 from tests.faults.test_engine_breaks import FIRST_EVENT, GARBAGE
 from tests.outcomes.bench import ANSWER, EVENTS
 from tests.support.faults import Fault, Kind, Plan
@@ -85,15 +85,42 @@ def test_stream_that_breaks_after_an_event_stays_with_its_engine(bench: Bench) -
     assert (sealed.end, sealed.tries) == (End.UPSTREAM_ERROR, [("e0", "incomplete")])
 
 
-def test_5xx_of_the_first_engine_is_the_answer(bench: Bench) -> None:
-    bench.fresh(play=Script(
-        writes=(b"{}",), close=Close.LENGTH, status=503, content_type=JSON, headers=ONCE,
-    ))  # fmt: skip
-    with bench.accounted():
+def refusal(status: int) -> Script:
+    return Script(
+        writes=(b"{}",), close=Close.LENGTH, status=status, content_type=JSON, headers=ONCE
+    )
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_engine_that_did_not_take_the_request_gives_way(bench: Bench, status: int) -> None:
+    scripts = iter([refusal(status)])
+    bench.fresh(play=lambda _: next(scripts, PLAIN))
+    with bench.accounted(asked=2):
+        talk = bench.talk()
+        talk.ask(body_of())
+        reply = talk.reply()
+        assert (reply.status, reply.body) == (200, ANSWER)
+        assert bench.checked(reply, body_of()).tries == [("e0", "status"), ("e1", "ok")]
+
+
+def test_5xx_of_both_engines_is_the_second_ones_answer(bench: Bench) -> None:
+    bench.fresh(play=refusal(503))
+    with bench.accounted(asked=2):
         talk = bench.talk()
         talk.ask(body_of())
         reply = talk.reply()
         assert (reply.status, reply.body) == (503, b"{}")
+        assert bench.checked(reply, body_of()).tries == [("e0", "status"), ("e1", "ok")]
+
+
+@pytest.mark.parametrize("status", [429, 504])
+def test_other_refusals_of_the_first_engine_are_the_answer(bench: Bench, status: int) -> None:
+    bench.fresh(play=refusal(status))
+    with bench.accounted():
+        talk = bench.talk()
+        talk.ask(body_of())
+        reply = talk.reply()
+        assert (reply.status, reply.body) == (status, b"{}")
         assert bench.checked(reply, body_of()).tries == [("e0", "ok")]
 
 

@@ -138,6 +138,33 @@ async def test_stream_that_breaks_is_not_begun_again(start: Start, fleet: Fleet)
     assert other.requests == []
 
 
+async def test_engine_whose_streams_never_end_as_they_should_is_left(
+    start: Start, fleet: Fleet
+) -> None:
+    # As HTTP has it every answer is whole, and the engine's health would be good.
+    await fleet.add("a", Script(writes=EVENTS, close=Close.CLEAN), weight=FIRST)
+    await fleet.add("b", STREAM)
+    bench = await fleet.bench(start)
+    body = b'{"model":"m","messages":[],"stream":true}'
+    for _ in range(3):
+        _, claims = await ask(bench, "a", body)
+        assert (tries(claims), claims.response.end) == ([("a", False, "ok")], End.UPSTREAM_ERROR)
+    _, claims = await ask(bench, "a", body)
+    assert (tries(claims), claims.response.end) == ([("b", False, "ok")], End.COMPLETE)
+
+
+async def test_engine_that_did_not_take_the_request_stands_beside_the_one_that_did(
+    start: Start, fleet: Fleet
+) -> None:
+    await fleet.add("a", Script(writes=(b"{}",), status=503), weight=FIRST)
+    await fleet.add("b", label="vllm/9")
+    bench = await fleet.bench(start)
+    reply, claims = await ask(bench, "a")
+    assert reply.status == 200
+    assert tries(claims) == [("a", False, "status"), ("b", False, "ok")]
+    assert (claims.response.end, claims.model.engine) == (End.COMPLETE, "vllm/9")
+
+
 async def test_two_dead_engines_are_an_error_with_both_tries(start: Start, fleet: Fleet) -> None:
     fleet.refusing("a")
     fleet.refusing("b")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from attestation.receipt.claims import End
+from attestation.receipt.exchange import Exchange
+from attestation.receipt.outcome import Outcome
 from gateway.access.principal import Principal, Quota
 from gateway.access.quotas import Quotas, Verdict
 from gateway.engine.scripted import Close, Script
@@ -107,6 +109,24 @@ async def test_bug_before_the_answer_is_a_500_with_a_receipt(
     assert [type(error) for error in bench.reported] == [RuntimeError]
     assert bench.receipts == 1
     assert bench.routes._keys.slots.running(bench.sub) == 0
+
+
+@pytest.mark.parametrize("script", [PLAIN, STREAM], ids=["plain", "stream"])
+async def test_bug_after_the_tries_were_recorded_does_not_record_them_again(
+    start: Start, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, bugs = Exchange.finish, [RuntimeError(SECRET)]
+
+    def breaking(exchange: Exchange, *args: Any, **options: Any) -> Outcome:
+        if bugs:
+            raise bugs.pop()
+        return finish(exchange, *args, **options)
+
+    monkeypatch.setattr(Exchange, "finish", breaking)
+    bench = await start(script)
+    claims = await bench.checked(await bench.ask(), QUESTION)
+    assert claims.response.end is End.GATEWAY_FAILURE
+    assert [attempt.outcome for attempt in claims.attempts] == ["ok"]
 
 
 @pytest.mark.parametrize("inline", [True, False])

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import UpstreamFailure
-from gateway.upstream.breaker import BAD_STATUS, UNHEALTHY, Breaker, BreakerRules, EngineState
+from gateway.upstream.breaker import (
+    BAD_STATUS,
+    BROKEN_STREAM,
+    UNHEALTHY,
+    Breaker,
+    BreakerRules,
+    EngineState,
+)
 
 RULES = BreakerRules(failures=3, cooldown=10.0)
 WATCHED = BreakerRules(failures=3, cooldown=10.0, watched=True)
@@ -19,6 +26,9 @@ def opened(reason: str = RESET, rules: BreakerRules = RULES, at: float = 100.0) 
         breaker.failed(reason, at)
     assert breaker.state is EngineState.OPEN
     return breaker
+
+
+X, Y, Z = b"x", b"y", b"z"
 
 
 def test_new_breaker_lets_everything_through() -> None:
@@ -165,3 +175,112 @@ def test_every_new_state_is_told_once() -> None:
     breaker.answered(200, 12.0)
     breaker.answered(200, 13.0)
     assert told == ["open", "half_open", "up"]
+
+
+@pytest.mark.parametrize("reason", [RESET, BAD_STATUS, str(UpstreamFailure.TIMEOUT_FIRST_BYTE)])
+def test_failures_of_one_callers_requests_open_nothing_for_others(reason: str) -> None:
+    breaker = Breaker(RULES)
+    for _ in range(100):
+        breaker.failed(reason, 1.0, X)
+    assert breaker.state is EngineState.UP
+    assert breaker.claim(1.0, Y)
+    assert breaker.avoided(10.9, X)
+    assert not breaker.avoided(11.0, X)
+    assert not breaker.avoided(1.0, Y)
+
+
+def test_failures_of_two_callers_open_it() -> None:
+    breaker = Breaker(RULES)
+    for caller in (X, X, Y):
+        breaker.failed(RESET, 1.0, caller)
+    assert breaker.state is EngineState.OPEN
+
+
+@pytest.mark.parametrize("reason", [REFUSED, UNHEALTHY])
+def test_what_no_request_can_cause_opens_it_whoever_asked(reason: str) -> None:
+    breaker = Breaker(RULES)
+    for _ in range(3):
+        breaker.failed(reason, 1.0, X)
+    assert breaker.state is EngineState.OPEN
+
+
+def test_bad_health_check_among_one_callers_failures_opens_it() -> None:
+    breaker = Breaker(RULES)
+    for caller in (X, X):
+        breaker.failed(RESET, 1.0, caller)
+    breaker.failed(UNHEALTHY, 1.0)
+    assert breaker.state is EngineState.OPEN
+
+
+def test_answer_of_another_caller_forgives_slow_first_bytes() -> None:
+    breaker = Breaker(RULES)
+    for _ in range(5):
+        for caller in (X, Y):
+            breaker.failed(str(UpstreamFailure.TIMEOUT_FIRST_BYTE), 1.0, caller)
+        breaker.answered(200, 1.0, Z)
+    assert breaker.state is EngineState.UP
+    assert breaker.clear
+
+
+def test_beginning_of_an_answer_does_not_forgive_answers_that_broke_off() -> None:
+    breaker = Breaker(RULES)
+    for caller in (X, Y, Z):
+        breaker.answered(200, 1.0, caller)
+        breaker.broke(str(UpstreamFailure.INCOMPLETE), 1.0, caller)
+    assert breaker.state is EngineState.OPEN
+
+
+def test_whole_answer_forgives_answers_that_broke_off() -> None:
+    breaker = Breaker(RULES)
+    for _ in range(5):
+        for caller in (X, Y):
+            breaker.broke(BROKEN_STREAM, 1.0, caller)
+        assert not breaker.clear
+        breaker.completed()
+        assert breaker.clear
+    assert breaker.state is EngineState.UP
+
+
+def test_engine_left_for_broken_answers_comes_back_by_a_whole_one_alone() -> None:
+    breaker = Breaker(RULES)
+    for caller in (X, Y, Z):
+        breaker.broke(BROKEN_STREAM, 100.0, caller)
+    assert breaker.claim(110.0)
+    breaker.answered(200, 111.0)
+    assert breaker.state is EngineState.HALF_OPEN
+    breaker.completed()
+    assert (breaker.state, breaker.clear) == (EngineState.UP, True)
+
+
+def test_good_health_check_does_not_forget_answers_that_broke_off() -> None:
+    breaker = Breaker(WATCHED)
+    for caller in (X, Y):
+        breaker.broke(BROKEN_STREAM, 1.0, caller)
+    breaker.failed(SILENT, 1.0)
+    breaker.checked()
+    assert (breaker.state, breaker.clear) == (EngineState.UP, False)
+    breaker.broke(BROKEN_STREAM, 2.0, X)
+    assert breaker.state is EngineState.OPEN
+
+
+def test_engine_that_is_gone_after_it_was_left_waits_for_its_health() -> None:
+    breaker = opened(RESET, WATCHED)
+    breaker.failed(REFUSED, 101.0)
+    assert not breaker.claim(1e9)
+    breaker.checked()
+    assert breaker.state is EngineState.UP
+
+
+def test_caller_whose_trial_failed_leaves_the_next_one_to_another() -> None:
+    breaker = opened()
+    assert breaker.claim(110.0, X)
+    breaker.failed(RESET, 110.0, X)
+    assert not breaker.claim(120.0, X)
+    assert breaker.claim(120.0, Y)
+
+
+def test_only_caller_may_try_again_a_cooldown_later() -> None:
+    breaker = opened()
+    assert breaker.claim(110.0, X)
+    breaker.failed(RESET, 110.0, X)
+    assert breaker.claim(130.0, X)
