@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,10 +16,10 @@ from typing import TYPE_CHECKING
 from attestation.receipt.claims import ALLOWED, UNDECIDED, End
 from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import Exchange
-from attestation.receipt.outcome import LineageContext, abandoned
 from gateway.access.denials import refusal_of
 from gateway.access.principal import Principal
 from gateway.edge import failures
+from gateway.edge.announcing import METHOD, Announcing
 from gateway.edge.conversation import Conversation, ConversationParts
 from gateway.edge.errors import JSON, Refusal, error_body
 from gateway.edge.headers import read_head
@@ -33,7 +31,6 @@ from gateway.edge.salt import BodyRewriter
 from gateway.edge.summary import request_end
 from gateway.edge.waiting import NotaryWaits
 from gateway.errors import NotaryUnavailable
-from gateway.notary.interface import Announcement
 from gateway.telemetry.edge import EdgeMetrics
 
 if TYPE_CHECKING:
@@ -44,13 +41,12 @@ if TYPE_CHECKING:
     from gateway.access.store import KeyStore
     from gateway.edge.caller import Caller, Receive, Scope, Send
     from gateway.edge.headers import RequestHead
-    from gateway.notary.interface import Notary
+    from gateway.notary.interface import Announcement, Notary
     from gateway.telemetry.requests import Observe
     from gateway.upstream import Engines
 
     Headers = tuple[tuple[bytes, bytes], ...]
 
-_METHOD = "POST"
 _JSON = JSON.encode("ascii")
 _FREE = (ALLOWED, UNDECIDED)
 
@@ -91,7 +87,7 @@ class InferenceRoutes:
         self._report = report
         self._metrics = metrics or EdgeMetrics()
         self._waits = waits or NotaryWaits(notary)
-        self._forsaken: set[asyncio.Task[None]] = set()
+        self._announcing = Announcing(notary, self._waits)
         self._observe = observe
         self._shaping = padding.shaping
         self._parts = ConversationParts(
@@ -170,45 +166,11 @@ class InferenceRoutes:
             return _answer(caller, failures.TOO_MANY_REFUSALS, headers)
         head = read_head(caller.headers, caller.query)
         try:
-            announced = self._announce(jti, caller.path, principal, head)
+            announced = self._announcing.announce(jti, caller.path, principal, head)
         except NotaryUnavailable:
             self._metrics.shed("notary")
             return _answer(caller, failures.NO_NOTARY, headers)
         return self._converse(announced, principal, head, headers, caller)
-
-    def _announce(
-        self, jti: str, path: str, principal: Principal, head: RequestHead
-    ) -> Announcement:
-        if self._waits.reason or not self._notary.healthy:
-            raise NotaryUnavailable("the notary is not healthy")
-        announcement = Announcement(
-            jti=jti,
-            method=_METHOD,
-            path=path,
-            sub=principal.sub,
-            grant_digest=principal.grant_digest,
-            lineage=head.lineage,
-        )
-        self._notary.announce(announcement)
-        return announcement
-
-    def _forsake(self, announced: Announcement) -> None:
-        """Have a request sealed that nobody serves: the notary may come to know of it yet."""
-        sealing = asyncio.get_running_loop().create_task(self._seal_forsaken(announced))
-        self._forsaken.add(sealing)
-        sealing.add_done_callback(self._forsaken.discard)
-
-    async def _seal_forsaken(self, announced: Announcement) -> None:
-        outcome = abandoned(
-            jti=announced.jti,
-            method=announced.method,
-            path=announced.path,
-            sub=announced.sub,
-            grant_digest=announced.grant_digest,
-            lineage=announced.lineage or LineageContext(txn=announced.jti, span=announced.jti[:16]),
-        )
-        with contextlib.suppress(NotaryUnavailable):
-            await self._notary.seal(outcome)
 
     async def _converse(
         self,
@@ -222,7 +184,7 @@ class InferenceRoutes:
             if not self._notary.hand_over():
                 await self._waits.wait(self._notary.handed_over())
         except NotaryUnavailable:
-            self._forsake(announced)
+            self._announcing.forsake(announced)
             self._metrics.shed("notary")
             await _answer(caller, failures.NO_NOTARY, headers)
             return
@@ -255,7 +217,7 @@ class InferenceRoutes:
                     self._metrics.quota_refused(verdict.kind)
         except Exception:
             # The caller is told by `_guard`; the request has its receipt all the same.
-            self._forsake(announced)
+            self._announcing.forsake(announced)
             raise
         self._metrics.began(caller.path)
         return Conversation(
@@ -293,7 +255,7 @@ class InferenceRoutes:
     def _exchange(self, announced: Announcement, head: RequestHead) -> Exchange:
         return Exchange(
             jti=announced.jti,
-            method=_METHOD,
+            method=METHOD,
             path=announced.path,
             sub=announced.sub,
             grant_digest=announced.grant_digest,

@@ -1,0 +1,63 @@
+"""Announcing a request to the notary, and seeing to those that nobody serves after all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from attestation.receipt.outcome import LineageContext, abandoned
+from gateway.errors import NotaryUnavailable
+from gateway.notary.interface import Announcement
+
+if TYPE_CHECKING:
+    from gateway.access.principal import Principal
+    from gateway.edge.headers import RequestHead
+    from gateway.edge.waiting import NotaryWaits
+    from gateway.notary.interface import Notary
+
+METHOD: Final = "POST"
+
+
+class Announcing:
+    """Every request of this process is announced here; `waits` says when none is to be."""
+
+    def __init__(self, notary: Notary, waits: NotaryWaits) -> None:
+        self._notary = notary
+        self._waits = waits
+        self._sealing: set[asyncio.Task[None]] = set()
+
+    def announce(
+        self, jti: str, path: str, principal: Principal, head: RequestHead
+    ) -> Announcement:
+        """Number a request, or raise `NotaryUnavailable` while none is taken."""
+        if self._waits.reason or not self._notary.healthy:
+            raise NotaryUnavailable("the notary is not healthy")
+        announcement = Announcement(
+            jti=jti,
+            method=METHOD,
+            path=path,
+            sub=principal.sub,
+            grant_digest=principal.grant_digest,
+            lineage=head.lineage,
+        )
+        self._notary.announce(announcement)
+        return announcement
+
+    def forsake(self, announced: Announcement) -> None:
+        """Have a request sealed that nobody serves: the notary may come to know of it yet."""
+        sealing = asyncio.get_running_loop().create_task(self._seal_forsaken(announced))
+        self._sealing.add(sealing)
+        sealing.add_done_callback(self._sealing.discard)
+
+    async def _seal_forsaken(self, announced: Announcement) -> None:
+        outcome = abandoned(
+            jti=announced.jti,
+            method=announced.method,
+            path=announced.path,
+            sub=announced.sub,
+            grant_digest=announced.grant_digest,
+            lineage=announced.lineage or LineageContext(txn=announced.jti, span=announced.jti[:16]),
+        )
+        with contextlib.suppress(NotaryUnavailable):
+            await self._notary.seal(outcome)
