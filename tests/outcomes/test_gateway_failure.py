@@ -85,7 +85,7 @@ async def test_quota_that_cannot_be_read_costs_no_receipt_and_no_slot(start: Sta
     assert reply.status == 500
     assert SECRET.encode() not in reply.body
     assert [type(error) for error in bench.reported] == [OSError]
-    await asyncio.gather(*bench.routes._forsaken)
+    await asyncio.gather(*bench.routes._announcing._sealing)
     assert bench.receipts == 1
     bench.routes._keys.quotas = quotas
     assert (await bench.ask(key=key)).status == 200
