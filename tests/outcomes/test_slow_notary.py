@@ -10,6 +10,7 @@ from typing import cast
 
 from attestation.receipt.claims import End
 from attestation.receipt.outcome import Outcome
+from gateway.edge.announcing import Announcing
 from gateway.edge.waiting import NotaryWaits, WaitLimits
 from gateway.notary.interface import Notary, SealedReceipt
 from tests.outcomes.bench import PLAIN, Bench
@@ -52,6 +53,7 @@ async def slow(bench: Bench, *, silent: str) -> AsyncIterator[Slow]:
     waits = NotaryWaits(as_notary, QUICK)
     bench.routes._notary = as_notary
     bench.routes._waits = waits
+    bench.routes._announcing = Announcing(as_notary, waits)
     bench.routes._parts = replace(bench.routes._parts, notary=as_notary, waits=waits)
     waits.start()
     try:
