@@ -13,16 +13,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
 from attestation.errors import UsageError
 from gateway.edge.crowd import Crowd, fitting_connections
+from gateway.edge.door import TlsDoor
 from gateway.edge.limits import ConnectionLimits
 from gateway.edge.protocol import EdgeProtocol
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from uvicorn.server import ServerState
+
     from gateway.edge.tls import BootTls
     from gateway.telemetry.edge import EdgeMetrics
 
@@ -120,36 +126,66 @@ class _Config(uvicorn.Config):
     edge_metrics: EdgeMetrics | None
 
 
+class _TlsProtocol(EdgeProtocol):
+    """A connection whose handshake is over: from here on it is counted by itself."""
+
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, entered: Callable[[], None]
+    ) -> None:
+        super().__init__(config, state, {})
+        self._entered = entered
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the place that the handshake had."""
+        self._entered()
+        super().connection_made(transport)
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: stopping is the caller's decision."""
 
-    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
+    def __init__(self, config: _Config) -> None:
         super().__init__(config)
-        self._limits = limits
+        self._parts = config
+        self.servers = []
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's for sockets that are bound, but with a bound on the time of a handshake.
-
-        Who connects and does not go on with TLS is nobody's caller yet: no limit of the protocol
-        holds for it, and by itself the event loop waits for a minute.
-        """
-        config, loop = self.config, asyncio.get_running_loop()
-        times: dict[str, Any] = {}
-        if config.ssl is not None:
-            seconds = self._limits.header_seconds
-            times = {"ssl_handshake_timeout": seconds, "ssl_shutdown_timeout": seconds}
-        self.servers = [
-            await loop.create_server(
-                self._protocol, sock=sock, ssl=config.ssl, backlog=config.backlog, **times
-            )
-            for sock in sockets or ()
-        ]
+        """As uvicorn's for sockets that are bound, but handshakes are counted and bounded."""
+        if self.config.ssl is not None:
+            self._open_doors(sockets or [], self.config.ssl)
+        else:
+            loop = asyncio.get_running_loop()
+            self.servers = [
+                await loop.create_server(self._protocol, sock=sock, backlog=self.config.backlog)
+                for sock in sockets or ()
+            ]
         self.started = True
         self.listening.set()
 
+    def _open_doors(self, sockets: list[socket.socket], context: ssl.SSLContext) -> None:
+        for sock in sockets:
+            door = TlsDoor(
+                sock,
+                context,
+                self._tls_protocol,
+                crowd=self._parts.crowd,
+                seconds=self._parts.connection_limits.header_seconds,
+                count=self._count_refused,
+            )
+            door.open(self.config.backlog)
+            # As far as uvicorn is concerned a server is what can be closed.
+            self.servers.append(cast("asyncio.Server", door))
+
     def _protocol(self) -> asyncio.Protocol:
         return EdgeProtocol(self.config, self.server_state, {})
+
+    def _tls_protocol(self, entered: Callable[[], None]) -> asyncio.Protocol:
+        return _TlsProtocol(self.config, self.server_state, entered)
+
+    def _count_refused(self, reason: str) -> None:
+        if self._parts.edge_metrics is not None:
+            self._parts.edge_metrics.connection_refused(reason)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -197,7 +233,7 @@ class EdgeServer:
             per_address=limits.connections_per_address,
             clock=time.monotonic,
         )
-        self._server = _Server(config, limits)
+        self._server = _Server(config)
         self._sock = sock
         self._task: asyncio.Task[None] | None = None
 

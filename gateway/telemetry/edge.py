@@ -22,7 +22,7 @@ OTHER: Final = "other"
 CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 SHED: Final = frozenset({"concurrency", "memory", "notary", "refusals", "requests"})
 CONNECTION_REFUSALS: Final = frozenset(
-    {"connections", "header_size", "header_time", "malformed", "per_address"}
+    {"connections", "handshake_time", "header_size", "header_time", "malformed", "per_address"}
 )
 QUOTA_KINDS: Final = frozenset({"budget", "requests", "table", "tokens"})
 ATTEMPT_OUTCOMES: Final = frozenset({"ok", *(str(kind) for kind in UpstreamFailure)})
