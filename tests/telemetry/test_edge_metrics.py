@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from attestation.errors import MalformedError
 from attestation.receipt.claims import End
 from gateway.access import quotas
-from gateway.edge import crowd, protocol, salt
+from gateway.edge import bounded, crowd, door, salt
 from gateway.edge.routes import PATHS
 from gateway.errors import UpstreamFailure
 from gateway.processes.counting import ProcessCounts
@@ -259,7 +259,8 @@ def test_closed_sets_are_the_words_that_the_gateway_uses() -> None:
     assert {
         crowd.TOO_MANY,
         crowd.TOO_MANY_OF_ADDRESS,
-        *protocol._REASONS.values(),
+        door.HANDSHAKE_TIME,
+        *bounded._REASONS.values(),
     } == edge.CONNECTION_REFUSALS
     assert {quotas.REQUESTS, quotas.TOKENS, quotas.BUDGET, "table"} == edge.QUOTA_KINDS
     assert tuple(EngineState) == edge.ENGINE_STATES
