@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from gateway.access.budgets import BudgetKeeper
     from gateway.access.store import KeyStore
     from gateway.api.admin import CertifiableTls, ReadMetrics
     from gateway.notary.interface import Boot, Notary
@@ -177,6 +178,7 @@ class Gateway:
         self.metrics = Metrics()
         self.edge_metrics = edge_metrics_of(settings)
         self._waits: NotaryWaits | None = None
+        self._budgets: BudgetKeeper | None = None
         self._notary: LocalNotary | None = None
         self._server: EdgeServer | None = None
         self._addresses: Addresses | None = None
@@ -227,7 +229,8 @@ class Gateway:
         """Return the metrics of the notary and of this process in Prometheus' text format."""
         sums = Sums()
         waits = {} if self._waits is None else self._waits.snapshot()
-        for snapshot in (self.edge_metrics.snapshot(), waits, usage("gateway")):
+        kept = {} if self._budgets is None else self._budgets.snapshot()
+        for snapshot in (self.edge_metrics.snapshot(), waits, kept, usage("gateway")):
             sums.add(snapshot)
         return await self.notary.metrics_text() + sums.render()
 
@@ -252,7 +255,7 @@ class Gateway:
         )
         self._notary = notary = await LocalNotary.start(parts)
         stack.push_async_callback(notary.close)
-        open_budgets(stack, settings, keys.table, self._events)
+        self._budgets = budgets = open_budgets(stack, settings, keys.table, self._events)
         own = None if tls is None else OwnTls(tls)
         conditions = await open_conditions(
             stack, settings, self.metrics, self._events, layer=self._layer
@@ -267,7 +270,7 @@ class Gateway:
             tls=tls,
             metrics=self.edge_metrics,
             waits=self._waits,
-            conditions=lambda: conditions.codes,
+            conditions=lambda: (*conditions.codes, budgets.code),
         )
         self._server = await open_edge(stack, edge, sock)
         self._addresses = Addresses(public=url_of(sock, tls), admin=admin)

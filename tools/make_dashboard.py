@@ -272,6 +272,13 @@ RULES: Final[tuple[Alert, ...]] = (
         summary="The log's disk is low or takes no writes. When it is full the boot ends.",
     ),
     Alert(
+        name="AttestedBudgetsUnkept",
+        expression="attested_budgets_unkept == 1",
+        lasting="1m",
+        severity="ticket",
+        summary="Token budgets are counted in memory only: the data folder takes no writes.",
+    ),
+    Alert(
         name="AttestedClockJumped",
         expression='attested_condition{code="clock_jumped"} == 1',
         lasting="0m",

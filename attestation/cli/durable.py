@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+_PRIVATE: Final = 0o600
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -19,6 +22,11 @@ def write_durably(path: Path, data: bytes) -> None:
     still may.  Raises OSError, and leaves nothing beside the file then.
     """
     _put(path, data, lambda partial: partial.replace(path), mode=_mode_of(path))
+
+
+def write_privately(path: Path, data: bytes) -> None:
+    """Do the same with a file that nobody but its owner reads or writes, whoever could before."""
+    _put(path, data, lambda partial: partial.replace(path), mode=_PRIVATE)
 
 
 def create_durably(path: Path, data: bytes) -> None:

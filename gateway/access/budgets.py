@@ -8,16 +8,15 @@ file, so that an older state never replaces a newer one.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
-import secrets
 from typing import TYPE_CHECKING, Final
 
+from attestation.cli.durable import write_privately
 from attestation.encoding.digest import Digest
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError, UnavailableError
+from gateway.access.locking import locked
 from gateway.access.quota_table import FOREVER, Usage
 
 if TYPE_CHECKING:
@@ -26,9 +25,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gateway.access.quota_table import QuotaTable
+    from gateway.telemetry.edge import Snapshot
 
 SCHEMA: Final = "attested-gateway/budgets/v1"
 FILE_NAME: Final = "budgets.json"
+UNKEPT: Final = "budgets_unkept"
 SAVE_SECONDS: Final = 1.0
 _MAX_BYTES: Final = 32 << 20
 _MAX_RECORDS: Final = 65_536
@@ -83,13 +84,9 @@ class BudgetFile:
         changes = self._table.changes
         if changes == self._saved:
             return False
-        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._path):
             changes = self._table.changes
-            self._replace(self._document())
-        finally:
-            os.close(lock)
+            write_privately(self._path, self._document())
         self._saved = changes
         return True
 
@@ -119,23 +116,6 @@ class BudgetFile:
     def _today(self) -> int:
         return self._table.latest(int(self._wall())) // _DAY_SECONDS
 
-    def _replace(self, data: bytes) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        finally:
-            temporary.unlink(missing_ok=True)
-
 
 def _entry(item: Any) -> tuple[Digest, Usage]:  # noqa: ANN401 - JSON of any shape
     members = Members(item, "a budget")
@@ -151,14 +131,19 @@ def _entry(item: Any) -> tuple[Digest, Usage]:  # noqa: ANN401 - JSON of any sha
 class BudgetKeeper:
     """Saves a budget file every second while a gateway runs, and once more at its end.
 
-    `on_trouble` is told once when saving begins to fail; it is tried again every second.
+    `tell` is called when saving begins to fail, with what went wrong, and with None when it works
+    again; meanwhile it is tried every second, and `code` is `UNKEPT`, "" otherwise.
     """
 
-    def __init__(self, file: BudgetFile, on_trouble: Callable[[OSError], None]) -> None:
+    def __init__(self, file: BudgetFile, tell: Callable[[OSError | None], None]) -> None:
         self._file = file
-        self._on_trouble = on_trouble
-        self._failing = False
+        self._tell = tell
+        self.code = ""
         self._task: asyncio.Task[None] | None = None
+
+    def snapshot(self) -> Snapshot:
+        """Return what metrics show of it."""
+        return {"attested_budgets_unkept": [[[], int(self.code == UNKEPT)]]}
 
     def start(self) -> None:
         """Begin; needs a running loop."""
@@ -180,11 +165,14 @@ class BudgetKeeper:
         try:
             await asyncio.to_thread(self._file.save)
         except OSError as error:
-            if not self._failing:
-                self._on_trouble(error)
-            self._failing = True
+            self._note(UNKEPT, error)
         else:
-            self._failing = False
+            self._note("", None)
+
+    def _note(self, code: str, error: OSError | None) -> None:
+        if code != self.code:
+            self.code = code
+            self._tell(error)
 
 
 def _parse(data: bytes) -> list[Any]:

@@ -14,6 +14,7 @@ from gateway.access.key_sets import keys_of
 from gateway.access.store import Clocks, KeyStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AsyncExitStack
 
     from gateway.access.quota_table import QuotaTable
@@ -39,17 +40,32 @@ def budget_file(settings: Settings, table: QuotaTable) -> BudgetFile:
 
 
 def open_budgets(
-    stack: AsyncExitStack, settings: Settings, table: QuotaTable, events: Events
-) -> None:
+    stack: AsyncExitStack,
+    settings: Settings,
+    table: QuotaTable,
+    events: Events,
+    *,
+    tell: Callable[[], None] = lambda: None,
+) -> BudgetKeeper:
     """Load what was spent, and keep it on disk until `stack` closes.
 
-    The data folder must be there.  Raises as `BudgetFile.load` does.
+    The data folder must be there.  `tell` is called whenever the keeper's code changes.  Raises
+    as `BudgetFile.load` does.
     """
+
+    def told(error: OSError | None) -> None:
+        if error is None:
+            events.emit("budgets.kept")
+        else:
+            events.emit("budgets.unkept", reason=_reason(error))
+        tell()
+
     file = budget_file(settings, table)
     file.load()
-    keeper = BudgetKeeper(file, lambda error: events.emit("budgets.unkept", reason=_reason(error)))
+    keeper = BudgetKeeper(file, told)
     keeper.start()
     stack.push_async_callback(keeper.close)
+    return keeper
 
 
 def save_last(file: BudgetFile) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from attestation.cli.durable import write_privately
 from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits, parse_json
 from attestation.errors import MalformedError, UnavailableError, UsageError
 from gateway.access.grants import parse_grant
+from gateway.access.locking import locked
 from gateway.access.principal import Grant, subject_of
 
 SCHEMA = "attested-gateway/keys/v1"
@@ -189,37 +190,21 @@ def _parse_record(value: Any) -> KeyRecord:  # noqa: ANN401 - JSON of any shape
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock beside the file, so that two commands do not lose each other's key."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path))
+        except OSError as error:
+            raise _unwritable(path, error) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _rewrite(path: Path, records: tuple[KeyRecord, ...]) -> None:
     """Replace the file in one step, durable before the command reports success."""
     document = {"keys": [record.to_json() for record in records], "schema": SCHEMA}
-    data = json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_privately(path, json.dumps(document, indent=1, sort_keys=True).encode() + b"\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _unwritable(path, error) from error
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from gateway.access.budgets import UNKEPT
 from gateway.notary.conditions import (
     CLOCK_JUMPED,
     DISK_LOW,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 OK: Final = "ok"
 ENGINE_DOWN: Final = "engine_down"
+_PARTS: Final = ("budgets", "clock", "disk", "engines", "epochs", "keys", "notary")
 _PART_OF: Final = {
+    UNKEPT: "budgets",
     CLOCK_JUMPED: "clock",
     DISK_LOW: "disk",
     DISK_READ_ONLY: "disk",
@@ -55,7 +58,7 @@ class Readiness:
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of /readyz."""
-        parts = dict.fromkeys(("clock", "disk", "engines", "epochs", "keys", "notary"), OK)
+        parts = dict.fromkeys(_PARTS, OK)
         return {
             "degraded": sorted(self.degraded.values()),
             "parts": parts | self.degraded | self.reasons,

@@ -43,6 +43,7 @@ from gateway.telemetry.usage import usage
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from gateway.access.budgets import BudgetKeeper
     from gateway.edge.tls import BootTls
     from gateway.notary.interface import Boot
     from gateway.settings import Settings
@@ -85,6 +86,7 @@ class Supervisor:
         self._metrics = ProcessMetrics()
         self._notary_counts = ProcessCounts()
         self._conditions: list[str] = []
+        self._budgets: BudgetKeeper | None = None
 
     @classmethod
     async def start(cls, settings: Settings, events: Events) -> Self:
@@ -190,7 +192,9 @@ class Supervisor:
         stack.callback(os.close, slots)
         quotas = create_quota_table()
         stack.callback(os.close, quotas)
-        open_budgets(stack, settings, QuotaTable(quotas), self._events)
+        self._budgets = open_budgets(
+            stack, settings, QuotaTable(quotas), self._events, tell=self._pass_on
+        )
         plan = CrewPlan(
             count=settings.workers,
             settings=_plain(settings),
@@ -215,14 +219,17 @@ class Supervisor:
             elif message["kind"] == ANSWER:
                 self._notary_counts.note("notary", message)
             elif message["kind"] == "conditions":
-                self._pass_on(message["codes"])
+                self._conditions = message["codes"]
+                self._pass_on()
         self._end(NOTARY_DIED)
 
-    def _pass_on(self, codes: list[str]) -> None:
-        """Tell the workers, who answer /readyz, what the notary says of its machine."""
-        self._conditions = codes
+    def _pass_on(self) -> None:
+        """Tell the workers, who answer /readyz, what the notary says of its machine and what
+        this process knows of budgets.
+        """
+        kept = "" if self._budgets is None else self._budgets.code
         if self._crew is not None:
-            self._crew.tell_conditions(codes)
+            self._crew.tell_conditions([code for code in (*self._conditions, kept) if code])
 
     async def _close_notary(self, notary: ChildProcess, watching: asyncio.Task[None]) -> None:
         """Have the notary seal what is left and close, once no worker is left."""
@@ -258,7 +265,8 @@ class Supervisor:
         self._metrics.workers(len(crew.pids), crew.replaced, silent)
         self._metrics.notary_answers(of_notary is not None)
         sums = crew.counts.sums()
-        for snapshot in (*self._notary_counts.newest, usage("supervisor")):
+        kept = {} if self._budgets is None else self._budgets.snapshot()
+        for snapshot in (*self._notary_counts.newest, kept, usage("supervisor")):
             sums.add(snapshot)
         return (of_notary or b"") + self._metrics.render() + sums.render()
 

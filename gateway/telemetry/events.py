@@ -62,6 +62,7 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "endorsements.unkept": {"reason": CODE},
     "index.trouble": {"reason": CODE},
     "model.unmeasured": {"digest": HEX},
+    "budgets.kept": {},
     "budgets.unkept": {"reason": CODE},
     "listening": {"address": ADDRESS},
     "notary.answers": {},

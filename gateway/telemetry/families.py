@@ -109,6 +109,7 @@ FAMILIES: Final[dict[str, Family]] = {
         ),
         _counter("attested_answers_unsealed", "Answers discarded without a receipt"),
         _peak("attested_seal_waiting_seconds", "Age of the oldest wait for the notary"),
+        _peak("attested_budgets_unkept", "1 while token budgets cannot be written to disk"),
         _counter("attested_process_cpu_seconds", "Processor time", "role"),
         _gauge("attested_process_resident_bytes", "Resident memory", "role"),
         _gauge("attested_process_open_descriptors", "Open file descriptors", "role"),

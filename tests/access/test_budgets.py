@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError, UnavailableError
 from gateway.access import budgets as module
-from gateway.access.budgets import BudgetFile, BudgetKeeper
+from gateway.access.budgets import UNKEPT, BudgetFile, BudgetKeeper
 from gateway.access.principal import Period, subject_of
 from gateway.access.quota_table import FOREVER, QuotaTable, Usage
 from tests.access.test_quotas import NOON, World, code, outcome, principal
@@ -184,7 +184,7 @@ def kept(path: Path) -> int:
 
 async def test_keeper_saves_at_the_end_and_tells_of_trouble_once(path: Path) -> None:
     gateway = Gateway(path=path)
-    told: list[OSError] = []
+    told: list[OSError | None] = []
     keeper = BudgetKeeper(gateway.file, told.append)
     keeper.start()
     gateway.world.quotas().charge(principal(token_budget=9), outcome(4))
@@ -197,6 +197,13 @@ async def test_keeper_saves_at_the_end_and_tells_of_trouble_once(path: Path) -> 
     await keeper._save()
     assert len(told) == 1
     assert isinstance(told[0], FileNotFoundError)
+    assert keeper.code == UNKEPT
+    assert keeper.snapshot() == {"attested_budgets_unkept": [[[], 1]]}
+    (path.parent / "no").mkdir()
+    await keeper._save()
+    await keeper._save()
+    assert told[1:] == [None]
+    assert (keeper.code, keeper.snapshot()) == ("", {"attested_budgets_unkept": [[[], 0]]})
 
 
 async def test_keeper_saves_while_the_gateway_runs(

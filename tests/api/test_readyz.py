@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from gateway.access.keyfile import add_key
+from gateway.access.principal import Grant, Quota
 from gateway.notary.files import FileLayer, FileSpace
 from tests.api.conftest import Running
 from tests.support.disks import BrokenSegments
 
+PARTS = ("budgets", "clock", "disk", "engines", "epochs", "keys", "notary")
 QUICK = {"slow_seconds": 0.3, "patience_seconds": 1.5}
 
 
@@ -71,7 +74,7 @@ async def test_ready_gateway_names_every_part_and_nothing_else(running: Running)
     assert response.status_code == 200
     assert response.json() == {
         "degraded": [],
-        "parts": dict.fromkeys(("clock", "disk", "engines", "epochs", "keys", "notary"), "ok"),
+        "parts": dict.fromkeys(PARTS, "ok"),
         "reasons": [],
         "status": "ready",
     }
@@ -164,3 +167,26 @@ async def test_engine_that_is_gone_makes_the_gateway_unready(running: Running) -
     found = (await running.get("/readyz", None)).json()
     assert (found["status"], found["parts"]["engines"]) == ("unready", "engines_down")
     assert (await running.get("/healthz", None)).status_code == 200
+
+
+async def test_budgets_that_cannot_be_kept_are_told_until_they_are_again(running: Running) -> None:
+    lock = running.folder / "data" / "budgets.json.lock"
+    lock.mkdir()
+    running.keys["carol"] = add_key(
+        running.folder / "keys.json",
+        label="carol",
+        now=1,
+        grant=Grant(quota=Quota(token_budget=99)),
+    )
+    async with asyncio.timeout(60):
+        while (await running.chat("carol")).status_code != 200:  # noqa: ASYNC110 - a file read
+            await asyncio.sleep(0.05)
+    found = await until(running, lambda _, document: document["status"] != "ready")
+    assert (found["status"], found["degraded"]) == ("degraded", ["budgets_unkept"])
+    assert found["parts"]["budgets"] == "budgets_unkept"
+    assert "attested_budgets_unkept 1.0" in (await running.gateway.metrics_text()).decode()
+    lock.rmdir()
+    await until(running, lambda _, document: document["status"] == "ready")
+    assert "attested_budgets_unkept 0.0" in (await running.gateway.metrics_text()).decode()
+    names = [event["event"] for event in running.events()]
+    assert names.index("budgets.unkept") < names.index("budgets.kept")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.cli.durable import create_durably, write_durably
+from attestation.cli.durable import create_durably, write_durably, write_privately
 
 
 def test_file_is_replaced_whole_with_nothing_beside_it(tmp_path: Path) -> None:
@@ -17,6 +17,16 @@ def test_file_is_replaced_whole_with_nothing_beside_it(tmp_path: Path) -> None:
         write_durably(path, data)
         assert path.read_bytes() == data
         assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_private_file_is_its_owners_alone_whatever_it_was_before(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    for before in (None, 0o644, 0o600):
+        if before is not None:
+            path.chmod(before)
+        write_privately(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert [one.name for one in tmp_path.iterdir()] == ["keys.json"]
 
 
 def test_link_is_replaced_and_what_it_named_stays(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.processes.conftest import Fleet, kill, standing_still
-from tests.support.serving import wait_until
+from tests.support.serving import add_key, wait_until
 
 pytestmark = pytest.mark.slow
 BEGUN = 'attested_requests_begun_total{route="/v1/chat/completions"}'
@@ -85,3 +85,23 @@ def test_metrics_are_there_while_the_notary_stands_still(
     assert "attested_notary_healthy" not in during
     assert during[BEGUN] == 1
     wait_until(lambda: gateway.served.metrics()["attested_notary_answers"] == 1)
+
+
+def test_budgets_that_the_supervisor_cannot_keep_are_told_by_every_worker(
+    fleet: Callable[..., Fleet], standin: Callable[..., str]
+) -> None:
+    gateway = fleet(standin())
+    folder = gateway.served.folder
+    (folder / "data" / "budgets.json.lock").mkdir()
+    gateway.served.key = add_key(folder, "--token-budget", "100000")
+    wait_until(lambda: gateway.ask().status_code == 200)
+
+    def told(pid: int) -> bool:
+        others = (other for other in gateway.workers if other != pid)
+        with standing_still(others), gateway.client() as client:
+            found = client.get("/readyz").json()
+        return bool(found["degraded"] == ["budgets_unkept"])
+
+    for worker in gateway.workers:
+        wait_until(lambda worker=worker: told(worker))  # type: ignore[misc]
+    assert gateway.served.metrics()["attested_budgets_unkept"] == 1
