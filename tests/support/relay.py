@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.cli.local.loop import LoopThread
@@ -81,6 +81,70 @@ def late_relay(host: str, port: int) -> Iterator[LateRelay]:
         await relay.carry((host, port), reader, writer)
 
     with LoopThread() as loop:
+        server = loop.call(asyncio.start_server(carry, "127.0.0.1", 0))
+        relay.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield relay
+        finally:
+            loop.call(_close(server))
+
+
+@dataclass(slots=True)
+class SteppedRelay:
+    """A relay that passes on an event of a stream only when the caller has the one before.
+
+    Whoever reads the stream calls `seen` for each event.  The end is passed on as it comes.
+    """
+
+    loop: LoopThread
+    address: str = ""
+    steps: int = 0
+    _seen: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+
+    def seen(self) -> None:
+        """The caller has one event more."""
+        self.loop.call(self._note())
+
+    async def carry(
+        self, engine: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Carry one connection, which is used for one request, to its end."""
+        engine_reader, engine_writer = await asyncio.open_connection(*engine)
+        way_there = asyncio.create_task(_copy(reader, engine_writer))
+        try:
+            head = await engine_reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            if b"text/event-stream" in head:
+                await self._step(engine_reader, writer)
+            await _copy(engine_reader, writer)
+        finally:
+            way_there.cancel()
+            engine_writer.transport.abort()
+            writer.transport.abort()
+
+    async def _step(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            # The end of an event and of the chunk that it came in.
+            event = await reader.readuntil(b"\n\n\r\n")
+            writer.write(event)
+            if b"[DONE]" in event:
+                return
+            self.steps += 1
+            await self._seen.acquire()
+
+    async def _note(self) -> None:
+        self._seen.release()
+
+
+@contextlib.contextmanager
+def stepped_relay(host: str, port: int) -> Iterator[SteppedRelay]:
+    """Relay from a loopback port to host and port, see `SteppedRelay`."""
+    with LoopThread() as loop:
+        relay = SteppedRelay(loop)
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await relay.carry((host, port), reader, writer)
+
         server = loop.call(asyncio.start_server(carry, "127.0.0.1", 0))
         relay.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:

@@ -80,7 +80,10 @@ class Engine:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                # Not a session: a session is a scheduling group of its own (sched_autogroup), and
+                # in one of those Linux 6.18 lets processes that poll with sched_yield, as this
+                # engine's do, keep both cores from all others for five seconds and more.
+                process_group=0,
             )
         self._wait_until_healthy(self.process)
         self.version = self.get("/version")[1].decode()
@@ -143,7 +146,7 @@ class Engine:
         process = self.process
         if process is None or process.poll() is not None:
             return True
-        # The server has two child processes; its own session makes one signal reach all three.
+        # The server has child processes; its own process group makes one signal reach them all.
         os.killpg(process.pid, what)
         try:
             process.wait(STOP_SECONDS)
