@@ -73,7 +73,9 @@ class PayloadWriter:
         _require_safe(outcome, place)
         lineage, (keys, commitments) = outcome.lineage, self._committer.commit(outcome)
         # A worker's word that its engine is this domain's own counts where that was measured.
-        measured = self._measured if all(map(_LOCAL, outcome.attempts)) else None
+        measured = self._measured
+        if measured is not None and not all(map(_LOCAL, outcome.attempts)):
+            measured = None
         attempts = [_attempt(one, local=measured is not None) for one in outcome.attempts]
         nonce = "" if outcome.nonce is None else f'"eat_nonce":{_text(outcome.nonce)},'
         previous = "" if place.previous is None else f'"prev":"{_base64url(place.previous.value)}",'

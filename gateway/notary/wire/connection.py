@@ -44,6 +44,7 @@ class Connection(asyncio.BufferedProtocol):
         self._announced: dict[str, Announcement] = {}  # in the order of their admission
         self._sealing: set[int] = set()
         self._questions = questions = Questions(server, self._send)
+        self._asked = questions.numbers
         self._out: list[bytes] = []
         self._turns = Turns(self._take)
         self._stall: asyncio.TimerHandle | None = None
@@ -140,12 +141,13 @@ class Connection(asyncio.BufferedProtocol):
     # -- frames ----------------------------------------------------------------------------
 
     def _act(self, frame: Frame) -> None:
-        if (frame.request == 0) != (frame.kind in _WITHOUT_REPLY):
+        kind, request, _ = frame
+        if (request == 0) != (kind in _WITHOUT_REPLY):
             raise refused("a request number exactly where there is a reply")
-        used = frame.request in self._sealing or frame.request in self._questions
-        if used and frame.kind is not Kind.CANCEL:
+        used = request in self._sealing or request in self._asked
+        if used and kind is not Kind.CANCEL:
             raise refused("a request number that no question waits under")
-        self._handlers[frame.kind](frame)
+        self._handlers[kind](frame)
 
     def _announce(self, frame: Frame) -> None:
         said = announcements.decode_announcement(frame.payload)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from attestation.encoding import base64url
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.notary.interface import Announcement
+    from gateway.notary.wire.facts import Facts
 
 MAX_INSERTED_BYTES: Final = 512
 _NONE: Final = text.MAX_INTEGER + 1
@@ -46,11 +48,11 @@ _JTI_BYTES: Final = 16
 _HEAD: Final = struct.Struct(">16sBH32sQ32sQ32sQ32sQQQQQQH")
 _NO_BODY: Final = (bytes(32), _NONE)
 _DIGITS: Final = 16
+_REMEMBERED: Final = 4096
 _PARTICULARS: Final = re.compile(
     rf"{LINEAGE}\n({text.NONCE.pattern})?\n([0-9,]{{0,60}})\n([0-9A-Za-z_:,-]{{0,1600}}){PARENTS}",
     re.ASCII,
 )
-_REWRITE: Final = re.compile(r"([0-9]+):([0-9]+):([A-Za-z0-9_-]*)", re.ASCII)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -111,14 +113,26 @@ def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
     if match is None:
         raise refused("lineage, nonce, attempts and rewrites of an outcome")
     txn, span, parent_span, nonce, times, rewrites, parents = match.groups()
-    splices, inserted = _rewrites(facts.rewrites, rewrites)
+    lineage = said.lineage
+    # Mostly it is what was announced: one object instead of two.
+    if (
+        flags & _REPEATED
+        or parents
+        or lineage is None
+        or lineage.parents
+        or lineage.txn != txn
+        or lineage.span != span
+        or lineage.parent_span != parent_span
+    ):
+        lineage = lineage_of(txn, span, parent_span, parents, repeated=flags & _REPEATED != 0)
+    splices, inserted = _rewrites(facts.rewrites, rewrites) if rewrites else _no_rewrite(facts)
     outcome = Outcome(
         jti=said.jti,
         method=said.method,
         path=said.path,
         sub=said.sub,
         grant_digest=said.grant_digest,
-        lineage=lineage_of(txn, span, parent_span, parents, repeated=flags & _REPEATED != 0),
+        lineage=lineage,
         inline=flags & _INLINE != 0,
         end=facts.end,
         decision=facts.decision,
@@ -169,26 +183,43 @@ def _rewrite_texts(outcome: Outcome) -> Iterator[str]:
 
 
 def _rewrites(codes: tuple[str, ...], said: str) -> tuple[tuple[Splice, ...], tuple[bytes, ...]]:
-    if not codes and not said:
-        return (), ()
     splices, inserted = [], []
     items = said.split(",")
     if len(items) != len(codes):
         raise refused("the bytes of every rewrite, and a code")
     for code, item in zip(codes, items, strict=True):
-        match = _REWRITE.fullmatch(item)
-        if match is None:
+        parts = item.split(":")
+        if len(parts) != 3:
             raise refused("a rewrite: offset, deleted, inserted bytes")
-        piece = base64url.decode(match[3], what="what a rewrite inserted")
-        if len(piece) > MAX_INSERTED_BYTES:
-            raise refused(f"at most {MAX_INSERTED_BYTES} inserted bytes")
-        offset, deleted = _number(match[1]), _number(match[2])
+        piece = _inserted(parts[2])
+        offset, deleted = _number(parts[0]), _number(parts[1])
         splices.append(Splice(code=code, offset=offset, deleted=deleted, inserted=len(piece)))
         inserted.append(piece)
     return tuple(splices), tuple(inserted)
 
 
+def _no_rewrite(facts: Facts) -> tuple[tuple[Splice, ...], tuple[bytes, ...]]:
+    if facts.rewrites:
+        raise refused("the bytes of every rewrite, and a code")
+    return (), ()
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _inserted(said: str) -> bytes:
+    # What a caller's key has inserted is the same in every request.
+    piece = base64url.decode(said, what="what a rewrite inserted")
+    if len(piece) > MAX_INSERTED_BYTES:
+        raise refused(f"at most {MAX_INSERTED_BYTES} inserted bytes")
+    return piece
+
+
 def _attempts(known: tuple[tuple[str, str, bool], ...], times: str) -> tuple[Attempt, ...]:
+    if len(known) == 1:
+        ((upstream, came_of_it, local),) = known
+        taken_by_it = _number(times)
+        return (
+            Attempt(upstream=upstream, outcome=came_of_it, local=local, milliseconds=taken_by_it),
+        )
     taken = times.split(",") if times else []
     if len(taken) != len(known):
         raise refused("how long every attempt took")
@@ -229,7 +260,7 @@ def _usage(read: int, written: int, total: int) -> Usage | None:
 
 
 def _number(digits: str) -> int:
-    if not 0 < len(digits) <= _DIGITS:
+    if not (digits.isdecimal() and len(digits) <= _DIGITS):
         raise refused(f"a number of 1 to {_DIGITS} digits")
     number = int(digits)
     if number > text.MAX_INTEGER:

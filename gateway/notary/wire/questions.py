@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, KeysView
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,9 +38,10 @@ class Questions:
         """How many wait for their reply."""
         return len(self._tasks)
 
-    def __contains__(self, request: int) -> bool:
-        """Whether one with this number does."""
-        return request in self._tasks
+    @property
+    def numbers(self) -> KeysView[int]:
+        """The numbers under which they wait, now and later."""
+        return self._tasks.keys()
 
     def close(self) -> None:
         """Answer none of them any more."""

@@ -11,17 +11,17 @@ from typing import Final
 _READ_BYTES: Final = 16 * 1024
 """Read in one turn of the loop: about 23 requests, 2 ms of work.  Receipts that became durable
 meanwhile leave between two turns, however much has arrived."""
-_EACH_SECONDS: Final = 1 / 16_000
-_LONGEST_SECONDS: Final = 0.002
-_SHORTEST_SECONDS: Final = 0.0005  # what timers of the loop can tell from nothing
+_EACH_SECONDS: Final = 1 / 12_000
+_LONGEST_SECONDS: Final = 0.003
+_SHORTEST_SECONDS: Final = 0.00065  # timers of the loop hardly tell less from nothing
 
 
 class Turns:
     """Reads one connection.
 
     `act` takes what was read and returns how many requests are running, on whichever connection.
-    The more there are, the longer it is until the next turn: a sixteenth of a millisecond for
-    each, up to two.  What arrives meanwhile stays with the kernel.  Every time that the notary is
+    The more there are, the longer it is until the next turn: a twelfth of a millisecond for
+    each, up to three.  What arrives meanwhile stays with the kernel.  Every time that the notary is
     woken, and every batch that it commits, costs about 50 microseconds of processor time, so that
     without turns a busy notary spends more on being woken than on receipts; below eight requests
     nothing waits.
