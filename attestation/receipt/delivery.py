@@ -14,6 +14,8 @@ from attestation.receipt.sse import has_data
 from attestation.receipt.stream import StreamTracker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attestation.receipt.dialect import Dialect
 
 
@@ -25,28 +27,28 @@ def body_of(data: bytes) -> Body:
 class RunningBody:
     """Digest and length of a body that comes in pieces."""
 
-    __slots__ = ("_hash", "length")
+    __slots__ = ("hash", "length")
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+        self.hash = hashlib.sha256()
         self.length = 0
 
     def update(self, data: bytes) -> None:
         """Append `data`."""
-        self._hash.update(data)
+        self.hash.update(data)
         self.length += len(data)
 
     def fork(self) -> RunningBody:
         """Return an independent copy."""
         copy = RunningBody()
-        copy._hash = self._hash.copy()
+        copy.hash = self.hash.copy()
         copy.length = self.length
         return copy
 
     @property
     def body(self) -> Body:
         """Digest and length so far."""
-        return Body(digest=Digest(self._hash.digest()), length=self.length)
+        return Body(digest=Digest(self.hash.digest()), length=self.length)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,11 +93,30 @@ class StreamDelivery:
             self._engine = self._part()
         return released
 
+    def relay(self, data: bytes, send: Callable[[bytes], bool]) -> bool:
+        """Hand to `send` what may be sent on; return whether it took it, if there was anything."""
+        if self._pending or not self.tracker.is_usual(data):
+            piece = self.feed(data)
+            return not piece or (send(piece) and self.taken(piece))
+        taken = False
+        try:
+            taken = send(data)
+        finally:
+            if taken:
+                delivered = self._delivered
+                delivered.hash.update(data)
+                delivered.length += len(data)
+                self.events += 1
+            else:
+                self._pending.append((data, 1))
+        return taken
+
     def taken(self, data: bytes) -> bool:
         """Note that the transport took the oldest released piece; False if `data` is another."""
         if not self._pending or self._pending[0][0] != data:
             return False
-        self._deliver(*self._pending.popleft())
+        self.events += self._pending.popleft()[1]
+        self._delivered.update(data)
         return True
 
     def end_seen(self, *, clean: bool) -> End:
@@ -122,6 +143,11 @@ class StreamDelivery:
     def owed(self, terminal: bytes) -> bytes:  # noqa: ARG002 - for those that shape the last write
         """Return what has to go out before `terminal`, to be called directly before `close`."""
         return self.untaken
+
+    @property
+    def released(self) -> int:
+        """How many events were released."""
+        return self.events + sum(events for _, events in self._pending)
 
     @property
     def untaken(self) -> bytes:

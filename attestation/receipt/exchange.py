@@ -31,6 +31,8 @@ from attestation.receipt.plain import facts_of_answer
 from attestation.receipt.plan import ForwardPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attestation.encoding.digest import Digest
     from attestation.receipt.delivery import StreamDelivery
     from attestation.receipt.facts import FactSheet
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Exchange", "ForwardPlan", "LocalProtocolError", "State"]
 
 DEFAULT_MAX_FRAME_BYTES: Final = 1 << 20
+_STREAM: Final = State.STREAM
 
 
 class Exchange:
@@ -157,11 +160,22 @@ class Exchange:
     def engine(self, data: bytes) -> bytes:
         """Take a piece of the engine's body; return what to send now (streams only)."""
         self._enter("engine")
-        self.engine_bytes += len(data)
         if self._stream is not None:
             return self._stream.feed(data)
+        self.engine_bytes += len(data)
         self._pieces.append(data)
         return b""
+
+    def relay(self, data: bytes, send: Callable[[bytes], bool]) -> bool:
+        """Take a piece of the engine's stream and hand to `send` what may be sent now.
+
+        It is `engine` and `taken` in one: `send` says whether the transport took all of what it
+        was handed.  Returns False if it did not, or if the stream is `broken`.
+        """
+        stream = self._stream
+        if self.state is not _STREAM or stream is None:
+            raise out_of_order("relay", self.state)
+        return stream.relay(data, send) and not (stream.tracker.halted and self.broken)
 
     def taken(self, data: bytes) -> None:
         """Note that the transport took `data`, a whole return value of `engine`, in order."""
@@ -226,8 +240,8 @@ class Exchange:
         if end is End.CLIENT_ABORT:
             stream.cut()
         else:
-            events = stream.tracker.events
-            self.terminal = engine_frame or own_frame or self._error_frame(end, events)
+            frame = engine_frame or own_frame
+            self.terminal = frame or self._error_frame(end, stream.released)
             self.owed = stream.owed(self.terminal)
             offset = stream.close(self.terminal)
         return end, Delivery(
@@ -245,15 +259,13 @@ class Exchange:
 
     def _engine_body(self, end: End, delivered: Body) -> Body | None:
         """What the engine sent, None where that is nothing or exactly what was delivered."""
-        if not self.engine_bytes:
-            return None
         if self._stream is not None:
             sent = self._stream.engine
         elif end is End.COMPLETE:
             return None
         else:
             sent = body_of(b"".join(self._pieces))
-        return None if sent == delivered else sent
+        return None if sent == delivered or not sent.length else sent
 
     def _outcome(self, end: End, delivery: Delivery, facts: FactSheet) -> Outcome:
         asked, plan = self._asked, self._asked.plan

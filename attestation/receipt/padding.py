@@ -15,6 +15,8 @@ from attestation.receipt.delivery import RunningBody, StreamDelivery
 from attestation.receipt.sse import SseFramer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attestation.receipt.dialect import Dialect
     from attestation.receipt.outcome import Body
 
@@ -90,6 +92,13 @@ class ShapedDelivery(StreamDelivery):
             released += filling(len(released), bucket)
             self._pending.append((released, self.tracker.events - before))
         return released
+
+    def relay(self, data: bytes, send: Callable[[bytes], bool]) -> bool:
+        """Hand to `send` what may be sent on, filled up; return whether it took it."""
+        if not self._shaping.bucket:
+            return super().relay(data, send)
+        piece = self.feed(data)
+        return not piece or (send(piece) and self.taken(piece))
 
     def owed(self, terminal: bytes) -> bytes:
         """Return what goes out before `terminal`: the last write is filled up as well."""

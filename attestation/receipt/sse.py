@@ -70,13 +70,16 @@ class SseFramer:
         self._started = False
         self.oversize = False
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether what comes next begins a frame, and is no byte order mark."""
+        return self._started and not self._buffer
+
     def count_events(self, data: bytes) -> int:
         """Return how many frames `data` is if it is whole ones, each of which begins with its data
         line; else 0, and it has to be fed.
         """
-        if self._buffer or not self._started or not data.startswith(DATA):
-            return 0
-        if not self._is_common(data):
+        if not self.between_frames or not data.startswith(DATA) or not self._is_common(data):
             return 0
         frames = data.count(b"\n\n")
         return frames if frames == 1 or data.count(b"\n\ndata:") == frames - 1 else 0

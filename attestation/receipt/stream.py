@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 # A line that a reader of ours could take for the gateway's own block.
 _FORGED: Final = re.compile(rb"(?:\A|[\r\n]): ?receipt")
-_NULL: Final = b":null"
 _LINE_ENDS: Final = b"\r\n"
+_EVENT: Final = b"data: {"
+_FRAME_END: Final = b"\n\n"
+_CHAT_FACTS: Final = re.compile(rb'"(?:error"|(?:usage|finish_reason)"(?!:null))')
+"""A member of a chat event that may say more than null."""
+_WORDS: Final = frozenset({b"error", b"usage", b"finish_reason"})
 _MESSAGE_FACTS: Final = (b'"message_start"', b'"message_delta"', b'"error"')
 
 
@@ -36,9 +40,16 @@ class StreamTracker:
     """
 
     __slots__ = (
+        "_between_frames",
         "_dialect",
         "_framer",
         "_hints",
+        "_lead",
+        "_least",
+        "_max",
+        "_start",
+        "_stop",
+        "_tail",
         "_withheld",
         "events",
         "facts",
@@ -54,6 +65,12 @@ class StreamTracker:
         self._dialect = dialect
         self._hints = TERMINAL_HINTS[dialect]
         self._framer = SseFramer(max_frame_bytes)
+        self._max = max_frame_bytes
+        self._between_frames = False
+        # Nothing was learned yet, and no frame is so long.
+        self._least = max_frame_bytes + 1
+        self._lead = self._tail = b""
+        self._start = self._stop = 0
         self.facts = FactSheet()
         self.events = 0
         self.terminal: bytes | None = None
@@ -76,6 +93,58 @@ class StreamTracker:
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes that may be released now."""
+        released = self._feed(data)
+        self._between_frames = (
+            self._dialect is Dialect.CHAT
+            and self.facts.served is not None
+            and self._framer.between_frames
+            and not self.halted
+        )
+        return released
+
+    def is_usual(self, data: bytes) -> bool:
+        """Whether `data` is one whole chat event that holds a piece of an answer and nothing else.
+
+        Then all of it may be released, and need not be fed.  False says nothing: feed it.  Its one
+        line is a data line with an object, so that it is no terminal frame, and no line of it
+        starts like the gateway's own block.
+        """
+        if not self._between_frames or len(data) > self._max:
+            return False
+        if data.startswith(self._lead) and data.endswith(self._tail) and len(data) >= self._least:
+            middle = data[self._start : self._stop]
+            if (
+                b'"' not in middle
+                and b"\n" not in middle
+                and b"\r" not in middle
+                and middle not in _WORDS
+            ):
+                return True
+        return (
+            data.startswith(_EVENT)
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(_FRAME_END)
+            and b"\r" not in data
+            and _CHAT_FACTS.search(data) is None
+            and self._learn(data)
+        )
+
+    def _learn(self, usual: bytes) -> bool:
+        """Remember what stands around the last string of an event, mostly the piece of the answer.
+
+        An event with the same around another string is as usual.  A member's name that was not
+        in this event would have to begin with the quotation mark before the string and to end
+        with the one after it: so the string would be the name, which `_WORDS` excludes.
+        """
+        start = usual.rfind(b':"') + 2
+        end = usual.find(b'"', start)
+        if start > 1 and end > 0:
+            self._lead, self._tail = usual[:start], usual[end:]
+            self._start, self._stop = start, end - len(usual)
+            self._least = start + len(usual) - end
+        return True
+
+    def _feed(self, data: bytes) -> bytes:
         if self.halted:
             self._follow(data)
             return b""
@@ -145,23 +214,9 @@ class StreamTracker:
     def _may_have_facts(self, frame: bytes) -> bool:
         """A cheap look at the bytes that spares most frames the JSON parser."""
         if self._dialect is Dialect.CHAT:
-            return (
-                _is_set(b'"finish_reason"', frame)
-                or _is_set(b'"usage"', frame)
-                or b'"error"' in frame
-                or (self.facts.served is None and b'"model"' in frame)
+            return _CHAT_FACTS.search(frame) is not None or (
+                self.facts.served is None and b'"model"' in frame
             )
         if self._dialect is Dialect.RESPONSES:
             return b'"response"' in frame or b'"error"' in frame
         return any(mark in frame for mark in _MESSAGE_FACTS)
-
-
-def _is_set(name: bytes, frame: bytes) -> bool:
-    """Whether a member of this name may be anything but null; one pass over the frame."""
-    at = frame.find(name)
-    while at >= 0:
-        at += len(name)
-        if not frame.startswith(_NULL, at):
-            return True
-        at = frame.find(name, at)
-    return False

@@ -27,6 +27,8 @@ from gateway.notary.wire.client import RemoteNotary
 from gateway.processes import worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.notary.interface import Announcement
 
 _NOTHING = Digest.of(b"")
@@ -72,6 +74,10 @@ class HollowExchange(Exchange):
 
     def taken(self, data: bytes) -> None:
         """Count nothing."""
+
+    def relay(self, data: bytes, send: Callable[[bytes], bool]) -> bool:
+        """Hand a piece of a stream to `send` as it is."""
+        return send(data)
 
     @property
     def broken(self) -> bool:
