@@ -29,7 +29,7 @@ from gateway.upstream.choice import pick
 
 if TYPE_CHECKING:
     from gateway.upstream.client import Upstream
-    from gateway.upstream.connection import EngineConnection
+    from gateway.upstream.connection import EngineConnection, Sink
     from gateway.upstream.head import ResponseHead
 
 ANSWERED: Final = "ok"
@@ -159,6 +159,27 @@ class EngineCall:
             self._note_late_failure(error)
             raise
         return data or self._end()
+
+    async def pour(self, sink: Sink) -> bool:
+        """Hand what arrives of the body to `sink`, at once, without a task that has to wake up.
+
+        Returns true at the end of the body, then `complete` is true; false when `sink` returned
+        false, which asks for an end of pouring: what arrives then is kept, up to a bound.  Raises
+        what `sink` raises, and `UpstreamError` as `read` does.
+        """
+        connection = self._connection
+        if connection is None:
+            if self._closed and not self.complete:
+                raise _given_up()
+            return True
+        try:
+            if not await connection.pour(sink):
+                return False
+        except UpstreamError as error:
+            self._note_late_failure(error)
+            raise
+        self._end()
+        return True
 
     def was_whole(self) -> None:
         """Note that the stream had its terminal event: only who reads events can tell."""

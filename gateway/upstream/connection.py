@@ -1,9 +1,7 @@
 """One HTTP/1.1 connection to an engine, read with the same parser the edge uses.
 
-It is stricter than HTTP allows: a response must say where it ends (one Content-Length, or
-chunked), must be the answer to a request that was sent, carries no content coding, no trailers
-and no interim answers.  Whatever else arrives ends the connection, so nothing that one request
-left behind can be taken for the answer to the next (RFC 9112 section 11.2).
+What is no answer to a request that was sent ends the connection, so nothing that one request left
+behind can be taken for the answer to the next (RFC 9112 section 11.2).
 """
 
 from __future__ import annotations
@@ -15,21 +13,22 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from gateway.errors import UpstreamError, UpstreamFailure
-from gateway.upstream.head import ResponseHead, read_head
+from gateway.upstream.response import ResponseReader
+from gateway.upstream.silence import Silence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.upstream.head import ResponseHead
     from gateway.upstream.limits import UpstreamLimits
 
-_FIRST_FINAL_STATUS = 200
+    Sink = Callable[[bytes], bool]
+
 _COPY_BYTES = 64 * 1024
 """Up to here a copy is cheaper than a second buffer in the system call."""
 
 
-class _RefusedHeadError(Exception):
-    """Raised inside a parser callback to make the parser stop."""
-
-
-class EngineConnection(asyncio.BufferedProtocol):
+class EngineConnection(ResponseReader, asyncio.BufferedProtocol):
     """A connection that carries one request at a time.
 
     `send` starts one; `head` and `read` deliver it; `reusable` says afterwards whether another
@@ -41,41 +40,33 @@ class EngineConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_deadline", "_fields", "_head", "_head_size", "_in_head", "_kind", "_limits", "_loop",
-        "_message_done", "_parser", "_parts", "_parts_size", "_paused", "_reading", "_refusal",
-        "_room", "_timer", "_timer_at", "_total_deadline", "_transport", "_waiter", "failure",
-        "idle_since", "lost", "touched",
+        "_enough", "_flowing", "_loop", "_parts_size", "_paused", "_reading", "_room", "_silence",
+        "_sink", "_sink_error", "_transport", "_waiter", "failure", "idle_since", "lost",
+        "touched",
     )  # fmt: skip
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, limits: UpstreamLimits, room: memoryview
     ) -> None:
+        super().__init__(limits)
         self._loop = loop
         self._room = room
-        self._limits = limits
-        self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._silence = Silence(loop, self._fell_silent)
         self.lost = False
         self.idle_since = 0.0
         self._reset()
 
     def _reset(self) -> None:
+        self._expect()
         self._reading = False
-        self._in_head = False
-        self._message_done = False
-        self._head: ResponseHead | None = None
-        self._head_size = 0
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._parts: list[bytes] = []
         self._parts_size = 0
         self._paused = False
-        self._refusal = ""
-        self._deadline = 0.0
-        self._total_deadline = 0.0
-        self._kind = UpstreamFailure.TIMEOUT_FIRST_BYTE
+        self._flowing = False
+        self._sink: Sink | None = None
+        self._sink_error: Exception | None = None
+        self._enough = False
         self.failure: UpstreamError | None = None
         self.touched = False
 
@@ -85,10 +76,8 @@ class EngineConnection(asyncio.BufferedProtocol):
         """Write one request.  `total_deadline` is an instant of the loop's clock."""
         self._reset()
         self._reading = True
-        self._total_deadline = total_deadline
-        self._set_deadline(
-            UpstreamFailure.TIMEOUT_FIRST_BYTE, self._limits.first_byte_timeout, self._loop.time()
-        )
+        first = self._limits.first_byte_timeout
+        self._silence.begin(UpstreamFailure.TIMEOUT_FIRST_BYTE, first, total_deadline)
         if self._transport is None or self.lost:
             self._fail(UpstreamFailure.RESET, "the connection was already closed")
             return
@@ -118,13 +107,41 @@ class EngineConnection(asyncio.BufferedProtocol):
                 raise self.failure
             self._waiter = waiter = self._loop.create_future()
             await waiter
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._parts = []
-        self._parts_size = 0
+        data = self._take_parts()
         if self._paused:
             self._resume()
         return data
+
+    async def pour(self, sink: Sink) -> bool:
+        """Hand what arrives of the body to `sink`, in the callback that reads it.
+
+        Returns true at the end of the body, and false when `sink` returned false: then what
+        arrives is kept, as before.  Raises what `sink` raises, and `UpstreamError` once everything
+        that arrived before the failure was handed over.
+        """
+        while True:
+            if self._parts and not sink(self._take_parts()):
+                return False
+            if self._message_done:
+                return True
+            if self.failure is not None:
+                raise self.failure
+            if self._paused:
+                self._resume()
+            if await self._poured(sink):
+                return False
+
+    async def _poured(self, sink: Sink) -> bool:
+        """Push to `sink` until something else happens; return whether it has enough."""
+        self._sink, self._enough = sink, False
+        self._waiter = waiter = self._loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._sink = None
+        if self._sink_error is not None:
+            raise self._sink_error
+        return self._enough
 
     @property
     def reusable(self) -> bool:
@@ -142,7 +159,7 @@ class EngineConnection(asyncio.BufferedProtocol):
         self._fail(kind, detail)
 
     def rest(self) -> None:
-        """Begin idling: the pool's sweep decides; a timer that still runs finds nothing to do."""
+        """Begin idling: the pool's sweep decides."""
         self.idle_since = self._loop.time()
 
     # -- asyncio.Protocol ------------------------------------------------------------------
@@ -162,7 +179,7 @@ class EngineConnection(asyncio.BufferedProtocol):
         self.lost = True
         if self._reading:
             self._fail(*self._why_cut())
-        self._stop_timer()
+        self._silence.stop()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the room is what there is
         """Say where the next read goes."""
@@ -187,66 +204,51 @@ class EngineConnection(asyncio.BufferedProtocol):
                 self._fail(UpstreamFailure.MALFORMED, "the engine's answer has too large a head")
                 return
         if self._parts:
-            self._set_deadline(
-                UpstreamFailure.TIMEOUT_IDLE, self._limits.idle_timeout, self._loop.time()
-            )
-        if self._parts_size > self._limits.buffer_bytes and not self._paused:
-            self._pause()
+            if self._flowing:
+                self._silence.heard_at = self._loop.time()
+            else:
+                self._flow()
+            sink = self._sink
+            if sink is not None:
+                parts = self._parts
+                data = parts[0] if len(parts) == 1 else b"".join(parts)
+                parts.clear()
+                try:
+                    more = sink(data)
+                except Exception as error:  # noqa: BLE001 - it is raised where the sink came from
+                    self._sink_error = error
+                    more = False
+                if not more:
+                    self._sink, self._enough = None, True
+                if self._enough or self._message_done:
+                    self._wake()
+                return
+            self._parts_size += nbytes
+            if self._parts_size > self._limits.buffer_bytes and not self._paused:
+                self._pause()
         self._wake()
-
-    # -- httptools callbacks ---------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """Refuse a second message: there is never more than one request under way."""
-        if self._head is not None or self._in_head:
-            self._message_done_with_excess()
-        self._in_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field of the head; trailers are refused."""
-        if self._head is not None:
-            self._refuse("the engine's answer has trailers; none are expected")
-        self._fields.append((name.lower(), value))
-        if len(self._fields) > self._limits.head_fields:
-            self._refuse("the head of the engine's answer has too many fields")
-
-    def on_headers_complete(self) -> None:
-        """Check the framing and keep status and content type; everything else is dropped."""
-        status = self._parser.get_status_code()
-        if status < _FIRST_FINAL_STATUS:
-            self._refuse("the engine sent an interim answer; a final one was expected")
-        size = sum(len(name) + len(value) + 4 for name, value in self._fields)
-        if size > self._limits.head_bytes:
-            self._refuse("the engine's answer has too large a head")
-        try:
-            self._head = read_head(status, self._fields)
-        except ValueError as error:
-            self._refuse(str(error))
-        self._in_head = False
-
-    def on_body(self, data: bytes) -> None:
-        """Queue a piece of the body."""
-        self._parts.append(data)
-        self._parts_size += len(data)
-
-    def on_message_complete(self) -> None:
-        """The response ended where its framing said."""
-        self._message_done = True
-        self._reading = False
-        if not self._parser.should_keep_alive():
-            self._close_transport()
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _refuse(self, detail: str) -> None:
-        self._refusal = detail
-        raise _RefusedHeadError
+    def _take_parts(self) -> bytes:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._parts_size = 0
+        return data
 
-    def _message_done_with_excess(self) -> None:
-        # The message before it was complete, so its reader is not disturbed; the connection is
-        # not used again.
-        self._close_transport()
-        raise _RefusedHeadError
+    def _end_reading(self) -> None:
+        """Note that no more is expected: a timer that still runs finds nothing to do."""
+        self._reading = False
+        self._silence.watching = False
+
+    def _flow(self) -> None:
+        """From here on the engine may not fall silent for longer than between two pieces."""
+        self._flowing = True
+        self._silence.allow(UpstreamFailure.TIMEOUT_IDLE, self._limits.idle_timeout)
+
+    def _fell_silent(self, kind: UpstreamFailure) -> None:
+        self._fail(kind, "the engine did not answer in time")
 
     def _why_cut(self) -> tuple[UpstreamFailure, str]:
         if self._head is not None:
@@ -258,8 +260,8 @@ class EngineConnection(asyncio.BufferedProtocol):
     def _fail(self, kind: UpstreamFailure, detail: str) -> None:
         if self.failure is None and not self._message_done:
             self.failure = UpstreamError(kind, detail, untouched=not self.touched)
-        self._reading = False
-        self._stop_timer()
+        self._end_reading()
+        self._silence.stop()
         if self._transport is not None and not self.lost:
             self._transport.abort()
         self.lost = True
@@ -279,46 +281,12 @@ class EngineConnection(asyncio.BufferedProtocol):
 
     def _pause(self) -> None:
         if self._transport is not None and not self.lost:
-            self._paused = True
+            self._paused = self._silence.suspended = True
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        self._paused = False
+        self._paused = self._silence.suspended = False
         # The reader was slow, not the engine: its gap starts now.
-        self._set_deadline(
-            UpstreamFailure.TIMEOUT_IDLE, self._limits.idle_timeout, self._loop.time()
-        )
+        self._flow()
         if self._transport is not None and not self.lost:
             self._transport.resume_reading()
-
-    # -- time: one lazily moved timer, because setting one per read would cost more than a read
-
-    def _set_deadline(self, kind: UpstreamFailure, seconds: float, now: float) -> None:
-        deadline = now + seconds
-        if deadline > self._total_deadline:
-            deadline, kind = self._total_deadline, UpstreamFailure.TIMEOUT_TOTAL
-        self._deadline = deadline
-        self._kind = kind
-        if self._timer is None or deadline < self._timer_at:
-            self._arm(deadline)
-
-    def _arm(self, when: float) -> None:
-        self._stop_timer()
-        self._timer_at = when
-        self._timer = self._loop.call_at(when, self._on_timer)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if not self._reading:
-            return
-        due = self._total_deadline if self._paused else self._deadline
-        if self._loop.time() < due:
-            self._arm(due)
-            return
-        kind = UpstreamFailure.TIMEOUT_TOTAL if self._paused else self._kind
-        self._fail(kind, "the engine did not answer in time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -44,6 +45,11 @@ class BrokenCall:
         if not self._pieces:
             raise RuntimeError(SECRET)
         return self._pieces.pop(0)
+
+    async def pour(self, sink: Callable[[bytes], bool]) -> bool:
+        while True:
+            if not sink(await self.read()):
+                return False
 
     def close(self) -> None:
         self.complete = False
