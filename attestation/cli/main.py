@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "policy": "attestation.cli.policy",
     "pin": "attestation.cli.pin",
     "model": "attestation.cli.model",
+    "measure": "attestation.cli.measure",
     "bundle": "attestation.cli.bundle",
     "endorsements": "attestation.cli.endorsements",
     "log": "attestation.cli.log",

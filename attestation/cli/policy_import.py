@@ -7,11 +7,15 @@ import argparse
 from attestation.cli.files import load_parsed, print_json, print_text
 from attestation.encoding.digest import Digest
 from attestation.policy.measurements_json import import_measurements
+from attestation.policy.predicted import import_predicted
 
 HELP = "make a policy from a measurements file; it goes to stdout"
 
-FORMATS = {"flashbots": import_measurements}
+FORMATS = {"attested-gateway": import_predicted, "flashbots": import_measurements}
 _EPILOG = """\
+`attested-gateway` is what `attested measure tdx` writes: registers with the events that they are
+made of.  A register of which an event is unknown cannot be pinned.
+
 `flashbots` is the measurements.json that cvm-reverse-proxy and attested-tls read: an array of
 entries measurement_id, attestation_type ("dcap-tdx"), measurements.  There, an empty list, an
 empty object or a register that is not named accepts anything.  Here each is an error: nothing
@@ -25,6 +29,7 @@ exit codes:
 
 examples:
   attested policy import measurements.json --format flashbots > policy.toml
+  attested policy import measurements.json --format attested-gateway > policy.toml
   curl -fsS https://measurements.example/ | attested policy import - --format flashbots
 """
 

@@ -42,7 +42,7 @@ _OTHER_TYPES = {
     "none": "it accepts whoever shows no evidence",
 }
 _HEAD = """\
-# Made by `attested policy import --format flashbots`; the source names registers and nothing else.
+# Made by `attested policy import --format {format}`; the source names registers and nothing else.
 # What it does not say has the strict value, here or by default. Go through all of it, then run
 # `attested policy lint` on this file.
 schema = "{schema}"
@@ -83,6 +83,18 @@ def import_measurements(data: bytes) -> str:
     text = _rendered(tuples)
     parse_policy(text.encode())
     return text
+
+
+def strict_head(source_format: str) -> str:
+    """Return how a policy begins that was imported from a list of registers."""
+    plain = TdxRules()
+    return _HEAD.format(
+        format=source_format,
+        schema=SCHEMA,
+        status=toml_pair("tcb_status", [rule.status for rule in plain.tcb_status]),
+        attributes=toml_pair("attributes", f"{plain.attributes.value:#x}"),
+        xfam=toml_pair("xfam", [f"{value:#x}" for value in plain.xfam]),
+    )
 
 
 def _tuples(entry: JsonValue, path: str, *, room: int) -> list[tuple[str, dict[str, str]]]:
@@ -166,15 +178,7 @@ def _value(item: JsonValue, path: str) -> str:
 
 
 def _rendered(tuples: Iterable[tuple[str, Mapping[str, str]]]) -> str:
-    plain = TdxRules()
-    lines = [
-        _HEAD.format(
-            schema=SCHEMA,
-            status=toml_pair("tcb_status", [rule.status for rule in plain.tcb_status]),
-            attributes=toml_pair("attributes", f"{plain.attributes.value:#x}"),
-            xfam=toml_pair("xfam", [f"{value:#x}" for value in plain.xfam]),
-        )
-    ]
+    lines = [strict_head("flashbots")]
     for name, registers in tuples:
         lines.append("[[reference_values]]")
         lines.append(toml_pair("name", name))

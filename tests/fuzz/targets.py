@@ -48,7 +48,7 @@ from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
 from attestation.tdx.runtime import parse_runtime_content
 from attestation.verifier import parse_challenge, verify
-from tests.fuzz import logs, policies, seeds, tokens, wire
+from tests.fuzz import logs, measured, policies, seeds, tokens, wire
 from tests.fuzz.seeds import world
 
 Run = Callable[[bytes], object]
@@ -478,6 +478,16 @@ TARGETS: dict[str, Target] = {
     "measurements-json": Target(
         run=policies.run_measurements, seeds=policies.measurements, shape="json"
     ),
+    "firmware": Target(run=measured.run_firmware, seeds=measured.firmware),
+    "pe-image": Target(run=measured.run_pe, seeds=measured.images),
+    "uki": Target(run=measured.run_uki, seeds=measured.ukis),
+    "partition-table": Target(run=measured.run_gpt, seeds=measured.disks),
+    "variable-store": Target(run=measured.run_variables, seeds=measured.variables),
+    "signature-database": Target(run=measured.run_signatures, seeds=measured.signatures),
+    "measurements": Target(
+        run=measured.run_measurements, seeds=measured.measurements, shape="json"
+    ),
+    "tpm-log": Target(run=measured.run_tpm_log, seeds=measured.tpm_logs),
     "lineage": Target(run=run_lineage, seeds=lambda: [TRACEPARENT, b"task-1\na,b"], shape="text"),
 }
 

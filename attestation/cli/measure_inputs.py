@@ -1,0 +1,164 @@
+"""The files that a machine boots from, as the commands below `attested measure` take them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attestation.cli.files import load_bytes
+from attestation.encoding.digest import Digest
+from attestation.errors import UsageError
+from attestation.measure.boot import KernelBoot, UkiBoot, require_command_line
+from attestation.measure.bzimage import patch_kernel
+from attestation.measure.gpt import HEAD_BYTES
+from attestation.measure.pe import MAX_IMAGE_BYTES, parse_pe
+from attestation.measure.prediction import Input, described
+from attestation.measure.uki import parse_uki
+from attestation.tdx.runtime import MeasuredEvent
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from attestation.measure.boot import Boot
+
+_CHUNK = 1 << 20
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)", re.ASCII)
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The files that were read so far, to be recorded with the prediction."""
+
+    read: list[Input]
+
+    def load(self, name: str, path: str, limit: int = MAX_IMAGE_BYTES) -> bytes:
+        """Return the contents of a file, recorded as `name`."""
+        data = load_bytes(path, limit=limit)
+        self.read.append(described(name, data))
+        return data
+
+    def head(self, name: str, path: str) -> bytes:
+        """Return the first MiB of a file of any size, all of it recorded as `name`."""
+        digest, size, head = hashlib.sha256(), 0, b""
+        try:
+            with Path(path).open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    head = head or chunk[:HEAD_BYTES]
+                    digest.update(chunk)
+                    size += len(chunk)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"cannot read {path!a}", code="file", expected="a raw disk image"
+            ) from error
+        self.read.append(Input(name=name, sha256=Digest(digest.digest()), size=size))
+        return head
+
+
+def add_boot_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what is booted, and what of the host's part is known."""
+    add = parser.add_argument
+    add("--uki", metavar="F", help="unified kernel image")
+    add("--disk", metavar="F", help="raw disk whose ESP the UKI is on: measures its GPT")
+    add("--kernel", metavar="F", help="kernel (bzImage) that QEMU loads, instead of --uki")
+    add("--initrd", metavar="F", help="its initrd")
+    add("--cmdline", metavar="TEXT", help="its command line")
+    add("--as-is", action="store_true", help="QEMU hands the kernel over unchanged (from 10 on)")
+    add("--acpi", metavar="PART=F", action="append", default=[], help="ACPI data the host presents")
+    add(
+        "--boot-variable",
+        metavar="NAME=F",
+        action="append",
+        default=[],
+        help="data of BootOrder, then of each Boot#### in its order",
+    )
+    add("--observed", metavar="LOG", help="event log of an earlier boot, for what is not given")
+
+
+def load_boot(args: argparse.Namespace, inputs: Inputs, memory: int | None) -> Boot:
+    """Return what is booted; raises `UsageError` for none, or for options of both kinds."""
+    if (args.uki is None) == (args.kernel is None):
+        raise UsageError("what is booted is not clear", code="boot", expected="--uki or --kernel")
+    unfit = (
+        (args.initrd, args.cmdline, args.as_is or None) if args.uki is not None else (args.disk,)
+    )
+    if any(one is not None for one in unfit):
+        raise UsageError(
+            "these options do not go together",
+            code="boot",
+            expected="--uki with --disk; --kernel with --initrd, --cmdline, --as-is",
+        )
+    if args.uki is not None:
+        uki = parse_uki(inputs.load("UKI", args.uki))
+        disk = None if args.disk is None else inputs.head("disk", args.disk)
+        return UkiBoot(uki=uki, disk=disk)
+    initrd = b"" if args.initrd is None else inputs.load("initrd", args.initrd)
+    kernel = inputs.load("kernel", args.kernel)
+    # Refused before it is changed: what is wrong is in the file.
+    parse_pe(kernel, what="the kernel")
+    if not args.as_is:
+        if memory is None:
+            raise UsageError(
+                "where QEMU puts the initrd depends on the memory",
+                code="memory",
+                expected="--memory",
+            )
+        kernel = patch_kernel(kernel, len(initrd), memory)
+    return KernelBoot(
+        kernel=parse_pe(kernel, what="the kernel"),
+        initrd=initrd,
+        command_line=require_command_line(args.cmdline or ""),
+    )
+
+
+def settings_of(boot: Boot, memory: int | None) -> dict[str, str]:
+    """Return what is recorded of a machine besides its files."""
+    told = {} if memory is None else {"memory": str(memory)}
+    if isinstance(boot, UkiBoot):
+        told |= {"boot": "UKI", "command_line": boot.uki.command_line}
+        return told if boot.uki.stub is None else told | {"stub": boot.uki.stub}
+    return told | {"boot": "kernel", "command_line": boot.command_line}
+
+
+def parse_size(text: str) -> int:
+    """Return bytes from digits with K, M, G or T behind them, or none; raises `UsageError`."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            "the memory has no such size",
+            code="memory",
+            expected="bytes, or a number with K, M, G or T",
+            observed=ascii(text)[:40],
+        )
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def runtime_events(
+    named: Iterable[str], files: Iterable[str], inputs: Inputs
+) -> list[MeasuredEvent]:
+    """Return the events of RTMR3 from NAME=SHA256 and NAME=FILE, in that order."""
+    events = []
+    for name, value in map(_pair, named):
+        events.append(MeasuredEvent(name=name, sha256=Digest.from_hex(value, what=name)))
+    for name, path in map(_pair, files):
+        data = inputs.load(f"event {name}", path)
+        events.append(MeasuredEvent(name=name, sha256=Digest.of(data)))
+    if len({event.name for event in events}) < len(events):
+        raise UsageError("an event is named twice", code="event", expected="each name once")
+    return events
+
+
+def named_files(pairs: Iterable[str], inputs: Inputs) -> list[tuple[str, bytes]]:
+    """Return (NAME, contents) of each NAME=FILE."""
+    return [(name, inputs.load(name, path)) for name, path in map(_pair, pairs)]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not (name and mark and value):
+        raise UsageError(f"{ascii(text)[:60]} is not usable", code="pair", expected="NAME=VALUE")
+    return name, value

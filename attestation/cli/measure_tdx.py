@@ -1,0 +1,90 @@
+"""`attested measure tdx`: MRTD and RTMR0..3 of a TDX guest before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attestation.cli.measure_inputs import (
+    Inputs,
+    add_boot_options,
+    load_boot,
+    named_files,
+    parse_size,
+    runtime_events,
+    settings_of,
+)
+from attestation.cli.measure_output import add_output_options, deliver, require_writable
+from attestation.measure.compare import events_by_register
+from attestation.measure.hostpart import LoggedEvent, host_part
+from attestation.measure.tdvf import MAX_FIRMWARE_BYTES, parse_tdvf
+from attestation.measure.tdx import TdxMachine, predict_tdx
+from attestation.tdx.logfile import MAX_FILE_BYTES, parse_log_file
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "predict MRTD and RTMR0 to RTMR3 of a TDX guest"
+
+_EPILOG = """\
+MRTD has two values, one for each order in which hosts add pages; both are right.  RTMR0 also holds
+what only the host knows, its ACPI tables and boot variables: give them (--acpi, --boot-variable;
+PART is loader, rsdp or tables, QEMU's etc/table-loader, etc/acpi/rsdp, etc/acpi/tables) or take
+them from the event log of an earlier boot (--observed), which is trust on first use and marked so.
+Without either they are unknown, and RTMR0 has no value.  Into RTMR3 the gateway measures --event
+and --event-file in this order, then its keys, which differ in every boot.
+
+exit codes: 0 written; 2 usage; 13 a file that is not what its option asks for
+
+examples:
+  attested measure tdx --firmware OVMF.fd --uki gw.efi --disk gw.raw --memory 64G -o m.json
+  attested measure tdx --firmware OVMF.fd --uki gw.efi --memory 64G --observed ccel.bin \\
+      --event-file model.lock=model.lock -o m.json
+  attested measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img \\
+      --cmdline "console=ttyS0" --memory 2G --acpi loader=table-loader.bin \\
+      --acpi rsdp=rsdp.bin --acpi tables=tables.bin --boot-variable BootOrder=order.bin
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("--firmware", metavar="F", required=True, help="the firmware's image (OVMF)")
+    add("--memory", metavar="SIZE", required=True, help="size of the memory, such as 64G")
+    add_boot_options(parser)
+    add("--event", metavar="NAME=SHA256", action="append", default=[], help="an event of RTMR3")
+    add(
+        "--event-file",
+        metavar="NAME=F",
+        action="append",
+        default=[],
+        help="an event of RTMR3 that measures a file",
+    )
+    add_output_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, write, say what was predicted."""
+    require_writable(args)
+    inputs, memory = Inputs([]), parse_size(args.memory)
+    sections = parse_tdvf(inputs.load("firmware", args.firmware, MAX_FIRMWARE_BYTES))
+    boot = load_boot(args, inputs, memory)
+    machine = TdxMachine(
+        sections=sections,
+        memory=memory,
+        boot=boot,
+        host=host_part(
+            acpi=dict(named_files(args.acpi, inputs)),
+            variables=named_files(args.boot_variable, inputs),
+            observed=None if args.observed is None else _observed(args.observed, inputs),
+        ),
+        runtime=tuple(runtime_events(args.event, args.event_file, inputs)),
+    )
+    deliver(predict_tdx(machine, inputs.read, settings_of(boot, memory)), args)
+    return 0
+
+
+def _observed(path: str, inputs: Inputs) -> tuple[LoggedEvent, ...]:
+    """Return the events of RTMR0 in a log: what the host presents is in no other register."""
+    log = parse_log_file(inputs.load("observed log", path, MAX_FILE_BYTES))
+    return events_by_register(log).get("rtmr0", ())

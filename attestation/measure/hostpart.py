@@ -1,0 +1,137 @@
+"""What only the host can say: its ACPI tables, its boot variables, and who vouches for an image.
+
+They are given (files of what the host will present) or observed (the log of an earlier boot), and
+never computed: a host that was trusted with them once is noticed when it changes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attestation.errors import UsageError
+from attestation.measure.prediction import (
+    EV_EFI_VARIABLE_AUTHORITY,
+    EV_EFI_VARIABLE_BOOT,
+    EV_PLATFORM_CONFIG_FLAGS,
+    Derivation,
+    PredictedEvent,
+    given,
+    unknown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+ACPI_PARTS = {
+    "loader": "etc/table-loader",
+    "rsdp": "etc/acpi/rsdp",
+    "tables": "etc/acpi/tables",
+}
+"""What QEMU hands over as ACPI, in the order in which OVMF measures it, and what it calls it."""
+ACPI_PARTS_WITH_TPM = ACPI_PARTS | {"log": "etc/tpm/log"}
+"""The same for a machine with a TPM, whose tables reserve memory for its event log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedEvent:
+    """What is taken from an event log: the type, the digest, and what the log says was measured."""
+
+    type: int
+    digest: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPart:
+    """The host's events in their order; `authorities` None: nobody has said."""
+
+    acpi: tuple[PredictedEvent, ...]
+    boot_variables: tuple[PredictedEvent, ...]
+    authorities: tuple[PredictedEvent, ...] | None = None
+
+
+def host_part(
+    *,
+    acpi: Mapping[str, bytes],
+    variables: Sequence[tuple[str, bytes]],
+    observed: Iterable[LoggedEvent] | None,
+    parts: Mapping[str, str] = ACPI_PARTS,
+) -> HostPart:
+    """Return the host's part: what is given, else what was observed, else unknown.
+
+    `acpi` holds contents by the names in `parts`; `variables` the boot variables in the
+    order in which they are measured: BootOrder, then Boot#### as it lists them.  Raises
+    `UsageError` for another name.
+    """
+    strange = sorted(acpi.keys() - parts.keys())
+    if strange:
+        raise UsageError(
+            "there is no such part of the ACPI tables",
+            code="acpi",
+            expected=", ".join(parts),
+            observed=ascii(strange[0])[:40],
+        )
+    log = None if observed is None else tuple(observed)
+    return HostPart(
+        acpi=_acpi(acpi, log, parts),
+        boot_variables=_boot_variables(variables, log),
+        authorities=None if log is None else _observed(log, EV_EFI_VARIABLE_AUTHORITY),
+    )
+
+
+def _acpi(
+    acpi: Mapping[str, bytes],
+    log: tuple[LoggedEvent, ...] | None,
+    parts: Mapping[str, str],
+) -> tuple[PredictedEvent, ...]:
+    if log is not None and not acpi:
+        return _observed(log, EV_PLATFORM_CONFIG_FLAGS)
+    return tuple(
+        given(EV_PLATFORM_CONFIG_FLAGS, f"ACPI {part}", acpi[part], f"the host's {name}")
+        if part in acpi
+        else unknown(
+            EV_PLATFORM_CONFIG_FLAGS,
+            f"ACPI {part}",
+            f"the host's {name}; give it, or the log of an earlier boot",
+        )
+        for part, name in parts.items()
+    )
+
+
+def _boot_variables(
+    variables: Sequence[tuple[str, bytes]], log: tuple[LoggedEvent, ...] | None
+) -> tuple[PredictedEvent, ...]:
+    if variables:
+        return tuple(
+            given(EV_EFI_VARIABLE_BOOT, f"variable {name}", data, "the variable's data")
+            for name, data in variables
+        )
+    if log is not None:
+        return _observed(log, EV_EFI_VARIABLE_BOOT)
+    source = "set by the firmware from the devices it finds; give them, or an earlier boot's log"
+    return (
+        unknown(EV_EFI_VARIABLE_BOOT, "variable BootOrder", source),
+        unknown(EV_EFI_VARIABLE_BOOT, "variables Boot####", source),
+    )
+
+
+_NAMES = {
+    EV_PLATFORM_CONFIG_FLAGS: "ACPI",
+    EV_EFI_VARIABLE_BOOT: "boot variable",
+    EV_EFI_VARIABLE_AUTHORITY: "image authority",
+}
+
+
+def _observed(log: tuple[LoggedEvent, ...], kind: int) -> tuple[PredictedEvent, ...]:
+    found = [event for event in log if event.type == kind]
+    return tuple(
+        PredictedEvent(
+            type=kind,
+            name=_NAMES[kind] if len(found) == 1 else f"{_NAMES[kind]} {number}",
+            digest=event.digest,
+            derivation=Derivation.OBSERVED,
+            source="event log of an earlier boot",
+        )
+        for number, event in enumerate(found, 1)
+    )

@@ -1,0 +1,261 @@
+"""`attested measure`: files in, `measurements.json` out, and logs held against it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attestation.cli.main import main
+from attestation.measure.document import encode_measurements, parse_measurements
+from attestation.measure.prediction import Prediction
+from attestation.policy.parse import parse_policy
+from tests.measure import builders, machines
+from tests.tdx.test_ccel import header, record
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {
+        "OVMF.fd": builders.firmware(),
+        "VARS.fd": builders.variable_store({}),
+        "gw.efi": builders.uki(),
+        "disk.raw": builders.gpt() + bytes(1 << 20),
+        "vmlinuz": builders.bzimage(),
+        "initrd": b"an initrd",
+        "config": b"config",
+        **{f"acpi.{part}": data for part, data in machines.ACPI.items()},
+        **dict(machines.VARIABLES),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def guest(folder: Path, *more: str) -> list[str]:
+    firmware, image = folder / "OVMF.fd", folder / "gw.efi"
+    return [
+        "measure",
+        "tdx",
+        "--firmware",
+        str(firmware),
+        "--uki",
+        str(image),
+        "--disk",
+        str(folder / "disk.raw"),
+        "--memory",
+        "4G",
+        *more,
+    ]
+
+
+def host(folder: Path) -> list[str]:
+    parts = [("--acpi", f"{part}={folder / f'acpi.{part}'}") for part in machines.ACPI]
+    parts += [("--boot-variable", f"{name}={folder / name}") for name, _ in machines.VARIABLES]
+    return [word for pair in parts for word in pair]
+
+
+def events(folder: Path) -> list[str]:
+    lock = hashlib.sha256(b"lock").hexdigest()
+    return ["--event", f"model.lock={lock}", "--event-file", f"gateway.config={folder / 'config'}"]
+
+
+def written(capfdbinary: pytest.CaptureFixture[bytes], *arguments: str) -> Prediction:
+    assert main(arguments) == 0
+    return parse_measurements(capfdbinary.readouterr().out)
+
+
+def test_guest_is_predicted_from_files(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    found = written(capfdbinary, *guest(folder, *host(folder), *events(folder)))
+    expected = machines.tdx()
+    assert found.registers[:3] == expected.registers[:3]
+    assert {one.name for one in found.registers[3].events} == {"gateway.config", "model.lock"}
+    assert found.mrtd == expected.mrtd
+    assert found.settings == {
+        "memory": str(4 << 30),
+        "boot": "UKI",
+        "command_line": "root=/dev/x quiet",
+        "stub": "systemd-stub 257.13",
+    }
+    told = {one.name: one.sha256.hex for one in found.inputs}
+    assert told["disk"] == hashlib.sha256((folder / "disk.raw").read_bytes()).hexdigest()
+    assert told["event gateway.config"] == hashlib.sha256(b"config").hexdigest()
+
+
+def test_summary_says_how_every_digest_was_come_by(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(folder / "m.json")
+    assert main([*guest(folder), *events(folder), "-o", out]) == 0
+    told = capsys.readouterr().out
+    assert "no value: 5 digests unknown" in told
+    assert "no value: what follows differs from boot to boot" in told
+    assert "UKI digest (EV_EFI_BOOT_SERVICES_APPLICATION): Authenticode" in told
+    assert "computed  model.lock: canonical JSON" in told
+    assert main([*guest(folder), "-o", out]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main([*guest(folder, *host(folder)), "-o", out, "--force", "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["unknown"] == []
+    assert value["registers"]["rtmr3"] is None
+    assert value["sha256"] == hashlib.sha256(Path(out).read_bytes()).hexdigest()
+    assert sorted(value["mrtd"]) == ["interleaved", "two-pass"]
+    assert main([*guest(folder), "-o", out, "--force", "--json"]) == 0
+    assert "rtmr0: ACPI rsdp" in json.loads(capsys.readouterr().out)["unknown"]
+
+
+def test_log_of_an_earlier_boot_fills_what_only_the_host_knows(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (folder / "ccel").write_bytes(machines.log(machines.logged(machines.tdx())))
+    found = written(capfdbinary, *guest(folder), "--observed", str(folder / "ccel"))
+    assert found.registers[0].value == machines.tdx().registers[0].value
+    assert {one.derivation.value for one in found.registers[0].events} == {"computed", "observed"}
+
+
+def test_kernel_is_predicted_as_qemu_changes_it_or_as_it_is(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    words = [
+        "measure",
+        "tdx",
+        "--firmware",
+        str(folder / "OVMF.fd"),
+        "--memory",
+        "2G",
+        "--kernel",
+        str(folder / "vmlinuz"),
+        "--initrd",
+        str(folder / "initrd"),
+        "--cmdline",
+        "quiet",
+    ]
+    changed, plain = written(capfdbinary, *words), written(capfdbinary, *words, "--as-is")
+    assert changed.registers[1] != plain.registers[1]
+    assert changed.registers[2] == plain.registers[2]
+    assert changed.settings == {
+        "boot": "kernel",
+        "command_line": "quiet",
+        "memory": str(2 << 30),
+    }
+    bare = written(capfdbinary, *words[:-4])
+    assert len(bare.registers[2].events) == 1
+
+
+def tpm(folder: Path, *more: str) -> list[str]:
+    return [
+        "measure",
+        "tpm",
+        "--variables",
+        str(folder / "VARS.fd"),
+        "--uki",
+        str(folder / "gw.efi"),
+        "--disk",
+        str(folder / "disk.raw"),
+        *more,
+    ]
+
+
+def test_tpm_is_predicted_from_files(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    expected = machines.tpm()
+    (folder / "log").write_bytes(machines.log(machines.logged(expected)))
+    found = written(capfdbinary, *tpm(folder, "--observed", str(folder / "log")))
+    assert [one.value for one in found.registers] == [one.value for one in expected.registers]
+    assert found.settings["boot"] == "UKI"
+    plain = written(capfdbinary, *tpm(folder, "--memory", "2G"))
+    assert plain.settings["memory"] == str(2 << 30)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--kernel", "x"], "what is booted is not clear"),
+        (["--initrd", "x"], "do not go together"),
+        (["--as-is"], "do not go together"),
+        (["--memory", "4X"], "no such size"),
+        (["--memory", "1M"], "no guest can have"),
+        (["--acpi", "loader"], "NAME=VALUE"),
+        (["--event", "model.lock=12"], "not a hexadecimal"),
+        (["--event", f"receipt.key={'00' * 32}"], "unusable name"),
+        (["--event", f"a={'00' * 32}", "--event", f"a={'11' * 32}"], "named twice"),
+        (["--disk", "/nonexistent/disk"], "cannot read"),
+    ],
+)
+def test_options_that_make_no_guest_are_refused(
+    folder: Path, words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(guest(folder, *words)) in (2, 13)
+    assert expected in capsys.readouterr().err
+
+
+def test_kernel_needs_memory_and_no_disk(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["measure", "tpm", "--variables", str(folder / "VARS.fd")]
+    words += ["--kernel", str(folder / "vmlinuz")]
+    assert main(words) == 2
+    assert "depends on the memory" in capsys.readouterr().err
+    assert main([*words, "--disk", str(folder / "disk.raw")]) == 2
+    assert "do not go together" in capsys.readouterr().err
+
+
+def compare(folder: Path, prediction: Prediction, log: bytes, *more: str) -> int:
+    (folder / "m.json").write_bytes(encode_measurements(prediction))
+    (folder / "log").write_bytes(log)
+    return main(["measure", "compare", str(folder / "m.json"), str(folder / "log"), *more])
+
+
+def test_log_as_predicted_is_said_to_be_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log(machines.logged(machines.tdx()))
+    assert compare(tmp_path, machines.tdx(), log) == 0
+    told = capsys.readouterr().out
+    assert "rtmr1: every event as predicted" in told
+    assert "UKI digest (computed)" in told
+    assert "ACPI rsdp (given)" in told
+
+
+def test_difference_is_named_and_every_event_that_nobody_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tpm = machines.tpm(host=machines.NOTHING)
+    log = machines.log([one for one in machines.logged(tpm) if one[2]])
+    log += record(4, b"another image", kind=0x80000003) + record(0, b"firmware", kind=8)
+    assert compare(tmp_path, tpm, log) == 10
+    told = capsys.readouterr().out
+    assert "pcr4 differs from event 5: EV_EFI_BOOT_SERVICES_APPLICATION was not predicted" in told
+    assert "pcr1 differs from event 1: ACPI loader is missing" in told
+    assert "pcr0: not predicted, 1 event (EV_S_CRTM_VERSION)" in told
+    assert compare(tmp_path, tpm, log, "--json") == 10
+    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert value["not_predicted"] == ["pcr0"]
+    found = {one["name"]: one for one in value["registers"]}
+    assert found["pcr4"]["events"][-1]["match"] == "extra"
+    assert found["pcr4"]["events"][-1]["predicted"] is None
+    assert found["pcr1"]["events"][0]["seen"] is None
+    assert found["pcr2"]["differs"] is False
+
+
+def test_log_without_any_predicted_register_compares_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(tmp_path, machines.tpm(), header() + record(0, b"x")) == 12
+    assert "0 of 1 logged event as predicted" in capsys.readouterr().out
+
+
+def test_policy_is_made_from_measurements(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(folder / "m.json")
+    assert main([*guest(folder, *host(folder)), "-o", out]) == 0
+    capsys.readouterr()
+    assert main(["policy", "import", out, "--format", "attested-gateway"]) == 0
+    policy = parse_policy(capsys.readouterr().out.encode())
+    assert [one.name for one in policy.reference_values] == [
+        "predicted, pages interleaved",
+        "predicted, pages two-pass",
+    ]
