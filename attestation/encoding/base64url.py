@@ -9,18 +9,19 @@ import re
 from attestation.errors import MalformedError
 
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+_URL = bytes.maketrans(b"+/", b"-_")
 # The last characters whose unused bits are zero, by the length of the text modulo 4.
 _LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
 
 
 def encode(data: bytes) -> str:
     """Return the unpadded base64url text of `data`."""
-    return encode_ascii(data).decode("ascii")
+    # In one pass, which for digests is the quicker way: every receipt takes eight of them.
+    return binascii.b2a_base64(data, newline=False).translate(_URL, b"=").decode("ascii")
 
 
 def encode_ascii(data: bytes) -> bytes:
-    """As `encode`, in ASCII."""
-    # A third quicker than `urlsafe_b64encode`: every receipt takes eight of these.
+    """As `encode`, in ASCII: the quicker way for what is longer, such as a whole payload."""
     text = binascii.b2a_base64(data, newline=False).replace(b"+", b"-").replace(b"/", b"_")
     return text.rstrip(b"=")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from attestation.encoding.making import maker_of
 from attestation.receipt.commitments import Openings
 from attestation.receipt.fitting import MAX_PAYLOAD_BYTES
 from attestation.receipt.payload import PayloadWriter
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from attestation.receipt.outcome import Outcome
     from attestation.receipt.payload import Place
     from attestation.receipt.seal import SealContext
+
+_openings = maker_of(Openings)
 
 
 class SignedReceipt(NamedTuple):
@@ -48,7 +51,7 @@ class Sealer:
             # With many parents only: then claims are left out until it fits.
             payload = claims_of(outcome, self._context(place))[0].encode()
         token, digest = sign_payload(payload, self._key, self._kid)
-        return SignedReceipt(token, digest, Openings(keys=keys, inserted=outcome.inserted))
+        return SignedReceipt(token, digest, _openings(keys, outcome.inserted))
 
     def _context(self, place: Place) -> SealContext:
         return replace(

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from attestation.encoding.making import maker_of
 from attestation.lineage.context import LineageContext
 from attestation.receipt.outcome import Outcome, abandoned
 from attestation.receipt.payload import Place
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.notary.log.tree import TileTree
     from gateway.notary.tasks import Turn
 
+_sealed = maker_of(SealedReceipt)
 _TWICE = "a receipt id was announced twice"
 
 
@@ -245,7 +247,7 @@ class Ledger:
         self._tasks.note(turn, digest)
         self._repeats.note(outcome, place.admission, digest, linked=place.repeats is not None)
         sequenced = Sequenced(
-            receipt=SealedReceipt(
+            receipt=_sealed(
                 jti=outcome.jti, token=token, openings=openings, index=place.leaf, digest=digest
             ),
             sub=outcome.sub,

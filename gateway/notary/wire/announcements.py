@@ -14,11 +14,14 @@ from functools import lru_cache
 from typing import Final
 
 from attestation.encoding.digest import Digest
+from attestation.encoding.making import maker_of
 from attestation.lineage.context import LineageContext
 from attestation.receipt import text
 from gateway.notary.interface import Announcement
 from gateway.notary.wire.values import refused
 
+_announcement = maker_of(Announcement)
+_lineage = maker_of(LineageContext)
 _HEAD: Final = struct.Struct(">16s32s32s")
 _CALLER: Final = text.CALLER_TEXT.pattern
 _SPAN: Final = text.SPAN.pattern
@@ -51,7 +54,7 @@ def decode_announcement(payload: bytes) -> Announcement:
         raise refused("method, path and lineage of an announcement")
     method, path, txn, span, parent_span, parents = match.groups()
     lineage = None if txn is None else lineage_of(txn, span, parent_span, parents)
-    return Announcement(
+    return _announcement(
         jti=jti.hex(),
         method=method,
         path=path,
@@ -68,7 +71,7 @@ def lineage_of(
 
     Whether the request is called a repeat says the outcome: without a body it means nothing.
     """
-    return LineageContext(
+    return _lineage(
         txn=txn,
         span=span,
         parent_span=parent_span,

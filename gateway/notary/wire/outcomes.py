@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
+from attestation.encoding.making import maker_of
 from attestation.receipt import text
 from attestation.receipt.claims import Attempt, End, Splice, Usage
 from attestation.receipt.outcome import Body, Outcome
@@ -49,6 +50,12 @@ _HEAD: Final = struct.Struct(">16sBH32sQ32sQ32sQ32sQQQQQQH")
 _NO_BODY: Final = (bytes(32), _NONE)
 _DIGITS: Final = 16
 _REMEMBERED: Final = 4096
+_attempt = maker_of(Attempt)
+_body_of = maker_of(Body)
+_digest = maker_of(Digest)
+_outcome = maker_of(Outcome)
+_splice = maker_of(Splice)
+_tokens = maker_of(Usage)
 _PARTICULARS: Final = re.compile(
     rf"{LINEAGE}\n({text.NONCE.pattern})?\n([0-9,]{{0,60}})\n([0-9A-Za-z_:,-]{{0,1600}}){PARENTS}",
     re.ASCII,
@@ -126,7 +133,7 @@ def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
     ):
         lineage = lineage_of(txn, span, parent_span, parents, repeated=flags & _REPEATED != 0)
     splices, inserted = _rewrites(facts.rewrites, rewrites) if rewrites else _no_rewrite(facts)
-    outcome = Outcome(
+    outcome = _outcome(
         jti=said.jti,
         method=said.method,
         path=said.path,
@@ -193,7 +200,7 @@ def _rewrites(codes: tuple[str, ...], said: str) -> tuple[tuple[Splice, ...], tu
             raise refused("a rewrite: offset, deleted, inserted bytes")
         piece = _inserted(parts[2])
         offset, deleted = _number(parts[0]), _number(parts[1])
-        splices.append(Splice(code=code, offset=offset, deleted=deleted, inserted=len(piece)))
+        splices.append(_splice(code=code, offset=offset, deleted=deleted, inserted=len(piece)))
         inserted.append(piece)
     return tuple(splices), tuple(inserted)
 
@@ -218,7 +225,7 @@ def _attempts(known: tuple[tuple[str, str, bool], ...], times: str) -> tuple[Att
         ((upstream, came_of_it, local),) = known
         taken_by_it = _number(times)
         return (
-            Attempt(upstream=upstream, outcome=came_of_it, local=local, milliseconds=taken_by_it),
+            _attempt(upstream=upstream, outcome=came_of_it, local=local, milliseconds=taken_by_it),
         )
     taken = times.split(",") if times else []
     if len(taken) != len(known):
@@ -236,7 +243,7 @@ def _body_items(body: Body | None) -> tuple[bytes, int]:
 
 
 def _body(digest: bytes, length: int) -> Body | None:
-    return None if length == _NONE else Body(digest=Digest(digest), length=length)
+    return None if length == _NONE else _body_of(_digest(digest), length)
 
 
 def _usage_items(usage: Usage | None) -> tuple[int, int, int]:
@@ -252,7 +259,7 @@ def _usage_items(usage: Usage | None) -> tuple[int, int, int]:
 def _usage(read: int, written: int, total: int) -> Usage | None:
     if read == written == total == _NONE:
         return None
-    return Usage(
+    return _tokens(
         input=None if read == _NONE else read,
         output=None if written == _NONE else written,
         total=None if total == _NONE else total,

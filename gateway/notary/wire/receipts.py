@@ -13,11 +13,14 @@ import struct
 from typing import Final
 
 from attestation.encoding.digest import Digest
+from attestation.encoding.making import maker_of
 from attestation.receipt import text
 from attestation.receipt.commitments import LABELS, Openings
 from gateway.notary.interface import SealedReceipt
 from gateway.notary.wire.values import refused
 
+_openings = maker_of(Openings)
+_sealed = maker_of(SealedReceipt)
 _HEAD: Final = struct.Struct(">16sQ32sBB")
 _BITS: Final = tuple((label, 1 << place) for place, label in enumerate(LABELS))
 _MAX_TOKEN: Final = 4096
@@ -62,10 +65,10 @@ def decode_sealed(payload: bytes) -> SealedReceipt:
     token = payload[at:]
     if at > len(payload) or len(token) > _MAX_TOKEN or not token.isascii():
         raise refused("keys, inserted bytes and token of a sealed receipt")
-    return SealedReceipt(
+    return _sealed(
         jti=jti.hex(),
         token=token.decode("ascii"),
-        openings=Openings(keys=keys, inserted=tuple(pieces)),
+        openings=_openings(keys, tuple(pieces)),
         index=index,
         digest=Digest(digest),
     )
