@@ -11,13 +11,13 @@ from attestation.encoding.digest import Digest
 
 ANY = "*"
 DEFAULT_CONCURRENCY = 64
-_SUBJECT_LABEL = b"attested-gateway/key/v1/"
+SUBJECT_LABEL = b"attested-gateway/key/v1/"
 _IDENTITY_LABEL = b"attested-gateway/jwt/v1/"
 
 
 def subject_of(api_key: bytes) -> Digest:
     """Return the identity of an API key: H("attested-gateway/key/v1/" ‖ key), SPEC section 2."""
-    return Digest.of(_SUBJECT_LABEL + api_key)
+    return Digest.of(SUBJECT_LABEL + api_key)
 
 
 def identity_of(issuer: str, subject: str) -> Digest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from attestation.errors import AttestationError
 from gateway.access.issuers import Denial, TokenVerifier
 from gateway.access.keyfile import KeyRecord, load_keys
-from gateway.access.principal import Principal, subject_of
+from gateway.access.principal import SUBJECT_LABEL, Principal
 from gateway.access.quota_table import QuotaTable
 from gateway.access.quotas import SECOND, Quotas
 from gateway.access.slots import Slots
@@ -25,6 +26,7 @@ _DOT = b"."
 _DOTS_OF_A_TOKEN = 2
 _BEARER = b"bearer "
 _Stamp = tuple[int, int, int, int]
+_Records = dict[bytes, tuple[KeyRecord, Principal]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +112,28 @@ class KeyStore:
             return self._tokens.identify(shown)
         return (self._by_key(shown) if len(shown) <= _MAX_KEY_BYTES else None) or Denial.NO_KEY
 
+    def again(self, principal: Principal) -> Principal | None:
+        """Return the caller whose key was just shown once more, None for who has no key here.
+
+        `principal` is what `identify` returned for the very same headers.
+        """
+        self._look()
+        return self._by_subject(principal.sub.value)
+
     def _by_key(self, key: bytes) -> Principal | None:
-        sub = subject_of(key)
+        return self._by_subject(hashlib.sha256(SUBJECT_LABEL + key).digest())
+
+    def _by_subject(self, sub: bytes) -> Principal | None:
         # The table is indexed by SHA-256 of the key.  What time the look-up takes can tell at
         # most something of that digest, which the caller computed itself and from which no key
         # that has it can be made; compare_digest then decides without early exit.
-        record = self._records.get(sub.value)
-        if record is None or not hmac.compare_digest(record.sub.value, sub.value):
+        found = self._records.get(sub)
+        if found is None or not hmac.compare_digest(found[1].sub.value, sub):
             return None
+        record, principal = found
         if record.revoked is not None or self._expired(record):
             return None
-        return Principal(sub=record.sub, grant=record.grant, label=record.label)
+        return principal
 
     def _expired(self, record: KeyRecord) -> bool:
         expires = record.grant.expires
@@ -149,8 +162,14 @@ class KeyStore:
         self._stamp = stamp
 
 
-def _by_subject(records: tuple[KeyRecord, ...]) -> dict[bytes, KeyRecord]:
-    return {record.sub.value: record for record in records}
+def _by_subject(records: tuple[KeyRecord, ...]) -> _Records:
+    return {
+        record.sub.value: (
+            record,
+            Principal(sub=record.sub, grant=record.grant, label=record.label),
+        )
+        for record in records
+    }
 
 
 def _stamp(path: Path) -> _Stamp | None:
@@ -162,23 +181,17 @@ def _stamp(path: Path) -> _Stamp | None:
 
 
 def _presented(headers: list[tuple[bytes, bytes]]) -> bytes | None:
-    presented: list[bytes] = []
+    key = bearer = None
     for name, value in headers:
-        if name == b"x-api-key":
-            presented.append(value)
-        elif name == b"authorization":
-            if value[: len(_BEARER)].lower() != _BEARER:
+        if name == b"authorization":
+            if bearer is not None or value[: len(_BEARER)].lower() != _BEARER:
                 return None
-            presented.append(value[len(_BEARER) :].strip(b" "))
+            bearer = value[len(_BEARER) :].strip(b" ")
+        elif name == b"x-api-key":
+            if key is not None:
+                return None
+            key = value
+    if key is None or bearer is None:
+        return key or bearer or None
     # Clients of both dialects send one header each; the same key in both is no contradiction.
-    if not presented or len(presented) > 2 or _repeated(headers):
-        return None
-    first = presented[0]
-    if any(not hmac.compare_digest(first, other) for other in presented[1:]):
-        return None
-    return first or None
-
-
-def _repeated(headers: list[tuple[bytes, bytes]]) -> bool:
-    names = [name for name, _ in headers if name in {b"x-api-key", b"authorization"}]
-    return len(names) != len(set(names))
+    return key or None if hmac.compare_digest(key, bearer) else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.flow_control import FlowControl
 
     from gateway.edge.errors import Refusal
+    from gateway.edge.repeats import KnownHead
 
     Headers = Sequence[tuple[bytes, bytes]]
     Scope = dict[str, Any]
@@ -79,6 +80,7 @@ class Caller(RequestResponseCycle):
     a sender that looks at it right after sending knows whether the transport took the bytes.
     `began_at` and `first_at` are monotonic seconds: when the head of the request was there, and
     when an answer began (None before that); `status` is the one that was sent, 0 before that.
+    `known` is what is known of its head if the request before it had the same.
     """
 
     def __init__(  # a cycle of uvicorn's by its attributes only
@@ -90,10 +92,12 @@ class Caller(RequestResponseCycle):
         headers: list[tuple[bytes, bytes]],
         keep_alive: bool,
         expects_continue: bool,
+        known: KnownHead | None = None,
     ) -> None:
         self.path = path
         self.query = query
         self.headers = headers
+        self.known = known
         self.transport = connection.transport
         self.flow = connection.flow
         self.keep_alive = keep_alive

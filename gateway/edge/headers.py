@@ -20,6 +20,7 @@ _JSON_TYPE: Final = re.compile(
 )
 _INLINE: Final = b"inline"
 _FIRST_TRY: Final = [b"0"]
+_SAID_OF_LINEAGE: Final = frozenset((b"traceparent", b"x-receipt-parents", b"x-task-id"))
 _RETRY_COUNT: Final = re.compile(rb"[1-9][0-9]{0,3}")
 
 
@@ -67,6 +68,29 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHe
         nonce=nonce,
         lineage=lineage,
         refusal=fields.refusal,
+    )
+
+
+def is_repeatable(head: RequestHead, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether `read_again` may stand for reading these fields again: nothing of the head is
+    refused, and of its lineage it says nothing but perhaps that it repeats a request.
+    """
+    return head.refusal is None and _SAID_OF_LINEAGE.isdisjoint(name for name, _ in headers)
+
+
+def read_again(head: RequestHead, length: int) -> RequestHead:
+    """Return what `read_head` would for the head of another request with the same fields, whose
+    content-length is `length`: a trace of its own, all else the same.
+    """
+    trace, span = _drawn()
+    return RequestHead(
+        content_type=head.content_type,
+        accept=head.accept,
+        declared_length=length,
+        inline=head.inline,
+        nonce=head.nonce,
+        lineage=LineageContext(txn=trace, span=span, repeated=head.lineage.repeated),
+        refusal=None,
     )
 
 
@@ -164,8 +188,7 @@ def _nonce(fields: _Fields) -> str | None:
 
 
 def _lineage(fields: _Fields) -> LineageContext:
-    drawn = secrets.token_hex(24)
-    random_trace, random_span = drawn[:32], drawn[32:]
+    random_trace, random_span = _drawn()
     # Several traceparents are as good as none: an odd one starts a new root and is no error.
     traces = fields.values.get(b"traceparent", ())
     trace = traces[0].decode("ascii", "replace") if len(traces) == 1 else None
@@ -185,6 +208,11 @@ def _lineage(fields: _Fields) -> LineageContext:
     return lineage_from_headers(
         trace, None, None, random_trace=random_trace, random_span=random_span, repeated=repeated
     )
+
+
+def _drawn() -> tuple[str, str]:
+    drawn = secrets.token_hex(24)
+    return drawn[:32], drawn[32:]
 
 
 def _repeated(fields: _Fields) -> bool:

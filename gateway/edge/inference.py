@@ -22,10 +22,10 @@ from gateway.edge import failures
 from gateway.edge.announcing import METHOD, Announcing
 from gateway.edge.conversation import Conversation, ConversationParts
 from gateway.edge.errors import JSON, Refusal, error_body
-from gateway.edge.headers import read_head
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.overload import Load
 from gateway.edge.padding import UNPADDED, StreamPadding
+from gateway.edge.repeats import head_of, identified
 from gateway.edge.routes import inference_path
 from gateway.edge.salt import BodyRewriter
 from gateway.edge.summary import request_end
@@ -154,7 +154,7 @@ class InferenceRoutes:
             caller.finish()
 
     def _begin(self, caller: Caller) -> Coroutine[Any, Any, None]:
-        principal = self._keys.identify(caller.headers)
+        principal = identified(self._keys, caller)
         if not isinstance(principal, Principal):
             self._notary.count_unauthenticated()
             return _answer(caller, refusal_of(principal))
@@ -164,7 +164,7 @@ class InferenceRoutes:
             self._notary.count_unreceipted()
             self._metrics.shed("refusals")
             return _answer(caller, failures.TOO_MANY_REFUSALS, headers)
-        head = read_head(caller.headers, caller.query)
+        head = head_of(caller, principal)
         try:
             announced = self._announcing.announce(jti, caller.path, principal, head)
         except NotaryUnavailable:

@@ -21,6 +21,7 @@ import httptools
 from gateway.edge.bounded import BoundedConnection
 from gateway.edge.caller import Caller
 from gateway.edge.framing import RefusedRequestError, check_head, malformed, too_large
+from gateway.edge.repeats import KnownHead, known_head
 from gateway.edge.routes import inference_target
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     Converse = Callable[[Caller], Coroutine[Any, Any, None]]
 
 _METHOD = b"POST"
+_MOST_UNLIKE = 4  # heads in a row that are unlike the one before: then none is kept any more
 
 
 class EdgeProtocol(BoundedConnection):
@@ -57,6 +59,10 @@ class EdgeProtocol(BoundedConnection):
         self._framing_bytes = 0
         self._ahead_bytes = 0
         self._rest_bytes = 0
+        # Nothing of a message has come since the end of the one before.
+        self._between = True
+        self._known: KnownHead | None = None
+        self._unlike = 0
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -64,6 +70,12 @@ class EdgeProtocol(BoundedConnection):
         """Parse; then bound what a head that is not complete yet may still take."""
         if self.lost or self._deaf or self.transport.is_closing():
             return
+        known, between, before = self._known, self._between, self.cycle
+        if known is not None and between and not self._is_busy():
+            body = known.cut(data)
+            if body is not None:
+                self._take_again(known, body)
+                return
         chunked = self._chunked
         try:
             self.parser.feed_data(data)
@@ -79,6 +91,37 @@ class EdgeProtocol(BoundedConnection):
                 self.send_400_response("")
             elif self._head_timer is None:
                 self._start_head_timer()
+        if self.cycle is not before or known is not None:
+            self._known = self._to_know(data) if between and self._between else None
+
+    def _take_again(self, known: KnownHead, body: bytes) -> None:
+        """Take a whole request that needs no parser: it has the head of the one before it."""
+        self._unlike = 0
+        self._ahead_bytes = 0
+        self.cycle = caller = Caller(
+            self,
+            path=known.path,
+            query=known.query,
+            headers=known.fields(),
+            keep_alive=True,
+            expects_continue=False,
+            known=known,
+        )
+        self._start_asgi_task(caller, self.app)
+        if body:
+            caller.feed(body)
+        caller.end_body()
+
+    def _to_know(self, data: bytes) -> KnownHead | None:
+        """Return the head of the one request that came in `data`, if it is to be known again."""
+        caller = self.cycle
+        if not isinstance(caller, Caller) or not caller.keep_alive or self._unlike >= _MOST_UNLIKE:
+            return None
+        self._unlike += 1
+        if self.expect_100_continue:
+            return None
+        limit = self._limits.header_bytes
+        return known_head(data, caller.path, caller.query, caller.headers, limit)
 
     def _bound_framing(self, received: int) -> None:
         # `on_body` takes off twice what is body: what is left over is sizes and extensions.
@@ -106,6 +149,7 @@ class EdgeProtocol(BoundedConnection):
         self.headers = []
         self.expect_100_continue = False
         self._in_head = True
+        self._between = False
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -157,6 +201,7 @@ class EdgeProtocol(BoundedConnection):
 
     def on_message_complete(self) -> None:
         """The whole request arrived."""
+        self._between = True
         self._chunked = 0
         if self._rest_timer is not None:
             self._rest_timer.cancel()
