@@ -13,7 +13,7 @@ from attestation.receipt.outcome import Outcome
 from gateway.edge.announcing import Announcing
 from gateway.edge.waiting import NotaryWaits, WaitLimits
 from gateway.notary.interface import Notary, SealedReceipt
-from tests.outcomes.bench import PLAIN, Bench
+from tests.outcomes.bench import ANSWER, DONE, EVENTS, PLAIN, STREAM, Bench
 from tests.outcomes.conftest import Start
 
 QUICK = WaitLimits(slow_seconds=0.2, patience_seconds=0.5, late_seconds=0.1, look_seconds=0.05)
@@ -27,6 +27,7 @@ class Slow:
         self._silent = silent
         self.go_on = asyncio.Event()
         self.sealed: list[End] = []
+        self._sealing: set[asyncio.Future[SealedReceipt]] = set()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._notary, name)
@@ -39,8 +40,14 @@ class Slow:
             await self.go_on.wait()
 
     async def seal(self, outcome: Outcome) -> SealedReceipt:
+        # As with the real one, what was sent stays sent, whoever waits for the answer or not.
+        sealing = asyncio.ensure_future(self._seal(outcome))
+        self._sealing.add(sealing)
+        return await asyncio.shield(sealing)
+
+    async def _seal(self, outcome: Outcome) -> SealedReceipt:
         if self._silent == "seal":
-            await asyncio.shield(asyncio.ensure_future(self.go_on.wait()))
+            await self.go_on.wait()
         receipt = await self._notary.seal(outcome)
         self.sealed.append(outcome.end)
         return receipt
@@ -88,6 +95,23 @@ async def test_answer_whose_receipt_does_not_come_is_discarded_in_time(start: St
         assert reply.headers["x-should-retry"] == "false"
         assert len(bench.engine.requests) == 1
         notary.go_on.set()
+        claims = (await bench.sealed(reply.jti)).claims
+    # The receipt tells of the engine's answer, which was to be delivered and was not.
+    assert (claims.response.end, claims.response.length) == (End.COMPLETE, len(ANSWER))
+    assert bench.reported == []
+
+
+async def test_stream_whose_receipt_does_not_come_is_cut_before_its_terminal_frame(
+    start: Start,
+) -> None:
+    bench = await start(STREAM)
+    async with slow(bench, silent="seal") as notary:
+        reply = await bench.ask()
+        assert (reply.ended, reply.body) == (False, b"".join(EVENTS))
+        notary.go_on.set()
+        claims = (await bench.sealed(reply.jti)).claims
+    assert claims.response.end is End.COMPLETE
+    assert claims.response.length == len(reply.body) + len(DONE)
     assert bench.reported == []
 
 
