@@ -49,7 +49,11 @@ class Life:
         notary = await LocalNotary.start(parts)
         life = cls(notary=notary, promise=promise)
         promise("ready", (life.folder, None))
-        await life.show()
+        try:
+            await life.show()
+        except BaseException:
+            await notary.close()
+            raise
         return life
 
     @property
@@ -100,8 +104,21 @@ class Life:
 
 
 async def live(parts: NotaryParts, promise: Promise) -> None:
-    """Single receipts, batches, epochs, rotations, checkpoints, exports, and an orderly end."""
+    """Single receipts, batches, epochs, rotations, checkpoints, exports, and an orderly end.
+
+    Whatever breaks such a life, its threads and files are closed: a process that dies takes them
+    along, and a thousand lives in this one would not.
+    """
     life = await Life.start(parts, promise)
+    try:
+        await _days_of(life)
+    except BaseException:
+        await life.notary.close()
+        raise
+    await life.close()
+
+
+async def _days_of(life: Life) -> None:
     (first,) = await life.seal(1)
     await life.anchor(first)
     for count in (1, 3, 8):
@@ -112,7 +129,6 @@ async def live(parts: NotaryParts, promise: Promise) -> None:
     await life.seal(2)
     dangling = new_jti()
     life.notary.announce(announcement(dangling))  # sealed by the notary itself as it closes
-    await life.close()
 
 
 def without_loop(parts: NotaryParts, promise: Promise) -> None:
