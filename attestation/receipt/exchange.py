@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from attestation.encoding.making import maker_of
 from attestation.receipt import text
 from attestation.receipt.asked import Asked
 from attestation.receipt.claims import ALLOWED, End
@@ -41,6 +42,7 @@ __all__ = ["Exchange", "ForwardPlan", "LocalProtocolError", "State"]
 
 DEFAULT_MAX_FRAME_BYTES: Final = 1 << 20
 _STREAM: Final = State.STREAM
+_outcome_of = maker_of(Outcome)
 
 
 class Exchange:
@@ -269,7 +271,7 @@ class Exchange:
 
     def _outcome(self, end: End, delivery: Delivery, facts: FactSheet) -> Outcome:
         asked, plan = self._asked, self._asked.plan
-        return Outcome(
+        return _outcome_of(
             jti=self.jti,
             method=asked.method,
             path=asked.path,

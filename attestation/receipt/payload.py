@@ -164,27 +164,27 @@ def _request(outcome: Outcome, commitments: Mapping[str, bytes]) -> str:
 
 
 def _response(outcome: Outcome, commitments: Mapping[str, bytes]) -> str:
-    members = []
+    commitment = content_type = reasons = length = mods = events = offset = status = engine = ""
     if outcome.response is not None:
-        members.append(f'"c":"{_base64url(commitments["res"])}"')
+        commitment = f'"c":"{_base64url(commitments["res"])}",'
+        length = f',"len":{outcome.response.length + 0}'
     if outcome.status is not None:
-        members.append(f'"ct":{_text_or_null(outcome.response_type)}')
-    members.append(f'"end":{_text(outcome.end)}')
+        content_type = f'"ct":{_text_or_null(outcome.response_type)},'
+        status = f',"st":{outcome.status + 0}'
     if outcome.finish_reasons:
-        members.append(f'"fin":[{",".join(map(_text, outcome.finish_reasons))}]')
-    if outcome.response is not None:
-        members.append(f'"len":{outcome.response.length + 0}')
+        reasons = f',"fin":[{",".join(map(_text, outcome.finish_reasons))}]'
     if outcome.mods:
-        members.append(f'"mod":[{",".join(map(_text, outcome.mods))}]')
+        mods = f',"mod":[{",".join(map(_text, outcome.mods))}]'
     if outcome.events is not None:
-        members.append(f'"n":{outcome.events + 0}')
+        events = f',"n":{outcome.events + 0}'
     if outcome.block_offset is not None:
-        members.append(f'"o":{outcome.block_offset + 0}')
-    if outcome.status is not None:
-        members.append(f'"st":{outcome.status + 0}')
+        offset = f',"o":{outcome.block_offset + 0}'
     if outcome.engine is not None:
-        members.append(f'"u":"{_base64url(commitments["eng"])}"')
-    return f"{{{','.join(members)}}}"
+        engine = f',"u":"{_base64url(commitments["eng"])}"'
+    return (
+        f'{{{commitment}{content_type}"end":{_text(outcome.end)}{reasons}{length}{mods}{events}'
+        f"{offset}{status}{engine}}}"
+    )
 
 
 def _splice(splice: Splice) -> str:
