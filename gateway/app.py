@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.access.slots import RefusalBudget
 from gateway.api.control import build_control_app
 from gateway.api.parts import ControlParts
-from gateway.edge.errors import is_anthropic
+from gateway.edge import failures
+from gateway.edge.errors import is_anthropic, refuse
 from gateway.edge.inference import InferenceRoutes
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.padding import StreamPadding
@@ -125,7 +127,27 @@ class _Surface:
         if inference_path(scope) is not None or is_anthropic(scope["path"]):
             await self._inference(scope, receive, send)
             return
+        await self._answer_for(scope, receive, send)
+
+    async def _answer_for(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the control routes answer; what ends them before they do is answered here.
+
+        uvicorn would say "Internal Server Error" in plain text, which no client of ours reads.
+        """
+        began = False
+
+        async def noting(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        refusal = failures.FAILED
         try:
-            await self._control(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - answered with 500 by then; see build_app
+            await self._control(scope, receive, noting)
+        except asyncio.CancelledError:
+            # Only a server that stops cancels requests; it sees to it that this ends.
+            refusal = failures.STOPPING
+        except Exception as error:  # noqa: BLE001 - answered by now, or below; see build_app
             self._report(error)
+        if not began:
+            await refuse(send, scope["path"], refusal)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from gateway.edge import failures
+from gateway.edge.errors import JSON, error_body
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
@@ -33,11 +36,6 @@ if TYPE_CHECKING:
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
-_FAILED: Final = (
-    500,
-    ((b"content-type", b"text/plain; charset=utf-8"),),
-    b"Internal Server Error",
-)
 _COPY_BYTES: Final = 64 * 1024
 """Up to here a copy is cheaper than a second buffer in the system call."""
 
@@ -243,7 +241,9 @@ class Caller(RequestResponseCycle):
         """Say that the gateway failed, if nothing was sent yet; the connection is not kept."""
         self.keep_alive = False
         if not self.response_started:
-            self.answer(*_FAILED)
+            body = error_body(self.path, failures.FAILED)
+            headers = ((b"content-type", JSON.encode("ascii")), *failures.FAILED.headers)
+            self.answer(failures.FAILED.status, headers, body)
 
     def finish(self) -> None:
         """Nothing more will be sent: an answer that is not complete ends with the connection."""

@@ -17,7 +17,7 @@ from attestation.receipt.dialect import Dialect
 from gateway.edge.routes import MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 JSON: Final = "application/json"
 _OPENAI_TYPES: Final[Mapping[int, str]] = {
@@ -102,3 +102,12 @@ def _general_type(status: int, server: str) -> str:
 
 def _dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+async def refuse(send: Callable[[Any], Awaitable[None]], path: str, refusal: Refusal) -> None:
+    """Answer an ASGI request to `path` so, without a receipt."""
+    body = error_body(path, refusal)
+    own = ((b"content-type", JSON.encode("ascii")), (b"content-length", b"%d" % len(body)))
+    headers = [*own, *refusal.headers]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -122,6 +122,14 @@ INTERNAL: Final = Refusal(
     headers=NEVER_AGAIN,
 )
 
+FAILED: Final = Refusal(
+    status=500,
+    code="internal_error",
+    message="the gateway failed before it could serve the request; tell the operator",
+    headers=NEVER_AGAIN,
+)
+"""For a failure outside of a receipted request."""
+
 STOPPING: Final = Refusal(
     status=503,
     code="gateway_stopping",

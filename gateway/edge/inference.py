@@ -21,7 +21,7 @@ from gateway.access.principal import Principal
 from gateway.edge import failures
 from gateway.edge.announcing import METHOD, Announcing
 from gateway.edge.conversation import Conversation, ConversationParts
-from gateway.edge.errors import JSON, Refusal, error_body
+from gateway.edge.errors import JSON, Refusal, error_body, refuse
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.overload import Load
 from gateway.edge.padding import UNPADDED, StreamPadding
@@ -107,11 +107,7 @@ class InferenceRoutes:
         """Answer what is none of these routes, or not a POST (ASGI 3); see `converse`."""
         path = inference_path(scope)
         refusal = failures.NOT_FOUND if path is None else failures.METHOD
-        body = error_body(scope["path"] if path is None else path, refusal)
-        own = ((b"content-type", _JSON), (b"content-length", b"%d" % len(body)))
-        headers = [*own, *refusal.headers]
-        await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await refuse(send, scope["path"] if path is None else path, refusal)
 
     def converse(self, caller: Caller) -> Coroutine[Any, Any, None]:
         """Take a POST to one of these routes, whose body may still be coming.

@@ -88,7 +88,8 @@ async def test_quota_that_cannot_be_read_costs_no_receipt_and_no_slot(start: Sta
     bench.routes._keys.quotas = cast("Quotas", BrokenQuotas())
     client.send(bench.request(key=key))
     reply = await client.reply()
-    assert reply.status == 500
+    assert (reply.status, reply.error()["code"]) == (500, "internal_error")
+    assert reply.headers["x-should-retry"] == "false"
     assert SECRET.encode() not in reply.body
     assert [type(error) for error in bench.reported] == [OSError]
     await asyncio.gather(*bench.routes._announcing._sealing)
