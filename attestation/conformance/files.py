@@ -153,7 +153,11 @@ class VectorDirectory:
             mode = path.stat().st_mode
         except (OSError, RuntimeError):
             # RuntimeError is how older Python versions report a loop of links.
-            raise _bad(f"{name[:80]!a} cannot be read", "every listed file to be there") from None
+            raise _bad(
+                f"{name[:80]!a} cannot be read",
+                "manifest.json, and every file that it lists, in the directory",
+                "nothing of that name",
+            ) from None
         if not path.is_relative_to(self._root):
             raise _bad(f"{name[:80]!a} leads out of the directory", "a file inside it")
         if not stat.S_ISREG(mode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from gateway.access.principal import Grant, subject_of
 SCHEMA = "attested-gateway/keys/v1"
 KEY_PREFIX = "ag-"
 _KEY_BYTES = 32
+_PLACE = re.compile(r"\ba key\.(grant\.)?(quota\.)?")
+_LISTS = re.compile(r"\b(routes|models)\b")
 _LABEL = r"[A-Za-z0-9._:/@+ -]{0,64}"
 _MAX_FILE_BYTES = 64 << 20
 _LIMITS = JsonLimits(max_depth=8, max_members=10_000_000)
@@ -86,7 +89,9 @@ def load_keys(path: Path) -> tuple[KeyRecord, ...]:
             f"the keys file {path} cannot be read",
             code="keys_file",
             observed=error.strerror or "an I/O error",
-            hint="make one with: attested keys add --keys-file FILE",
+            hint="make one with: attested keys add --keys-file FILE"
+            if isinstance(error, FileNotFoundError)
+            else "name a file that you may read",
         ) from error
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(
@@ -131,11 +136,13 @@ def _require_readable(record: KeyRecord) -> None:
         _parse_record(record.to_json())
     except MalformedError as error:
         raise UsageError(
-            f"no such key can be made: {error.message}",
+            f"no such key can be made: {_PLACE.sub('', error.message)}",
             code=error.code,
             expected=error.expected,
             observed=error.observed,
-            hint="several routes or models are separated by spaces",
+            hint="several routes or models are separated by spaces"
+            if _LISTS.search(error.message)
+            else "attested keys add --help says what each option takes",
         ) from error
 
 

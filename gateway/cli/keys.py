@@ -122,6 +122,7 @@ def parse_time(text: str) -> int:
             "a time cannot be read",
             code="time",
             expected="unix seconds, 2027-01-31 or 2027-01-31T12:00:00Z",
+            observed=ascii(text[:40]),
         ) from None
     return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
 
@@ -141,7 +142,12 @@ def _add(path: Path, args: argparse.Namespace, now: int) -> None:
         quota=_quota(args),
     )
     if grant.expires is not None and grant.expires <= now:
-        raise UsageError("the key would have expired already", code="expires")
+        raise UsageError(
+            "the key would have expired already",
+            code="expires",
+            expected="a time to come",
+            observed=f"{args.expires}, {now - grant.expires} seconds ago",
+        )
     for warning in _warnings(path, args):
         print(f"warning: {warning}", file=sys.stderr)
     key = add_key(path, label=args.label, grant=grant, now=now)

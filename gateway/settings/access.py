@@ -41,7 +41,8 @@ class IssuerSettings(Section):
         try:
             return normal_key_set(jwks)
         except AttestationError as error:
-            raise ValueError(_told(error)) from None
+            hint = "; jwks is the set itself, jwks_file names a file that holds it"
+            raise ValueError(_told(error) + hint) from None
 
 
 class RuleSettings(Section):

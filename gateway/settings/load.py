@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from attestation.errors import UsageError
+from gateway.settings.access import IssuerSettings, RuleSettings
 from gateway.settings.engines import EngineSettings
 from gateway.settings.key_sets import anchor_key_sets, read_key_sets
 from gateway.settings.model import Settings
@@ -106,6 +107,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
             f"the settings file {file} is not TOML",
             code="config",
             observed=_position(error),
+            hint="mend it there; examples/gateway.toml is a whole one",
         ) from None
     _anchor_paths(values, file.resolve().parent)
     anchor_key_sets(values, file.resolve().parent)
@@ -214,7 +216,6 @@ def _named(source: str, path: str) -> str:
 def _refusal(error: ValidationError, layers: tuple[tuple[str, dict[str, Any]], ...]) -> UsageError:
     known = {path for path, _ in declared(Settings)}
     known |= {path.partition(".")[0] for path in known}
-    known |= {f"upstreams.{path}" for path, _ in declared(EngineSettings)}
     lines, hints = [], []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         path = ".".join(str(part)[:64] for part in problem["loc"])
@@ -243,6 +244,25 @@ def _words(problem: ErrorDetails) -> str:
     return text.replace("Input should be", "expected").replace("String should", "expected text to")
 
 
+_LISTED: Final[dict[str, type[BaseModel]]] = {
+    "access.issuers": IssuerSettings,
+    "access.rules": RuleSettings,
+    "upstreams": EngineSettings,
+}
+"""Settings that are lists of tables, and what a table of each may hold."""
+
+
 def _close(name: str, known: set[str]) -> str:
+    *above, last = (part for part in name.split(".") if not part.isdigit())
+    listed = _LISTED.get(".".join(above))
+    if listed is not None:
+        names = sorted(path for path, _ in declared(listed))
+        near = get_close_matches(last, names, n=1)
+        section = ".".join(above)
+        return (
+            f"did you mean {section}.{near[0]}?"
+            if near
+            else f"an entry of {section} takes {', '.join(names)}"
+        )
     near = get_close_matches(name, sorted(known), n=1)
     return f"did you mean {near[0]}?" if near else "see docs/operating.md for all settings"

@@ -100,6 +100,15 @@ def test_keys_file_comes_from_settings_too(config: str, keys: str) -> None:
         (["keys", "add", "--keys-file", "{keys}", "--concurrency", "0"], 2, "concurrency"),
         (["keys", "add", "--keys-file", "{keys}", "--models", "a,b"], 2, "separated by spaces"),
         (
+            ["keys", "add", "--keys-file", "{keys}", "--requests-per-minute", "0"],
+            2,
+            "made: requests_per_minute is out of bounds\n  expected an integer from 1 to 100000\n",
+        ),
+        (["keys", "add", "--keys-file", "{keys}", "--expires", "soon"], 2, "seen     'soon'"),
+        (["keys", "add", "--keys-file", "{folder}"], 14, "name a file that you may read"),
+        (["conformance", "jwt", "{folder}"], 13, "manifest.json, and every file that it lists"),
+        (["config", "check", "--config", "{broken}"], 2, "hint     mend it there"),
+        (
             ["config", "check", "--config", "{config}", "--set", "evidence.provider=simulated"],
             2,
             "no quote provider",
@@ -126,7 +135,12 @@ def test_mistake_is_one_message_with_a_hint(
     keys: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    filled = [argument.format(config=config, keys=keys) for argument in arguments]
+    folder = Path(keys).parent / "folder"
+    folder.mkdir()
+    broken = folder.with_name("broken.toml")
+    broken.write_text("x = [")
+    places = {"config": config, "keys": keys, "folder": folder, "broken": broken}
+    filled = [argument.format(**places) for argument in arguments]
     assert cli.main(filled) == code
     captured = capsys.readouterr()
     assert text in captured.err

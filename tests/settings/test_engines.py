@@ -72,6 +72,7 @@ def test_several_engines_keep_their_order_weights_and_models(tmp_path: Path) -> 
         (TWO.replace("weight = 3", "weight = 0"), "upstreams.1.weight (from"),
         (TWO.replace("weight = 3", "weight = 1001"), "upstreams.1.weight"),
         (TWO.replace("weight", "wieght"), "did you mean upstreams.weight?"),
+        (TWO + 'colour = "red"\n', "an entry of upstreams takes connect_timeout, engine"),
         (TWO.replace('"n"', '"m"'), "expected every model once"),
         (TWO.replace('"n"', '"canary n"'), "upstreams.0.models.1"),
         (TWO.replace("/run/b.sock", "b.sock"), "expected an absolute path"),
