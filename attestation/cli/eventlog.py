@@ -24,9 +24,11 @@ from attestation.cli.files import (
     require_one_stdin,
 )
 from attestation.cli.log_report import worst
+from attestation.cli.measure_inputs import load_prediction
 from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.cli.quote import decode_quote
 from attestation.errors import UsageError
+from attestation.measure.compare import compare_log, events_by_register
 from attestation.tdx.events import EventLog
 from attestation.tdx.logfile import parse_log_file
 from attestation.tdx.quote import parse_quote
@@ -44,15 +46,16 @@ says only as far as it replays to a quote that `attested quote` or `attested ver
 command looks at the signatures inside a quote and verifies nothing else of it.
 
 exit codes: 0 everything that was compared agrees, or nothing was; 10 a register is not the
-quote's, the log is not the reference, or the quote's signatures do not hold; 11 no tuple of the
-policy agrees; 12 the quote shows a register extended that the log has no events for; 13 malformed;
-15 all agree, but the quote's root is not Intel's.  With --policy-signer also 10 for a policy that
-is not authentic, 14 for one without a signature.
+quote's, the log is not the reference or not as predicted, or the quote's signatures do not hold;
+11 no tuple of the policy agrees; 12 the quote shows a register extended that the log has no
+events for; 13 malformed; 15 all agree, but the quote's root is not Intel's.  With --policy-signer
+also 10 for a policy that is not authentic, 14 for one without a signature.
 
 examples:
   attested eventlog /sys/firmware/acpi/tables/data/CCEL
   attested eventlog ccel.bin --quote quote.bin
   attested eventlog ccel.bin --expect ccel-of-the-last-release.bin
+  attested eventlog ccel.bin --measurements measurements.json
   attested eventlog bundle.json --policy policy.toml --tuple "gateway image 0.1.0" --json
 """
 _NO_EVENTS = EventLog(format=NO_LOG, events=())
@@ -68,22 +71,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--expect", metavar="LOG", help="reference log: names the first event that differs")
     add_policy_options(add, "appraisal policy (TOML): compare with its tuples")
     add("--tuple", metavar="NAME", help="only this tuple of the policy")
+    add("--measurements", metavar="M", help="what was predicted (attested measure tdx)")
     add("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is in the logs and how they compare; return the exit code."""
-    own_files = (args.quote, args.expect, args.policy, *(args.policy_signer or ()))
+    own_files = (
+        args.quote,
+        args.expect,
+        args.policy,
+        args.measurements,
+        *(args.policy_signer or ()),
+    )
     require_one_stdin([args.file, *own_files])
     policy = policy_from(args)
     tuples = _tuples(policy, args.tuple)
     reference = None if args.expect is None else _reference(args.expect)
+    predicted = load_prediction(args.measurements)
     findings = [
         replace(
             one,
             compared=compare_with_quote(one.log, one.quote) if one.quote else None,
             reference=compare_with_reference(one.log, reference) if reference else None,
             tuples=compare_with_policy(one.log, policy, tuples) if policy else None,
+            predicted=None
+            if predicted is None
+            else compare_log(predicted, events_by_register(one.log)),
         )
         for one in _logs(args.file, args.quote)
     ]

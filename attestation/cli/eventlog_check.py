@@ -27,6 +27,7 @@ from attestation.verifier.extensions import compare_measured, runtime_events
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from attestation.measure.compare import ComparedRegister
     from attestation.policy import Policy, ReferenceValues
     from attestation.tdx.events import Event, EventLog
     from attestation.tdx.quote import Quote
@@ -77,6 +78,7 @@ class Findings:
     compared: tuple[Comparison, ...] | None = None
     reference: tuple[Difference[Event] | None, ...] | None = None
     tuples: tuple[TupleFinding, ...] | None = None
+    predicted: tuple[ComparedRegister, ...] | None = None
 
     @property
     def intel_root(self) -> bool | None:
@@ -109,6 +111,7 @@ class Findings:
         """The exit codes of what was compared, 0 for what agrees."""
         codes = [_code_of(one, at, self.log) for at, one in enumerate(self.compared or ())]
         codes += [_REJECTED for one in self.reference or () if one is not None]
+        codes += [_REJECTED for one in self.predicted or () if one.first_difference is not None]
         if self.tuples is not None and all(one.differences for one in self.tuples):
             codes.append(_NOT_ACCEPTED)
         if self.signed is False:

@@ -57,6 +57,16 @@ def _document(findings: Findings) -> dict[str, Any]:
         "reference": None
         if findings.reference is None
         else [None if found is None else _difference(found) for found in findings.reference],
+        "predicted": None
+        if findings.predicted is None
+        else [
+            {
+                "register": one.name,
+                "differs": one.first_difference is not None,
+                "explanation": one.explanation,
+            }
+            for one in findings.predicted
+        ],
         "tuples": None
         if findings.tuples is None
         else [{"name": one.name, "differences": list(one.differences)} for one in findings.tuples],

@@ -34,6 +34,7 @@ def render(findings: Findings) -> str:
     lines += _quote_lines(findings)
     lines += [line for at in range(REGISTERS) for line in _register_lines(findings, at)]
     lines += _reference_lines(findings)
+    lines += _predicted_lines(findings)
     lines += _tuple_lines(findings)
     return "\n".join(map(printable, lines)) + "\n"
 
@@ -134,6 +135,13 @@ def _reference_lines(findings: Findings) -> list[str]:
                 f"{found.change}; expected {_event(found.expected)}, saw {_event(found.seen)}"
             )
     return lines
+
+
+def _predicted_lines(findings: Findings) -> list[str]:
+    return [
+        f"{'✓' if one.first_difference is None else '✗'} {one.explanation}"
+        for one in findings.predicted or ()
+    ]
 
 
 def _event(event: Event | None) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import load_bytes
+from attestation.cli.files import load_bytes, load_parsed
 from attestation.encoding.digest import Digest
 from attestation.errors import UsageError
 from attestation.measure.boot import KernelBoot, UkiBoot, require_command_line
 from attestation.measure.bzimage import patch_kernel
+from attestation.measure.document import parse_measurements
+from attestation.measure.explain import require_tdx
 from attestation.measure.gpt import HEAD_BYTES
 from attestation.measure.pe import MAX_IMAGE_BYTES, parse_pe
 from attestation.measure.prediction import Input, described
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from attestation.measure.boot import Boot
+    from attestation.measure.prediction import Prediction
 
 _CHUNK = 1 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -113,6 +116,11 @@ def load_boot(args: argparse.Namespace, inputs: Inputs, memory: int | None) -> B
         initrd=initrd,
         command_line=require_command_line(args.cmdline or ""),
     )
+
+
+def load_prediction(name: str | None) -> Prediction | None:
+    """Return the measurements of a TDX guest in a file; None stays None."""
+    return None if name is None else require_tdx(load_parsed(name, parse_measurements))
 
 
 def settings_of(boot: Boot, memory: int | None) -> dict[str, str]:

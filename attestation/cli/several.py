@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.cli.files import STDIN, is_folder, list_folder, print_json, print_text
+from attestation.cli.predicted import predicted_lines
 from attestation.cli.progress import Bytes
+from attestation.encoding.printable import printable
 from attestation.errors import UsageError
 from attestation.report import documents, render_text
 from attestation.report.document import RESULTS_SCHEMA, document
@@ -101,6 +103,9 @@ class Text:
         self._count += 1
         self.verdicts.add(result.verdict)
         print_text(render_text(result, name=name))
+        lines = predicted_lines(result)
+        if lines:
+            print_text("\n".join(map(printable, lines)) + "\n")
 
     def close(self) -> None:
         """Let the last line be the exit code's, not that of the file that happened to be last."""

@@ -21,8 +21,10 @@ from attestation.cli.files import (
     require_one_stdin,
 )
 from attestation.cli.high_water import HighWaterFile
+from attestation.cli.measure_inputs import load_prediction
 from attestation.cli.moments import Moments
 from attestation.cli.policy_source import add_policy_options, policy_from
+from attestation.cli.predicted import with_predicted
 from attestation.cli.several import Json, Text, expand, progress_for
 from attestation.errors import MalformedError, UsageError
 from attestation.receipt.seal import receipt_id_in
@@ -64,6 +66,7 @@ examples:
   attested verify bundle.json --policy policy.toml --at 2026-09-30T12:00:00Z \\
       --receipt 8c1f... --request request.json --response answer.json --nonce 5d0a...
   attested verify bundle.json --policy policy.toml --model-lock model.lock
+  attested verify bundle.json --policy policy.toml --measurements measurements.json
   attested verify bundle.json --policy policy.toml --policy-signer policy.vkey
   attested verify 2026-10/ --policy policy.toml         # a folder, one file at a time
   attested verify demo/bundle.json --policy demo/policy.toml --root demo/root.pem
@@ -75,7 +78,9 @@ code is that of the stated instant.  --high-water F keeps in F the highest TCB e
 seen for each kind of platform, and refuses lower ones from then on.  Without --policy the verdict
 is at best INCOMPLETE.  --policy-signer V: a policy that is not signed by V is refused before
 anything is verified (13 or 14, or 10 if it is by somebody else, or was changed); with --high-water
-so is a lower version than the highest seen of V.
+so is a lower version than the highest seen of V.  --measurements M (attested measure tdx) only
+explains: it says how each boot's registers compare with the predicted ones, which event differs
+first, and changes no verdict.
 
 check ids: """
 
@@ -98,6 +103,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--contents", metavar="DIR", help="folder of ID.request, ID.response and ID.nonce files")
     add("--endorsements", metavar="F", action="append", help="file or store to judge by instead")
     add("--model-lock", metavar="F", help="lock of the model that is to have answered")
+    add("--measurements", metavar="M", help="what was predicted: says which event differs")
     add("--high-water", metavar="F", help="refuse endorsements older than those seen before")
     add("--progress", action="store_true", help="say on stderr how far it is, terminal or not")
     add("--json", action="store_true", help="one JSON document on stdout")
@@ -105,11 +111,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify every file, print the report, return the worst verdict's exit code."""
-    own_files = (args.policy, args.request, args.response, args.model_lock)
+    own_files = (args.policy, args.request, args.response, args.model_lock, args.measurements)
     several = (args.policy_signer, args.root, args.endorsements)
     require_one_stdin([*args.files, *own_files, *(one for names in several for one in names or ())])
     memory = None if args.high_water is None else HighWaterFile(args.high_water)
     judge = _Judge.named_by(args, memory)
+    predicted = load_prediction(args.measurements)
     names = expand(args.files)
     asked, somewhere, parsed = _asked_about(args, names)
     told: Text | Json = Json(len(names)) if args.json else Text()
@@ -117,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     seen: set[Endorsed] = set()
     for name, item, size in parsed:
         result = judge.judge(item, asked, somewhere)
-        told.add(name, result)
+        told.add(name, result if predicted is None else with_predicted(result, item, predicted))
         # Of a file no more is kept than what is new in it, so that their number does not matter.
         seen.update(result.endorsed)
         if progress:

@@ -29,7 +29,12 @@ ACPI_PARTS = {
     "tables": "etc/acpi/tables",
 }
 """What QEMU hands over as ACPI, in the order in which OVMF measures it, and what it calls it."""
-ACPI_PARTS_WITH_TPM = ACPI_PARTS | {"log": "etc/tpm/log"}
+ACPI_PARTS_WITH_TPM = {
+    "loader": ACPI_PARTS["loader"],
+    "rsdp": ACPI_PARTS["rsdp"],
+    "log": "etc/tpm/log",
+    "tables": ACPI_PARTS["tables"],
+}
 """The same for a machine with a TPM, whose tables reserve memory for its event log."""
 
 

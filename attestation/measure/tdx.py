@@ -14,6 +14,7 @@ from attestation.measure.boot import BOOT_ACTION, exit_actions
 from attestation.measure.efivars import (
     GLOBAL,
     IMAGE_SECURITY,
+    SECURE_BOOT_ENABLE,
     describe_signatures,
     parse_variable_store,
     variable_data,
@@ -55,6 +56,12 @@ POLICY_VARIABLES = (
     ("dbx", IMAGE_SECURITY),
 )
 _TIMESTAMP_DATABASE = ("dbt", IMAGE_SECURITY)
+_ABSENT, _OFF, _ON = b"", b"\0", b"\1"
+_SECURE_BOOT = {
+    _ABSENT: "absent: no platform key",
+    _OFF: "off, with a platform key",
+    _ON: "on: it brings a platform key",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +108,10 @@ def secure_boot_policy(
 ) -> tuple[PredictedEvent, ...]:
     """Return the events of SecureBoot, PK, KEK, db, dbx (and dbt if there), then a separator.
 
-    With a platform key in the store secure boot is on, unless the store says otherwise.  Without
-    one the variable SecureBoot is absent, as in firmware that is built without secure boot.
+    With a platform key in the store secure boot is on, unless the store says that it is off.
+    Without one the variable SecureBoot is absent, as in firmware that is built without it.
     """
-    enrolled = bool(variables.get((GLOBAL, "PK")))
-    events = [_policy_event("SecureBoot", GLOBAL, b"\1" if enrolled else b"")]
+    events = [_policy_event("SecureBoot", GLOBAL, _secure_boot(variables))]
     for name, vendor in POLICY_VARIABLES:
         events.append(_policy_event(name, vendor, variables.get((vendor, name), b"")))
     name, vendor = _TIMESTAMP_DATABASE
@@ -120,7 +126,7 @@ def authorities(
     """Return which entry of db vouched for the image: measured only where secure boot is on."""
     if host.authorities is not None:
         return host.authorities
-    if not variables.get((GLOBAL, "PK")):
+    if _secure_boot(variables) != _ON:
         return ()
     return (
         unknown(
@@ -131,11 +137,16 @@ def authorities(
     )
 
 
+def _secure_boot(variables: Mapping[tuple[uuid.UUID, str], bytes]) -> bytes:
+    """Return the value of the variable SecureBoot that firmware with this store sets."""
+    if not variables.get((GLOBAL, "PK")):
+        return _ABSENT
+    told = variables.get((SECURE_BOOT_ENABLE, "SecureBootEnable"), _ON)
+    return _OFF if told == _OFF else _ON
+
+
 def _policy_event(name: str, vendor: uuid.UUID, data: bytes) -> PredictedEvent:
-    if name == "SecureBoot":
-        told = "on: the firmware brings a platform key" if data else "absent: no platform key"
-    else:
-        told = describe_signatures(data)
+    told = _SECURE_BOOT[data] if name == "SecureBoot" else describe_signatures(data)
     return computed(
         EV_EFI_VARIABLE_DRIVER_CONFIG,
         f"variable {name}",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from attestation.errors import UsageError
-from attestation.measure.efivars import GLOBAL, IMAGE_SECURITY
+from attestation.measure.efivars import GLOBAL, IMAGE_SECURITY, SECURE_BOOT_ENABLE
 from attestation.measure.hostpart import ACPI_PARTS_WITH_TPM, LoggedEvent, host_part
 from attestation.measure.prediction import Derivation, Prediction, unknown
 from tests.measure import builders, independent, machines
@@ -130,6 +130,16 @@ def test_enrolled_keys_turn_secure_boot_on_and_leave_the_authority_open() -> Non
     assert "1 X.509" in register.events[3].source
 
 
+def test_secure_boot_that_the_store_switches_off_asks_nobody_for_the_image() -> None:
+    off = {(SECURE_BOOT_ENABLE, "SecureBootEnable"): b"\0"}
+    store = builders.variable_store(machines.ENROLLED | off)
+    register = machines.tdx(firmware=builders.firmware(store=store)).register("rtmr0")
+    assert register is not None
+    assert register.value is not None
+    expected = independent.variable(str(GLOBAL), "SecureBoot", b"\0")
+    assert register.events[2].digest == sha384(expected)
+
+
 def test_firmware_without_variable_store_measures_none() -> None:
     rows = tuple(row for row in builders.ROWS if row[4] != builders.CFV)
     prediction = machines.tdx(firmware=builders.firmware(rows))
@@ -179,7 +189,13 @@ def test_part_of_acpi_that_nobody_knows_is_refused() -> None:
 
 def test_part_of_acpi_that_is_not_given_stays_unknown() -> None:
     host = host_part(acpi={"log": b"x"}, variables=[], observed=None, parts=ACPI_PARTS_WITH_TPM)
-    assert [one.derivation.value for one in host.acpi] == ["unknown"] * 3 + ["given"]
+    told = [(one.name, one.derivation.value) for one in host.acpi]
+    assert told == [
+        ("ACPI loader", "unknown"),
+        ("ACPI rsdp", "unknown"),
+        ("ACPI log", "given"),
+        ("ACPI tables", "unknown"),
+    ]
 
 
 def test_tpm_has_the_digests_of_the_guest_in_other_registers() -> None:
