@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from attestation.encoding.making import maker_of
 from attestation.errors import MalformedError
 from attestation.receipt.outcome import LineageContext
 from attestation.receipt.text import CALLER_TEXT, MAX_PARENTS
@@ -19,6 +20,9 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(-.*)?",
     re.ASCII,
 )
+
+
+_lineage = maker_of(LineageContext)
 
 
 def parse_traceparent(text: str | None) -> tuple[str, str] | None:
@@ -52,7 +56,7 @@ def lineage_from_headers(
     trace, parent_span = declared if declared is not None else (random_trace, None)
     if task_id is not None and not CALLER_TEXT.fullmatch(task_id):
         raise _refusal("task_id", f"X-Task-Id of the form {CALLER_TEXT.pattern}")
-    return LineageContext(
+    return _lineage(
         txn=trace if task_id is None else task_id,
         span=random_span,
         parent_span=parent_span,

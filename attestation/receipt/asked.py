@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from attestation.encoding.making import maker_of
 from attestation.receipt import text
 from attestation.receipt.claims import ALLOWED, UNDECIDED, Attempt
 from attestation.receipt.delivery import RunningBody
@@ -14,6 +15,9 @@ from attestation.receipt.plan import NOTHING, ForwardPlan, require_consistent
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
     from attestation.receipt.outcome import LineageContext
+
+
+_attempt = maker_of(Attempt)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +86,7 @@ class Asked:
         require_fit(text.CODE, outcome, "an attempt's outcome")
         del self.attempts[text.MAX_ATTEMPTS - 1 :]
         self.attempts.append(
-            Attempt(
+            _attempt(
                 upstream=upstream,
                 local=local,
                 outcome=outcome,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
+from attestation.encoding.making import maker_of
 from attestation.receipt.claims import End
 from attestation.receipt.outcome import Body
 from attestation.receipt.sse import has_data
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from attestation.receipt.dialect import Dialect
 
 
+_body = maker_of(Body)
+_digest = maker_of(Digest)
+
+
 def body_of(data: bytes) -> Body:
     """Return digest and length of a whole body."""
-    return Body(digest=Digest.of(data), length=len(data))
+    return _body(_digest(hashlib.sha256(data).digest()), len(data))
 
 
 class RunningBody:
@@ -48,7 +53,7 @@ class RunningBody:
     @property
     def body(self) -> Body:
         """Digest and length so far."""
-        return Body(digest=Digest(self.hash.digest()), length=self.length)
+        return _body(_digest(self.hash.digest()), self.length)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _BUCKETS: Final = 1 << 22
 _COUNTER_BYTES: Final = 2
+_REMEMBERED: Final = 4096
 _COLUMN_BYTES: Final = _BUCKETS * _COUNTER_BYTES
 _MOST: Final = (1 << 16) - 1
 _DIVISOR_BYTES: Final = 8  # behind the columns
@@ -56,6 +57,7 @@ class SharedSlots(Slots):
         divisor = os.pread(descriptor, _DIVISOR_BYTES, workers * _COLUMN_BYTES)
         self._divisor = int.from_bytes(divisor, sys.byteorder)
         self._index = index
+        self._buckets: dict[bytes, int] = {}
         self._workers = workers
 
     def acquire(self, principal: Principal) -> bool:
@@ -84,4 +86,10 @@ class SharedSlots(Slots):
         return total
 
     def _bucket(self, sub: Digest) -> int:
-        return int.from_bytes(sub.value, "big") % self._divisor % _BUCKETS
+        bucket = self._buckets.get(sub.value)
+        if bucket is None:
+            if len(self._buckets) >= _REMEMBERED:
+                self._buckets.clear()
+            bucket = int.from_bytes(sub.value, "big") % self._divisor % _BUCKETS
+            self._buckets[sub.value] = bucket
+        return bucket

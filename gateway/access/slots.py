@@ -52,20 +52,22 @@ class RefusalBudget:
         self._rate = per_second
         self._burst = max(1.0, 2 * per_second)
         self._clock = clock
-        self._buckets: dict[Digest, tuple[float, float]] = {}
+        self._buckets: dict[bytes, tuple[float, float]] = {}
 
     def spent(self, sub: Digest) -> bool:
         """Whether this key's next request is refused at once, without a receipt."""
-        return self._level(sub) < 1.0
+        # Most keys are refused nothing.
+        return sub.value in self._buckets and self._level(sub.value) < 1.0
 
     def charge(self, sub: Digest) -> None:
         """Note that a refusal of this key got a receipt."""
-        level = self._level(sub)
-        self._buckets.pop(sub, None)
+        key = sub.value
+        level = self._level(key)
+        self._buckets.pop(key, None)
         if len(self._buckets) >= _MAX_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[sub] = (max(0.0, level - 1.0), self._clock())
+        self._buckets[key] = (max(0.0, level - 1.0), self._clock())
 
-    def _level(self, sub: Digest) -> float:
-        level, then = self._buckets.get(sub, (self._burst, self._clock()))
+    def _level(self, key: bytes) -> float:
+        level, then = self._buckets.get(key, (self._burst, self._clock()))
         return min(self._burst, level + (self._clock() - then) * self._rate)

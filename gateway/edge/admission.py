@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from attestation.encoding.making import maker_of
 from attestation.encoding.strict_json import parse_json_object, type_name
 from attestation.errors import MalformedError
 from attestation.receipt.text import CALLER_TEXT
@@ -55,6 +56,9 @@ class Admission:
     empty: bool = False
 
 
+_admission = maker_of(Admission)
+
+
 def admit(
     path: str,
     body: bytes,
@@ -80,7 +84,7 @@ def admit(
     except RefusedError as error:
         error.model = model
         raise
-    return Admission(
+    return _admission(
         model=model,
         names_salt=salt.MEMBER in document,
         caller_salt=document.get(salt.MEMBER) or "",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from attestation.encoding.making import maker_of
 from attestation.receipt.outcome import LineageContext, abandoned
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.notary.interface import Notary
 
 METHOD: Final = "POST"
+_announcement = maker_of(Announcement)
 
 
 class Announcing:
@@ -33,7 +35,7 @@ class Announcing:
         """Number a request, or raise `NotaryUnavailable` while none is taken."""
         if self._waits.reason or not self._notary.healthy:
             raise NotaryUnavailable("the notary is not healthy")
-        announcement = Announcement(
+        announcement = _announcement(
             jti=jti,
             method=METHOD,
             path=path,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from attestation.encoding.making import maker_of
 from attestation.errors import MalformedError
 from attestation.lineage.context import LineageContext, lineage_from_headers
 from attestation.receipt.text import CONTENT_TYPE, NONCE, fitting
 from gateway.edge.errors import Refusal
+from gateway.edge.ids import Draw, drawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 _JSON_TYPE: Final = re.compile(
     rb'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
 )
+_TRACE: Final = 32
+_SPAN: Final = 16
+_DRAWN: Final = _TRACE + _SPAN
 _INLINE: Final = b"inline"
 _FIRST_TRY: Final = [b"0"]
 _SAID_OF_LINEAGE: Final = frozenset((b"traceparent", b"x-receipt-parents", b"x-task-id"))
@@ -40,7 +44,13 @@ class RequestHead:
     refusal: Refusal | None
 
 
-def read_head(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHead:
+_request_head = maker_of(RequestHead)
+_lineage_of = maker_of(LineageContext)
+
+
+def read_head(
+    headers: Iterable[tuple[bytes, bytes]], query: bytes, draw: Draw = drawn
+) -> RequestHead:
     """Read the head of an authenticated inference request; names are lower-case.
 
     Never raises: what is wrong stands in `refusal`.
@@ -58,9 +68,9 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> RequestHe
         _require_identity(fields)
     inline = b"x-receipt" in fields.values and _inline(fields)
     nonce = _nonce(fields) if b"x-receipt-nonce" in fields.values else None
-    lineage = _lineage(fields)
+    lineage = _lineage(fields, draw(_DRAWN))
     length = fields.one(b"content-length")
-    return RequestHead(
+    return _request_head(
         content_type=content_type,
         accept=fields.values.get(b"accept", (None,))[0],
         declared_length=int(length) if length is not None and length.isdigit() else None,
@@ -78,18 +88,18 @@ def is_repeatable(head: RequestHead, headers: Iterable[tuple[bytes, bytes]]) -> 
     return head.refusal is None and _SAID_OF_LINEAGE.isdisjoint(name for name, _ in headers)
 
 
-def read_again(head: RequestHead, length: int) -> RequestHead:
+def read_again(head: RequestHead, length: int, draw: Draw = drawn) -> RequestHead:
     """Return what `read_head` would for the head of another request with the same fields, whose
     content-length is `length`: a trace of its own, all else the same.
     """
-    trace, span = _drawn()
-    return RequestHead(
+    trace, span = draw(_TRACE), draw(_SPAN)
+    return _request_head(
         content_type=head.content_type,
         accept=head.accept,
         declared_length=length,
         inline=head.inline,
         nonce=head.nonce,
-        lineage=LineageContext(txn=trace, span=span, repeated=head.lineage.repeated),
+        lineage=_lineage_of(trace, span, None, (), head.lineage.repeated),
         refusal=None,
     )
 
@@ -187,8 +197,8 @@ def _nonce(fields: _Fields) -> str | None:
     return value
 
 
-def _lineage(fields: _Fields) -> LineageContext:
-    random_trace, random_span = _drawn()
+def _lineage(fields: _Fields, digits: str) -> LineageContext:
+    random_trace, random_span = digits[:_TRACE], digits[_TRACE:]
     # Several traceparents are as good as none: an odd one starts a new root and is no error.
     traces = fields.values.get(b"traceparent", ())
     trace = traces[0].decode("ascii", "replace") if len(traces) == 1 else None
@@ -208,11 +218,6 @@ def _lineage(fields: _Fields) -> LineageContext:
     return lineage_from_headers(
         trace, None, None, random_trace=random_trace, random_span=random_span, repeated=repeated
     )
-
-
-def _drawn() -> tuple[str, str]:
-    drawn = secrets.token_hex(24)
-    return drawn[:32], drawn[32:]
 
 
 def _repeated(fields: _Fields) -> bool:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import secrets
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from gateway.edge import failures
 from gateway.edge.announcing import METHOD, Announcing
 from gateway.edge.conversation import Conversation, ConversationParts
 from gateway.edge.errors import JSON, Refusal, error_body, refuse
+from gateway.edge.ids import BlockDraw
 from gateway.edge.limits import EdgeLimits
 from gateway.edge.overload import Load
 from gateway.edge.padding import UNPADDED, StreamPadding
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     Headers = tuple[tuple[bytes, bytes], ...]
 
 _JSON = JSON.encode("ascii")
+_ID_DIGITS = 32
 _FREE = (ALLOWED, UNDECIDED)
 
 
@@ -83,6 +84,7 @@ class InferenceRoutes:
         self._limits = limits or EdgeLimits()
         self._load = Load(self._limits)
         self._turned_away = 0
+        self._draw = BlockDraw()
         self._refusals = refusals
         self._report = report
         self._metrics = metrics or EdgeMetrics()
@@ -154,13 +156,13 @@ class InferenceRoutes:
         if not isinstance(principal, Principal):
             self._notary.count_unauthenticated()
             return _answer(caller, refusal_of(principal))
-        jti = secrets.token_hex(16)
+        jti = self._draw(_ID_DIGITS)
         headers = self._common_headers(jti)
         if self._refusals is not None and self._refusals.spent(principal.sub):
             self._notary.count_unreceipted()
             self._metrics.shed("refusals")
             return _answer(caller, failures.TOO_MANY_REFUSALS, headers)
-        head = head_of(caller, principal)
+        head = head_of(caller, principal, self._draw)
         try:
             announced = self._announcing.announce(jti, caller.path, principal, head)
         except NotaryUnavailable:

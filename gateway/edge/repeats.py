@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.access.store import KeyStore
     from gateway.edge.caller import Caller
     from gateway.edge.headers import RequestHead
+    from gateway.edge.ids import Draw
 
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)(?=\r\n)", re.IGNORECASE)
@@ -104,14 +105,14 @@ def identified(keys: KeyStore, caller: Caller) -> Principal | Denial:
     return keys.identify(caller.headers)
 
 
-def head_of(caller: Caller, principal: Principal) -> RequestHead:
+def head_of(caller: Caller, principal: Principal, draw: Draw) -> RequestHead:
     """Read the head of a request of `principal`; what holds for all with that head, once."""
     known = caller.known
     if known is None:
-        return read_head(caller.headers, caller.query)
+        return read_head(caller.headers, caller.query, draw)
     known.principal = principal
     if known.head is not None:
-        return read_again(known.head, known.length)
-    head = read_head(caller.headers, caller.query)
+        return read_again(known.head, known.length, draw)
+    head = read_head(caller.headers, caller.query, draw)
     known.head = head if is_repeatable(head, caller.headers) else None
     return head

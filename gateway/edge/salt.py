@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from attestation.encoding import base64url
+from attestation.encoding.making import maker_of
 from attestation.receipt.claims import Splice
 from attestation.receipt.plan import ForwardPlan
 from gateway.edge import routes
@@ -39,6 +40,7 @@ _CONTEXT: Final = b"attested-gateway/cache-salt/v1"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder()
 _REMEMBERED: Final = 4096
+_plan = maker_of(ForwardPlan)
 
 
 def cache_salt(
@@ -135,7 +137,7 @@ class BodyRewriter:
 
 def _spliced(body: bytes, start: int, end: int, piece: bytes) -> ForwardPlan:
     view = memoryview(body)  # a large body is copied once, not once a slice
-    return ForwardPlan(
+    return _plan(
         body=b"".join((body[:start], piece, view[end:])),
         splices=(_splice(start, end - start, len(piece)),),
         inserted=(piece,),
