@@ -100,7 +100,8 @@ class StreamDelivery:
 
     def relay(self, data: bytes, send: Callable[[bytes], bool]) -> bool:
         """Hand to `send` what may be sent on; return whether it took it, if there was anything."""
-        if self._pending or not self.tracker.is_usual(data):
+        events = 0 if self._pending else self.tracker.usual_events(data)
+        if not events:
             piece = self.feed(data)
             return not piece or (send(piece) and self.taken(piece))
         taken = False
@@ -111,9 +112,9 @@ class StreamDelivery:
                 delivered = self._delivered
                 delivered.hash.update(data)
                 delivered.length += len(data)
-                self.events += 1
+                self.events += events
             else:
-                self._pending.append((data, 1))
+                self._pending.append((data, events))
         return taken
 
     def taken(self, data: bytes) -> bool:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 BOM: Final = b"\xef\xbb\xbf"
-DATA: Final = b"data:"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 # Atomic groups: without them the two halves of one CRLF would count as two line ends.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
@@ -74,15 +73,6 @@ class SseFramer:
     def between_frames(self) -> bool:
         """Whether what comes next begins a frame, and is no byte order mark."""
         return self._started and not self._buffer
-
-    def count_events(self, data: bytes) -> int:
-        """Return how many frames `data` is if it is whole ones, each of which begins with its data
-        line; else 0, and it has to be fed.
-        """
-        if not self.between_frames or not data.startswith(DATA) or not self._is_common(data):
-            return 0
-        frames = data.count(b"\n\n")
-        return frames if frames == 1 or data.count(b"\n\ndata:") == frames - 1 else 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the frames that `data` completes."""

@@ -23,6 +23,7 @@ _FORGED: Final = re.compile(rb"(?:\A|[\r\n]): ?receipt")
 _LINE_ENDS: Final = b"\r\n"
 _EVENT: Final = b"data: {"
 _FRAME_END: Final = b"\n\n"
+_NEXT_EVENT: Final = _FRAME_END + _EVENT
 _CHAT_FACTS: Final = re.compile(rb'"(?:error"|(?:usage|finish_reason)"(?!:null))')
 """A member of a chat event that may say more than null."""
 _WORDS: Final = frozenset({b"error", b"usage", b"finish_reason"})
@@ -102,15 +103,16 @@ class StreamTracker:
         )
         return released
 
-    def is_usual(self, data: bytes) -> bool:
-        """Whether `data` is one whole chat event that holds a piece of an answer and nothing else.
+    def usual_events(self, data: bytes) -> int:
+        """Return how many events `data` is, if it is whole chat events that hold pieces of an
+        answer and nothing else.
 
-        Then all of it may be released, and need not be fed.  False says nothing: feed it.  Its one
-        line is a data line with an object, so that it is no terminal frame, and no line of it
+        Then all of it may be released, and need not be fed.  0 says nothing: feed it.  Each of its
+        lines is a data line with an object and a frame, so that none is a terminal frame, and none
         starts like the gateway's own block.
         """
         if not self._between_frames or len(data) > self._max:
-            return False
+            return 0
         if data.startswith(self._lead) and data.endswith(self._tail) and len(data) >= self._least:
             middle = data[self._start : self._stop]
             if (
@@ -119,17 +121,22 @@ class StreamTracker:
                 and b"\r" not in middle
                 and middle not in _WORDS
             ):
-                return True
-        return (
-            data.startswith(_EVENT)
-            and data.find(b"\n") == len(data) - 2
+                return 1
+        line_ends = data.count(b"\n")
+        if (
+            line_ends % 2 == 0
+            and data.startswith(_EVENT)
             and data.endswith(_FRAME_END)
+            and data.count(_NEXT_EVENT) == line_ends // 2 - 1
             and b"\r" not in data
             and _CHAT_FACTS.search(data) is None
-            and self._learn(data)
-        )
+        ):
+            if line_ends == len(_FRAME_END):
+                self._learn(data)
+            return line_ends // 2
+        return 0
 
-    def _learn(self, usual: bytes) -> bool:
+    def _learn(self, usual: bytes) -> None:
         """Remember what stands around the last string of an event, mostly the piece of the answer.
 
         An event with the same around another string is as usual.  A member's name that was not
@@ -142,16 +149,11 @@ class StreamTracker:
             self._lead, self._tail = usual[:start], usual[end:]
             self._start, self._stop = start, end - len(usual)
             self._least = start + len(usual) - end
-        return True
 
     def _feed(self, data: bytes) -> bytes:
         if self.halted:
             self._follow(data)
             return b""
-        events = self._framer.count_events(data)
-        if events and not self._is_notable(data):
-            self.events += events
-            return data
         frames = self._framer.feed(data)
         for position, frame in enumerate(frames):
             if self._stops_at(frame):
@@ -174,12 +176,6 @@ class StreamTracker:
         if remainder is not None:
             self.partial = not self._stops_at(remainder)
             self._halt(())
-
-    def _is_notable(self, data: bytes) -> bool:
-        """Whether frames may hold more than a piece of an answer: an end, facts, a forgery."""
-        if b"receipt" in data or self._may_have_facts(data):
-            return True
-        return any(hint in data for hint in self._hints)
 
     def _stops_at(self, frame: bytes) -> bool:
         """Say whether the stream is not released from `frame` on, and note why."""

@@ -59,6 +59,8 @@ OTHERS = [
     b'data: {"usage"}\n\n',
     b'data: {"b":1,"c:"}\n\n',
     b'data: {"b":1}\ndata: {"c":2}\n\n',
+    b'data: {"b":1}\ndata: {"c":2}\n',
+    b'data: {"b":1}\n\n: x',
     b'data: {"error":{}}\r\n\r\n',
     LEAD,
     TAIL,
@@ -114,6 +116,17 @@ def test_events_relayed_one_by_one_are_what_the_whole_stream_is(
     assert told.engine == (None if whole == sent else body_of(whole))
 
 
+@given(st.lists(st.lists(PIECES, max_size=4), max_size=4), st.booleans())
+@example([[LEAD + b"a" + TAIL, LEAD + b"b" + TAIL], [LEAD + b"\n" + TAIL, b"\n"]], True)
+def test_events_relayed_several_at_once_are_what_the_whole_stream_is(
+    reads: list[list[bytes]], clean: bool
+) -> None:
+    pieces = [FIRST, *(b"".join(read) for read in reads)]
+    expected = stream([b"".join(pieces)], clean=clean)
+    sent, told = relayed(pieces, clean=clean)
+    assert (sent, told) == (expected.sent + expected.terminal, expected.outcome)
+
+
 @given(
     pieces=st.lists(PIECES, max_size=6),
     sizes=st.lists(st.integers(0, 120), max_size=20),
@@ -126,7 +139,7 @@ def test_read_boundaries_never_change_what_is_relayed(
     assert relayed(cut(whole, sizes), clean=clean) == relayed([whole], clean=clean)
 
 
-@given(st.lists(PIECES, max_size=6))
+@given(st.lists(st.lists(PIECES, max_size=3).map(b"".join), max_size=6))
 def test_usual_events_are_ones_that_would_be_released_whole_and_hold_no_facts(
     pieces: list[bytes],
 ) -> None:
@@ -135,11 +148,12 @@ def test_usual_events_are_ones_that_would_be_released_whole_and_hold_no_facts(
     for piece in pieces:
         other = StreamTracker(Dialect.CHAT, 1 << 20)
         other.feed(FIRST)
-        if not tracker.is_usual(piece):
+        events = tracker.usual_events(piece)
+        if not events:
             tracker.feed(piece)
             continue
         assert other.feed(piece) == piece
-        assert (other.events, other.terminal, other.halted) == (2, None, False)
+        assert (other.events, other.terminal, other.halted) == (1 + events, None, False)
         facts = other.facts
         assert (facts.finish_reasons, facts.usage, facts.served) == ((), None, "tiny")
 
@@ -156,19 +170,21 @@ def test_any_bytes_between_the_same_ends_are_relayed_as_they_would_be_fed(
 
 def test_piece_of_an_answer_after_another_is_usual() -> None:
     tracker = StreamTracker(Dialect.CHAT, 1 << 20)
-    assert not tracker.is_usual(FIRST)
+    assert tracker.usual_events(FIRST) == 0
     tracker.feed(FIRST)
     for middle in (b"a", b" b", b"", b"c" * 60):
-        assert tracker.is_usual(LEAD + middle + TAIL)
-    assert not tracker.is_usual(LEAD + b"error" + TAIL)
-    assert not tracker.is_usual(LEAD + b"a" + TAIL[:-1])
+        assert tracker.usual_events(LEAD + middle + TAIL) == 1
+        assert tracker.usual_events((LEAD + middle + TAIL) * 3) == 3
+    for end in (b"error" + TAIL, b"a" + TAIL[:-1], b"a" + TAIL + b"\n", b"a\n" + TAIL):
+        assert tracker.usual_events(LEAD + end) == 0
+        assert tracker.usual_events(LEAD + b"a" + TAIL + LEAD + end) == 0
 
 
 @pytest.mark.parametrize("dialect", [Dialect.RESPONSES, Dialect.MESSAGES])
 def test_no_event_of_the_named_dialects_is_usual(dialect: Dialect) -> None:
     tracker = StreamTracker(dialect, 1 << 20)
     tracker.feed(FIRST)
-    assert not tracker.is_usual(LEAD + b"a" + TAIL)
+    assert tracker.usual_events(LEAD + b"a" + TAIL) == 0
 
 
 @pytest.mark.parametrize("piece", [LEAD + b"b" + TAIL, b": ping\n\n" + CHAT_FRAME])
