@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from attestation.encoding.digest import Digest
 from attestation.encoding.making import maker_of
 from attestation.receipt.claims import End
+from attestation.receipt.dialect import error_frame
 from attestation.receipt.outcome import Body
 from attestation.receipt.sse import has_data
 from attestation.receipt.stream import StreamTracker
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attestation.receipt.dialect import Dialect
-
 
 _body = maker_of(Body)
 _digest = maker_of(Digest)
@@ -75,10 +75,11 @@ class StreamDelivery:
     engine's own begins where the two part.
     """
 
-    __slots__ = ("_delivered", "_engine", "_pending", "events", "tracker")
+    __slots__ = ("_delivered", "_dialect", "_engine", "_pending", "events", "tracker")
 
     def __init__(self, dialect: Dialect, max_frame_bytes: int) -> None:
         self.tracker = StreamTracker(dialect, max_frame_bytes)
+        self._dialect = dialect
         self.events = 0
         self._delivered = RunningBody()
         self._engine: RunningBody | None = None
@@ -150,10 +151,24 @@ class StreamDelivery:
         """Return what has to go out before `terminal`, to be called directly before `close`."""
         return self.untaken
 
-    @property
-    def released(self) -> int:
-        """How many events were released."""
-        return self.events + sum(events for _, events in self._pending)
+    def own_frame(self, end: End) -> bytes:
+        """Return the gateway's own terminal frame, in the form of the dialect."""
+        message = f"The gateway ended this stream ({end}); its receipt says what was delivered."
+        released = self.events + sum(events for _, events in self._pending)
+        return error_frame(self._dialect, code=str(end), message=message, sequence=released)
+
+    def delivery(
+        self, status: int | None, content_type: str | None, block_offset: int | None
+    ) -> Delivery:
+        """Return what the caller got; after `close` or `cut`."""
+        return Delivery(
+            status=status,
+            content_type=content_type,
+            body=self.delivered,
+            block_offset=block_offset,
+            events=self.events,
+            mods=self.mods,
+        )
 
     @property
     def untaken(self) -> bytes:

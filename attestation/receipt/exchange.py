@@ -18,7 +18,6 @@ from attestation.receipt import text
 from attestation.receipt.asked import Asked
 from attestation.receipt.claims import ALLOWED, End
 from attestation.receipt.delivery import Delivery, body_of
-from attestation.receipt.dialect import Dialect, error_frame
 from attestation.receipt.order import (
     ALLOWED_IN,
     LocalProtocolError,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from attestation.encoding.digest import Digest
     from attestation.receipt.delivery import StreamDelivery
+    from attestation.receipt.dialect import Dialect
     from attestation.receipt.facts import FactSheet
 
 __all__ = ["Exchange", "ForwardPlan", "LocalProtocolError", "State"]
@@ -210,11 +210,10 @@ class Exchange:
         self._enter("finish", State.FINISHED)
         stream = self._stream
         if stream is not None:
-            end, delivery = self._finish_stream(stream, end, before, error_frame)
-            return self._outcome(end, delivery, stream.tracker.facts)
+            ended = self._finish_stream(stream, end, before, error_frame)
+            return self._outcome(*ended, stream.tracker.facts)
         delivery = self._finish_plain(end, before)
-        said = self.body if end is End.COMPLETE else b""
-        facts = facts_of_answer(self._dialect, said)
+        facts = facts_of_answer(self._dialect, self.body if end is End.COMPLETE else b"")
         return self._outcome(end, delivery, facts)
 
     def _finish_plain(self, end: End, before: State) -> Delivery:
@@ -242,22 +241,11 @@ class Exchange:
         if end is End.CLIENT_ABORT:
             stream.cut()
         else:
-            frame = engine_frame or own_frame
-            self.terminal = frame or self._error_frame(end, stream.released)
+            self.terminal = engine_frame or own_frame or stream.own_frame(end)
             self.owed = stream.owed(self.terminal)
             offset = stream.close(self.terminal)
-        return end, Delivery(
-            status=self._status,
-            content_type=self._content_type,
-            body=stream.delivered,
-            block_offset=offset if self.inline else None,
-            events=stream.events,
-            mods=stream.mods,
-        )
-
-    def _error_frame(self, end: End, events: int) -> bytes:
-        message = f"The gateway ended this stream ({end}); its receipt says what was delivered."
-        return error_frame(self._dialect, code=str(end), message=message, sequence=events)
+        block = offset if self.inline else None
+        return end, stream.delivery(self._status, self._content_type, block)
 
     def _engine_body(self, end: End, delivered: Body) -> Body | None:
         """What the engine sent, None where that is nothing or exactly what was delivered."""
