@@ -133,7 +133,7 @@ def compare_log(
 
 
 def _compare(register: PredictedRegister, seen: Sequence[LoggedEvent]) -> ComparedRegister:
-    wanted = register.events[:MAX_COMPARED]
+    wanted = register.events
     events = tuple(_pairs(wanted, seen[:MAX_COMPARED]))
     rest = tuple(_extra(at, one) for at, one in enumerate(seen[MAX_COMPARED:], MAX_COMPARED))
     return ComparedRegister(name=register.name, events=events + rest, open=register.open)
