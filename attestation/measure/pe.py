@@ -66,7 +66,8 @@ class PeImage:
 
         1. the headers without checksum and without the directory entry of the certificates
         2. the sections in the order of the file
-        3. what follows them, without the certificates
+        3. what follows them, without the certificates; as the format has it, that begins where as
+           many bytes of the file end as were looked at so far, gaps between sections or not
         """
         digest = hashlib.new(algorithm)
         at = 0

@@ -41,6 +41,16 @@ def test_authenticode_is_that_of_a_second_computation(image: bytes) -> None:
     assert parse_pe(image).authenticode() == independent.authenticode(image)
 
 
+def test_gap_between_sections_is_left_out_and_the_rest_begins_too_early() -> None:
+    table = 64 + 24 + 112 + 128
+    image = PLAIN[:1024] + bytes(512) + PLAIN[1024:]
+    moved = bytearray(image)
+    struct.pack_into("<I", moved, table + 60, 1024 + 512)
+    found = parse_pe(bytes(moved)).authenticode()
+    assert found == independent.authenticode(bytes(moved))
+    assert found != parse_pe(PLAIN).authenticode()
+
+
 def test_signing_does_not_change_the_digest() -> None:
     assert parse_pe(PLAIN).authenticode() == parse_pe(SIGNED).authenticode()
 
