@@ -58,12 +58,13 @@ class Pair:
         return self.ask()[1].attempts[-1].upstream
 
     def state(self) -> dict[str, str]:
-        """The state of each engine, as the gateway's metrics show it."""
+        """The state of each engine, as one look at the gateway's metrics shows it."""
+        seen = self.gateway.metrics()
         return {
             name: state
             for name in ("steady", "brief")
             for state in ("up", "half_open", "open")
-            if self.gateway.metrics()[f'attested_engine_state{{engine="{name}",state="{state}"}}']
+            if seen[f'attested_engine_state{{engine="{name}",state="{state}"}}']
         }
 
     def ready(self) -> int:
