@@ -122,12 +122,13 @@ class EngineConnection(ResponseReader, asyncio.BufferedProtocol):
         while True:
             if self._parts and not sink(self._take_parts()):
                 return False
+            # Also after the last piece: the connection may carry another request.
+            if self._paused:
+                self._resume()
             if self._message_done:
                 return True
             if self.failure is not None:
                 raise self.failure
-            if self._paused:
-                self._resume()
             if await self._poured(sink):
                 return False
 
@@ -149,6 +150,7 @@ class EngineConnection(ResponseReader, asyncio.BufferedProtocol):
         return (
             self._message_done
             and not self._parts
+            and not self._paused
             and not self.lost
             and self.failure is None
             and not self._reading

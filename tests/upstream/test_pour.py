@@ -215,3 +215,47 @@ async def test_engine_waits_while_the_sink_has_enough_and_goes_on_afterwards() -
         sink.most = 1 << 30
         assert await call.pour(sink) is True
         assert sink.all == b"".join(whole)
+
+
+async def test_connection_that_was_paused_when_its_stream_ended_carries_another_request() -> None:
+    rest = b"data: " + b"x" * 4096 + b"\n\n"
+    connections = 0
+    go_on, left = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(len(BODY))
+                writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+                await go_on.wait()
+                writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))
+        writer.close()
+        left.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    upstream = Upstream(EngineAddress(host=host, port=port), UpstreamLimits(buffer_bytes=1024))
+    try:
+        async with asyncio.timeout(60):
+            _, call = await upstream.open(path="/v1/x", body=BODY, request_id=ID)
+            assert not await call.pour(Sink(most=1))
+            go_on.set()
+            connection = call._connection
+            assert connection is not None
+            assert connection._transport is not None
+            while connection._transport.is_reading():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            sink = Sink()
+            assert await call.pour(sink)
+            assert sink.all == rest
+            _, second = await upstream.open(path="/v1/x", body=BODY, request_id=ID)
+            assert await second.pour(sink)
+            second.close()
+    finally:
+        upstream.close()
+        await asyncio.wait_for(left.wait(), 60)
+        server.close()
+    assert connections == 1
