@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, make_dataclass
-from typing import TypeVar
+from dataclasses import fields
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -18,9 +18,14 @@ def maker_of(kind: type[T]) -> Callable[..., T]:
     time, and then becomes what it is, frozen as any other.  `__post_init__` is not called: make
     values so whose form is certain.
     """
-
-    def become(made: object) -> None:
-        made.__class__ = kind
-
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return make_dataclass(kind.__name__, names, namespace={"__post_init__": become}, slots=True)
+    steps = [f"    _made.{name} = {name}" for name in names]
+    lines = (f"def make({', '.join(names)}):", "    _made = _Open()", *steps)
+    source = "\n".join((*lines, "    _made.__class__ = _kind", "    return _made"))
+    scope: dict[str, Any] = {
+        "_Open": type(kind.__name__, (), {"__slots__": tuple(names)}),
+        "_kind": kind,
+    }
+    exec(source, scope)  # noqa: S102 - nothing but the class's own field names, as dataclasses do
+    make: Callable[..., T] = scope["make"]
+    return make

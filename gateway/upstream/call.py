@@ -1,30 +1,13 @@
-"""One request to an engine and its response; a second try where the first did nothing.
-
-What is repeated, and why it may be:
-
-- A connection that was refused, or not accepted in time: nothing was sent.
-- A connection that closed without one byte of an answer.  On a reused idle connection the engine
-  was just closing it (vLLM does after five seconds).  On a fresh one the engine most likely died,
-  so the request goes to another engine only.  The first may have begun to compute: inference
-  changes nothing outside the engine, so the caller gets one answer either way, and what is lost
-  at worst is the first engine's time.
-
-- An answer of 502 or 503, or of 500 from an engine whose health check says that it is dead: it did
-  not do the work, and says so.  Another engine gets the request; without one, the refusal is the
-  answer.
-
-Nothing is repeated once a byte of any other answer is there, so never after the caller could have
-got one; nor after a timeout, because the engine may still be at work; nor twice.
-"""
+"""One request to an engine and its response, with at most one more try (see `again`)."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.errors import UpstreamError, UpstreamFailure
-from gateway.upstream.breaker import BROKEN_STREAM, UNHEALTHY, EngineState
+from gateway.upstream.again import did_nothing, may_repeat
+from gateway.upstream.breaker import BROKEN_STREAM, EngineState
 from gateway.upstream.choice import pick
 
 if TYPE_CHECKING:
@@ -35,8 +18,6 @@ if TYPE_CHECKING:
 ANSWERED: Final = "ok"
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
-_NOT_TAKEN: Final = frozenset({502, 503})
-_HEALTH_SECONDS: Final = 1.0
 _BROKEN: Final = frozenset(
     {
         UpstreamFailure.INCOMPLETE,
@@ -46,9 +27,6 @@ _BROKEN: Final = frozenset(
     }
 )
 """What speaks against an engine in the middle of an answer; one that takes its time does not."""
-_REPEATABLE: Final = frozenset(
-    {UpstreamFailure.CONNECT, UpstreamFailure.TIMEOUT_CONNECT, UpstreamFailure.RESET}
-)
 
 
 class Attempt(NamedTuple):
@@ -228,7 +206,7 @@ class EngineCall:
 
     async def _in_place_of(self, engine: Upstream, status: int) -> Upstream | None:
         """Return the engine to ask instead of one that refused, None if its refusal stands."""
-        if status not in _NOT_TAKEN and (status != _SERVER_ERROR or not await _is_dead(engine)):
+        if not await did_nothing(engine, status):
             return None
         other = None if self._closed else self._other_than(engine)
         if other is not None:
@@ -238,7 +216,7 @@ class EngineCall:
 
     def _second(self, reused: EngineConnection | None, error: UpstreamError) -> Upstream | None:
         """Return the engine for another try, None if there must not be one."""
-        if not error.untouched or error.kind not in _REPEATABLE:
+        if not may_repeat(error):
             return None
         first = self._engine
         other = self._other_than(first)
@@ -317,24 +295,6 @@ class EngineCall:
 
 def _given_up(*, untouched: bool = False) -> UpstreamError:
     return UpstreamError(UpstreamFailure.CLOSED, "the request was given up", untouched=untouched)
-
-
-async def _is_dead(engine: Upstream) -> bool:
-    """Whether an engine that answered 500 says of itself that it does no more work."""
-    if engine.health_path is None:
-        return False
-    try:
-        answer = await engine.get(
-            engine.health_path, request_id=secrets.token_hex(16), seconds=_HEALTH_SECONDS
-        )
-    except UpstreamError as error:
-        # One that is merely too busy to say is not dead.
-        dead = not error.kind.is_timeout
-    else:
-        dead = answer.status >= _SERVER_ERROR
-    if dead:
-        engine.breaker.failed(UNHEALTHY, asyncio.get_running_loop().time())
-    return dead
 
 
 def _discard(task: asyncio.Task[EngineConnection]) -> None:

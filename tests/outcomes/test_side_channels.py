@@ -141,7 +141,10 @@ async def test_salt_key_is_in_no_file_and_no_evidence(start: Start) -> None:
     files = [path for path in bench.keys_file.parent.rglob("*") if path.is_file()]
     assert any(path.name == "boot.json" for path in files)
     for path in files:
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue  # one that the notary has put in another's place meanwhile
         assert key not in data, path
         assert key.hex().encode() not in data, path
         assert salt not in data, path
