@@ -28,7 +28,7 @@ from attestation.cli.measure_inputs import load_prediction
 from attestation.cli.policy_source import add_policy_options, policy_from
 from attestation.cli.quote import decode_quote
 from attestation.errors import UsageError
-from attestation.measure.compare import compare_log, events_by_register
+from attestation.measure.compare import absent_registers, compare_log, events_by_register
 from attestation.tdx.events import EventLog
 from attestation.tdx.logfile import parse_log_file
 from attestation.tdx.quote import parse_quote
@@ -47,9 +47,10 @@ command looks at the signatures inside a quote and verifies nothing else of it.
 
 exit codes: 0 everything that was compared agrees, or nothing was; 10 a register is not the
 quote's, the log is not the reference or not as predicted, or the quote's signatures do not hold;
-11 no tuple of the policy agrees; 12 the quote shows a register extended that the log has no
-events for; 13 malformed; 15 all agree, but the quote's root is not Intel's.  With --policy-signer
-also 10 for a policy that is not authentic, 14 for one without a signature.
+11 no tuple of the policy agrees; 12 the quote shows a register extended, or events were predicted
+of one, that the log has no events for; 13 malformed; 15 all agree, but the quote's root is not
+Intel's.  With --policy-signer also 10 for a policy that is not authentic, 14 for one without a
+signature.
 
 examples:
   attested eventlog /sys/firmware/acpi/tables/data/CCEL
@@ -95,11 +96,11 @@ def run(args: argparse.Namespace) -> int:
             compared=compare_with_quote(one.log, one.quote) if one.quote else None,
             reference=compare_with_reference(one.log, reference) if reference else None,
             tuples=compare_with_policy(one.log, policy, tuples) if policy else None,
-            predicted=None
-            if predicted is None
-            else compare_log(predicted, events_by_register(one.log)),
+            predicted=None if predicted is None else compare_log(predicted, logged),
+            not_logged=() if predicted is None else absent_registers(predicted, logged),
         )
         for one in _logs(args.file, args.quote)
+        for logged in (events_by_register(one.log),)
     ]
     code = worst([code for one in findings for code in one.exit_codes])
     if args.json:

@@ -79,6 +79,7 @@ class Findings:
     reference: tuple[Difference[Event] | None, ...] | None = None
     tuples: tuple[TupleFinding, ...] | None = None
     predicted: tuple[ComparedRegister, ...] | None = None
+    not_logged: tuple[str, ...] = ()
 
     @property
     def intel_root(self) -> bool | None:
@@ -112,6 +113,7 @@ class Findings:
         codes = [_code_of(one, at, self.log) for at, one in enumerate(self.compared or ())]
         codes += [_REJECTED for one in self.reference or () if one is not None]
         codes += [_REJECTED for one in self.predicted or () if one.first_difference is not None]
+        codes += [_INCOMPLETE for _ in self.not_logged]
         if self.tuples is not None and all(one.differences for one in self.tuples):
             codes.append(_NOT_ACCEPTED)
         if self.signed is False:

@@ -67,6 +67,7 @@ def _document(findings: Findings) -> dict[str, Any]:
             }
             for one in findings.predicted
         ],
+        "not_logged": list(findings.not_logged),
         "tuples": None
         if findings.tuples is None
         else [{"name": one.name, "differences": list(one.differences)} for one in findings.tuples],

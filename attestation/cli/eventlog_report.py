@@ -141,7 +141,7 @@ def _predicted_lines(findings: Findings) -> list[str]:
     return [
         f"{'✓' if one.first_difference is None else '✗'} {one.explanation}"
         for one in findings.predicted or ()
-    ]
+    ] + [f"· {name}: events were predicted, and the log has none" for name in findings.not_logged]
 
 
 def _event(event: Event | None) -> str:

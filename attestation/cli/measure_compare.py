@@ -8,7 +8,13 @@ from attestation.cli.files import load_parsed, print_json, print_text, require_o
 from attestation.encoding.counts import counted
 from attestation.encoding.printable import printable
 from attestation.errors import IncompleteError
-from attestation.measure.compare import Match, compare_log, events_by_register, read_tpm_log
+from attestation.measure.compare import (
+    Match,
+    absent_registers,
+    compare_log,
+    events_by_register,
+    read_tpm_log,
+)
 from attestation.measure.document import parse_measurements
 from attestation.measure.prediction import Platform
 from attestation.result import Verdict
@@ -31,8 +37,9 @@ LOG is the event log of a TDX guest, or for measurements of a TPM the one that L
 `filled` (its digest was unknown), `missing` from the log, or `extra`, which nobody predicted.  A
 log by itself proves nothing: `attested eventlog --quote` says whether a quote shows its registers.
 
-exit codes: 0 every compared register is as predicted; 10 one differs; 12 the log has no event in
-any predicted register; 13 malformed; 2 usage
+exit codes: 0 every register is as predicted; 10 one differs; 12 none does, but the log has no event
+of one with predicted events (RTMR3, which firmware does not log, may be missing); 13 malformed;
+2 usage
 
 examples:
   attested measure compare measurements.json /sys/firmware/acpi/tables/data/CCEL
@@ -59,13 +66,16 @@ def run(args: argparse.Namespace) -> int:
     compared = compare_log(prediction, log)
     others = [name for name in log if prediction.register(name) is None]
     differs = any(one.first_difference is not None for one in compared)
-    code = Verdict.REJECTED.exit_code if differs else 0
-    if not compared:
-        code = IncompleteError.exit_code
+    absent = absent_registers(prediction, log)
+    code = IncompleteError.exit_code if absent or not compared else 0
+    if differs:
+        code = Verdict.REJECTED.exit_code
     if args.json:
-        print_json(_document(compared, others, code))
+        print_json(_document(compared, others, absent, code))
     else:
-        print_text("\n".join(map(printable, _lines(compared, others, log))) + "\n")
+        lines = [f"{name}: events were predicted, and the log has none" for name in absent]
+        lines += _lines(compared, others, log)
+        print_text("\n".join(map(printable, lines)) + "\n")
     return code
 
 
@@ -73,10 +83,13 @@ def _read_tdx_log(data: bytes) -> Mapping[str, Sequence[LoggedEvent]]:
     return events_by_register(parse_log_file(data))
 
 
-def _document(compared: Sequence[ComparedRegister], others: list[str], code: int) -> dict[str, Any]:
+def _document(
+    compared: Sequence[ComparedRegister], others: list[str], absent: Sequence[str], code: int
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "exit_code": code,
+        "not_logged": list(absent),
         "not_predicted": others,
         "registers": [
             {

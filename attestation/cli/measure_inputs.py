@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import load_bytes, load_parsed
+from attestation.cli.files import load_bytes, load_parsed, require_one_stdin
 from attestation.encoding.digest import Digest
 from attestation.errors import UsageError
 from attestation.measure.boot import KernelBoot, UkiBoot, require_command_line
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+# As `measurements.json` may have it.
+_NAME = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)", re.ASCII)
 
 
@@ -38,9 +40,12 @@ class Inputs:
     """The files that were read so far, to be recorded with the prediction."""
 
     read: list[Input]
+    paths: list[str] = field(default_factory=list)
 
     def load(self, name: str, path: str, limit: int = MAX_IMAGE_BYTES) -> bytes:
         """Return the contents of a file, recorded as `name`."""
+        self.paths.append(path)
+        require_one_stdin(self.paths)
         data = load_bytes(path, limit=limit)
         self.read.append(described(name, data))
         return data
@@ -97,6 +102,7 @@ def load_boot(args: argparse.Namespace, inputs: Inputs, memory: int | None) -> B
         )
     if args.uki is not None:
         uki = parse_uki(inputs.load("UKI", args.uki))
+        require_command_line(uki.command_line)
         disk = None if args.disk is None else inputs.head("disk", args.disk)
         return UkiBoot(uki=uki, disk=disk)
     initrd = b"" if args.initrd is None else inputs.load("initrd", args.initrd)
@@ -162,11 +168,18 @@ def runtime_events(
 
 def named_files(pairs: Iterable[str], inputs: Inputs) -> list[tuple[str, bytes]]:
     """Return (NAME, contents) of each NAME=FILE."""
-    return [(name, inputs.load(name, path)) for name, path in map(_pair, pairs)]
+    found = [_pair(pair) for pair in pairs]
+    if len({name for name, _ in found}) < len(found):
+        raise UsageError("a file is named twice", code="pair", expected="each NAME=F once")
+    return [(name, inputs.load(name, path)) for name, path in found]
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, mark, value = text.partition("=")
-    if not (name and mark and value):
-        raise UsageError(f"{ascii(text)[:60]} is not usable", code="pair", expected="NAME=VALUE")
+    if not (_NAME.fullmatch(name) and mark and value):
+        raise UsageError(
+            f"{ascii(text)[:60]} is not usable",
+            code="pair",
+            expected="NAME=VALUE, with a name of at most 64 printable ASCII characters",
+        )
     return name, value

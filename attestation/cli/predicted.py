@@ -47,10 +47,14 @@ def predicted_lines(result: AttestationResult) -> list[str]:
 def _rows(boot: BootEvidence, prediction: Prediction) -> Iterable[dict[str, Any]]:
     try:
         body = parse_quote(boot.quote).body
-        log = None if boot.event_log is None else boot.event_log.parse()
     except MalformedError:
         # QUOTE-FORMAT says so; there are no registers to explain.
         return
+    try:
+        log = None if boot.event_log is None else boot.event_log.parse()
+    except MalformedError:
+        # EVENT-LOG says so; the values can still be compared.
+        log = None
     for one in explain_registers(prediction, body.mrtd, body.rtmrs, log):
         yield {
             "bootseed": boot.statement.bootseed.hex(),

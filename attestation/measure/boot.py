@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BOOT_ACTION = "Calling EFI Application from Boot Option"
 EXIT_ACTIONS = ("Exit Boot Services Invocation", "Exit Boot Services Returned with Success")
+# As long as `measurements.json` may have it; kernels take far less.
+MAX_COMMAND_LINE = 1 << 16
 # What OVMF appends for the initrd that it takes over from QEMU.
 _DIRECT_SUFFIX = " initrd=initrd"
 
@@ -123,11 +125,11 @@ Boot = UkiBoot | KernelBoot
 
 def require_command_line(text: str) -> str:
     """Return a command line that can be measured in advance, or raise `UsageError`."""
-    if not text.isascii() or "\0" in text:
+    if not text.isascii() or "\0" in text or len(text) > MAX_COMMAND_LINE:
         raise UsageError(
             "the command line cannot be predicted",
             code="cmdline",
-            expected="ASCII without NUL",
+            expected=f"at most {MAX_COMMAND_LINE} characters of ASCII without NUL",
             hint="firmware and kernel convert other characters each in their own way",
         )
     return text

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from attestation.encoding.counts import counted
 from attestation.measure.hostpart import LoggedEvent
 from attestation.measure.prediction import Derivation
 from attestation.tdx.ccel import type_name
@@ -83,12 +84,18 @@ class ComparedRegister:
         )
 
     @property
+    def settled(self) -> bool:
+        """Whether each event was predicted with its digest, and nothing else is there."""
+        return all(one.match is Match.SAME for one in self.events)
+
+    @property
     def explanation(self) -> str:
         """Return in one line how the register stands, such as "rtmr1 differs from event 3: …"."""
         found = self.first_difference
         if found is None:
-            filled = sum(one.match is Match.FILLED for one in self.events)
+            filled, more = self.count(Match.FILLED), self.count(Match.EXTRA)
             told = f", {filled} of them without a predicted digest" if filled else ""
+            told += f", then {counted(more, 'event')} that nobody predicted" if more else ""
             return f"{self.name}: every event as predicted{told}"
         return f"{self.name} differs from event {found.place}: {_difference(self, found)}"
 
@@ -123,12 +130,26 @@ def compare_log(
 ) -> tuple[ComparedRegister, ...]:
     """Return how each predicted register that the log has events for compares.
 
-    Registers that are predicted to stay untouched, and do, are left out.
+    Of the others `absent_registers` names those of which the log had to say something.
     """
     return tuple(
         _compare(register, log.get(register.name, ()))
         for register in prediction.registers
         if register.name in log
+    )
+
+
+def absent_registers(
+    prediction: Prediction, log: Mapping[str, Sequence[LoggedEvent]]
+) -> tuple[str, ...]:
+    """Return the registers with predicted events of which the log has none.
+
+    Open ones are left out: what firmware logs ends before them.
+    """
+    return tuple(
+        one.name
+        for one in prediction.registers
+        if one.events and not one.open and one.name not in log
     )
 
 

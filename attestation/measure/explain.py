@@ -13,6 +13,7 @@ from attestation.tdx.divergence import find_mismatch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from attestation.measure.compare import ComparedRegister
     from attestation.measure.prediction import PredictedRegister, Prediction
     from attestation.tdx.events import EventLog
 
@@ -69,15 +70,17 @@ def _compared(
         f"rtmr{at}" for at, value in enumerate(rtmrs) if find_mismatch(log.of(at), value) is None
     }
     return [
-        (
-            one.name,
-            Explained(
-                register=one.name, agrees=one.first_difference is None, words=one.explanation
-            ),
-        )
+        (one.name, Explained(register=one.name, agrees=_agrees(one), words=one.explanation))
         for one in compare_log(prediction, events_by_register(log))
         if one.name in replayed
     ]
+
+
+def _agrees(compared: ComparedRegister) -> bool | None:
+    """Events whose digests nobody predicted may be any: then it cannot be said."""
+    if compared.first_difference is not None:
+        return False
+    return True if compared.settled else None
 
 
 def _explain_value(register: PredictedRegister, value: bytes) -> Explained:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, UsageError
 from attestation.measure.prediction import (
     EV_EFI_VARIABLE_AUTHORITY,
     EV_EFI_VARIABLE_BOOT,
@@ -67,7 +67,8 @@ def host_part(
 
     `acpi` holds contents by the names in `parts`; `variables` the boot variables in the
     order in which they are measured: BootOrder, then Boot#### as it lists them.  Raises
-    `UsageError` for another name.
+    `UsageError` for another name, and `MalformedError` for a log that has nothing of the host's
+    registers or keeps a digest to itself: what it does not say would be predicted as absent.
     """
     strange = sorted(acpi.keys() - parts.keys())
     if strange:
@@ -77,12 +78,24 @@ def host_part(
             expected=", ".join(parts),
             observed=ascii(strange[0])[:40],
         )
-    log = None if observed is None else tuple(observed)
+    log = None if observed is None else _usable(tuple(observed))
     return HostPart(
         acpi=_acpi(acpi, log, parts),
         boot_variables=_boot_variables(variables, log),
         authorities=None if log is None else _observed(log, EV_EFI_VARIABLE_AUTHORITY),
     )
+
+
+def _usable(log: tuple[LoggedEvent, ...]) -> tuple[LoggedEvent, ...]:
+    if not log or not all(event.digest for event in log):
+        raise MalformedError(
+            "the log of an earlier boot does not say what the host presented",
+            code="observed",
+            expected="events of RTMR0, or of PCR 1 and 7, each with its digest",
+            observed="an event without a digest" if log else "no such event",
+            hint="take the firmware's log, such as /sys/firmware/acpi/tables/data/CCEL",
+        )
+    return log
 
 
 def _acpi(

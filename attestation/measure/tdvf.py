@@ -111,6 +111,8 @@ def _metadata_offset(window: Window) -> int:
 
 def _entries(window: Window) -> Iterator[tuple[bytes, bytes]]:
     """Yield (GUID, data) of each entry of the table, from its end backwards."""
+    if len(window.data) < _TABLE_END + _ENTRY_TAIL.size:
+        raise window.refusal("an image of firmware", f"{len(window.data)} bytes")
     end = len(window.data) - _TABLE_END
     length, guid = window.unpack(_ENTRY_TAIL, end - _ENTRY_TAIL.size)
     if guid != _FOOTER:

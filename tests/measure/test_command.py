@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,37 @@ def test_log_of_an_earlier_boot_fills_what_only_the_host_knows(
     assert {one.derivation.value for one in found.registers[0].events} == {"computed", "observed"}
 
 
+def test_log_that_says_nothing_of_the_host_is_not_taken_for_a_host_without_events(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = machines.logged(machines.tdx())
+    (folder / "ccel").write_bytes(machines.log([one for one in events if one[0] != 1]))
+    assert main([*guest(folder), "--observed", str(folder / "ccel")]) == 13
+    assert "does not say what the host presented" in capsys.readouterr().err
+    hidden = {"imr": 0, "event_type": 10, "digest": "", "event": "", "event_payload": ""}
+    (folder / "dstack").write_text(json.dumps([hidden]))
+    assert main([*guest(folder), "--observed", str(folder / "dstack")]) == 13
+    assert "an event without a digest" in capsys.readouterr().err
+
+
+def test_command_line_is_no_longer_than_the_document_may_have_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["measure", "tdx", "--firmware", str(folder / "OVMF.fd"), "--memory", "2G"]
+    words += ["--kernel", str(folder / "vmlinuz"), "--cmdline", "x" * ((1 << 16) + 1)]
+    assert main(words) == 2
+    assert "at most 65536 characters" in capsys.readouterr().err
+
+
+def test_standard_input_is_read_for_one_file_only(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = io.TextIOWrapper(io.BytesIO(builders.firmware()))
+    monkeypatch.setattr("sys.stdin", given)
+    assert main(["measure", "tdx", "--firmware", "-", "--uki", "-", "--memory", "2G"]) == 2
+    assert "standard input is named twice" in capsys.readouterr().err
+
+
 def test_kernel_is_predicted_as_qemu_changes_it_or_as_it_is(
     folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -186,6 +218,9 @@ def test_tpm_is_predicted_from_files(
         (["--event", f"receipt.key={'00' * 32}"], "unusable name"),
         (["--event", f"a={'00' * 32}", "--event", f"a={'11' * 32}"], "named twice"),
         (["--disk", "/nonexistent/disk"], "cannot read"),
+        (["--boot-variable", "\u00e9=x"], "printable ASCII"),
+        (["--boot-variable", f"{'n' * 65}=x"], "printable ASCII"),
+        (["--acpi", "loader=x", "--acpi", "loader=y"], "named twice"),
     ],
 )
 def test_options_that_make_no_guest_are_refused(
@@ -219,6 +254,16 @@ def test_log_as_predicted_is_said_to_be_so(
     assert "rtmr1: every event as predicted" in told
     assert "UKI digest (computed)" in told
     assert "ACPI rsdp (given)" in told
+
+
+def test_log_without_a_predicted_register_is_incomplete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log([one for one in machines.logged(machines.tdx()) if one[0] != 3])
+    assert compare(tmp_path, machines.tdx(), log) == 12
+    assert "rtmr2: events were predicted, and the log has none" in capsys.readouterr().out
+    assert compare(tmp_path, machines.tdx(), log, "--json") == 12
+    assert json.loads(capsys.readouterr().out)["not_logged"] == ["rtmr2"]
 
 
 def test_difference_is_named_and_every_event_that_nobody_predicted(

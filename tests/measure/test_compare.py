@@ -9,6 +9,7 @@ from attestation.measure.compare import (
     MAX_COMPARED,
     ComparedRegister,
     Match,
+    absent_registers,
     compare_log,
     events_by_register,
     read_tpm_log,
@@ -65,7 +66,9 @@ def test_event_that_nobody_predicted_is_named_by_its_type() -> None:
 
 def test_keys_at_the_end_of_rtmr3_are_no_difference_and_other_places_are() -> None:
     key = (4, 0, b"\7" * 48)
-    assert compared([*EVENTS, key])[3].first_difference is None
+    last = compared([*EVENTS, key])[3]
+    assert last.first_difference is None
+    assert last.explanation == "rtmr3: every event as predicted, then 1 event that nobody predicted"
     events = list(EVENTS)
     events.insert(at(3, 2), key)
     found = compared(events)[3].first_difference
@@ -109,6 +112,12 @@ def test_unknown_event_is_not_filled_by_one_of_another_type() -> None:
 
 def test_registers_that_the_log_says_nothing_of_are_left_out() -> None:
     assert [one.name for one in compared(EVENTS[-2:])] == ["rtmr3"]
+
+
+def test_closed_register_with_predicted_events_and_none_logged_is_named() -> None:
+    log = events_by_register(parse_ccel(machines.log([one for one in EVENTS if one[0] != 3])))
+    assert absent_registers(GUEST, log) == ("rtmr2",)
+    assert absent_registers(GUEST, {}) == ("rtmr0", "rtmr1", "rtmr2")
 
 
 def test_only_the_first_events_of_a_register_are_aligned() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.bundle import parse_bundle
+from attestation.bundle import EventLogRecord, parse_bundle
 from attestation.cli.main import main
 from attestation.cli.predicted import predicted_lines, with_predicted
 from attestation.errors import MalformedError, UsageError
@@ -77,6 +77,14 @@ def test_register_without_predicted_value_names_what_is_unknown() -> None:
     assert "unknown: ACPI loader, ACPI rsdp, ACPI tables, variable BootOrder" in found.words
 
 
+def test_register_with_events_that_nobody_predicted_is_not_said_to_agree() -> None:
+    log = parse_ccel(machines.log([*EVENTS, (4, 0, b"\7" * 48)]))
+    guest = machines.tdx(host=machines.NOTHING)
+    found = {one.register: one for one in explain_registers(guest, MRTD, replay(log), log)}
+    assert [found[f"rtmr{at}"].agrees for at in range(4)] == [None, True, True, None]
+    assert "6 of them without a predicted digest" in found["rtmr0"].words
+
+
 def test_measurements_of_a_tpm_explain_no_quote() -> None:
     assert refusal(require_tdx, machines.tpm(), error=UsageError) == "measurements"
     assert require_tdx(GUEST) is GUEST
@@ -101,6 +109,10 @@ def test_eventlog_says_which_event_differs(
     assert main(["eventlog", str(log), "--measurements", document(tmp_path), "--json"]) == 10
     (shown,) = json.loads(capsys.readouterr().out)["logs"]
     assert [one["differs"] for one in shown["predicted"]] == [False, True, False, False]
+    assert shown["not_logged"] == []
+    log.write_bytes(machines.log([one for one in EVENTS if one[0] != 3]))
+    assert main(["eventlog", str(log), "--measurements", document(tmp_path)]) == 12
+    assert "· rtmr2: events were predicted, and the log has none" in capsys.readouterr().out
 
 
 def test_verify_explains_each_boot_and_changes_no_verdict(
@@ -127,6 +139,11 @@ def test_evidence_without_readable_quote_has_nothing_to_explain() -> None:
     rows = with_predicted(result, bundle, GUEST).facts["predicted"]
     assert isinstance(rows, list)
     assert len(rows) == 5
+    unreadable = EventLogRecord(format="ccel", data="AA")
+    muddled = replace(
+        bundle, boots=tuple(replace(one, event_log=unreadable) for one in bundle.boots)
+    )
+    assert with_predicted(result, muddled, GUEST).facts["predicted"] == rows
     broken = replace(bundle, boots=tuple(replace(one, quote=b"junk") for one in bundle.boots))
     assert with_predicted(result, broken, GUEST).facts["predicted"] == []
     assert predicted_lines(with_predicted(result, broken, GUEST)) == []

@@ -101,7 +101,7 @@ def descriptor(
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", "14 bytes|bytes at offset"),
+        (b"", "an image of firmware"),
         (bytes(100), "table of GUIDs before"),
         (bytes(MAX_FIRMWARE_BYTES + 1), "at most"),
         (builders.firmware(extra=b""), "an entry for TDX metadata"),
