@@ -82,13 +82,16 @@ def known_head(
 ) -> KnownHead | None:
     """Return the head that `data` begins with, to be known when it comes again.
 
-    `data` was taken as one request whose fields are `fields`.  None for a head that does not say
-    once, and in digits, how long its body is, or whose size is so close to `most_bytes` that
-    another length could exceed it.
+    `fields` are those of the last request in `data`.  None if it is not the only one, for a head
+    that does not say once, and in digits, how long its body is, and for one whose size is so
+    close to `most_bytes` that another length could exceed it.
     """
     head = data[: data.find(_END) + len(_END)]
     found = list(_LENGTH.finditer(head))
     if len(found) != 1 or len(head) + _MOST_DIGITS + len(fields) > most_bytes:
+        return None
+    if not any(name == _NAME for name, _ in fields):
+        # They are those of another request, which came behind the one that begins here.
         return None
     known = KnownHead(path, query, fields, found[0])
     # Once more the other way: what is known has to say of these bytes what the parser said.

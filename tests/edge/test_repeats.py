@@ -98,6 +98,13 @@ def test_body_that_is_not_whole_or_not_alone_is_left_to_the_parser() -> None:
         assert known.cut(other) is None
 
 
+def test_fields_of_a_request_behind_the_first_are_not_known() -> None:
+    data = request(b"{}")
+    other = data.replace(b"Content-Length: 2", b"x-a: 2").removesuffix(b"{}")
+    assert known_head(data + other, "/p", b"", Parsed(other).fields, LIMIT) is None
+    assert known_head(data + data, "/p", b"", Parsed(data).fields, LIMIT) is None
+
+
 def test_head_near_its_bound_and_head_without_a_plain_length_are_not_known() -> None:
     data = request(b"{}")
     fields = Parsed(data).fields

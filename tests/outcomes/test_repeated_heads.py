@@ -153,6 +153,22 @@ async def test_requests_sent_ahead_with_one_head_are_answered_in_order(start: St
     assert bench.receipts == 4
 
 
+CHUNKED = (b"2\r\n{}\r\n0\r\n\r\n", ("transfer-encoding: chunked",))
+
+
+@pytest.mark.parametrize(("body", "headers", "status"), [(b"", (), 400), (*CHUNKED, 200)])
+async def test_request_without_a_length_behind_one_with_a_length_is_answered_too(
+    start: Start, body: bytes, headers: tuple[str, ...], status: int
+) -> None:
+    bench = await start(PLAIN)
+    client = await bench.connect()
+    second = bench.request(body, headers=headers, drop=("content-length",))
+    client.send(bench.request() + second)
+    assert (await client.reply()).body == ANSWER
+    assert (await client.reply()).status == status
+    assert bench.receipts == 2
+
+
 async def test_nonsense_after_a_known_head_is_refused(start: Start) -> None:
     bench = await start(PLAIN)
     client = await bench.connect()
