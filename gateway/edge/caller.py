@@ -181,6 +181,9 @@ class Caller(RequestResponseCycle):
             self._waiter = self._connection.loop.create_future()
             await self._waiter
             self._require_readable()
+        if not self.more_body:
+            # A large last piece stopped the reading: without it nobody would see the caller leave.
+            self.flow.resume_reading()
         parts, self._parts = self._parts, []
         self._parts_size = 0
         return (parts[0] if len(parts) == 1 else b"".join(parts)), self.more_body

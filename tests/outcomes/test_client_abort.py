@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from attestation.encoding.digest import Digest
 from attestation.receipt.claims import End
 from attestation.receipt.commitments import verify_commitment
 from gateway.access.principal import subject_of
 from gateway.edge.limits import ConnectionLimits
+from gateway.edge.protocol import EdgeProtocol
 from gateway.engine.scripted import JSON, Close, Script
 from gateway.notary.interface import Announcement, ReceiptState
 from tests.outcomes.bench import EVENTS, PATIENT, PLAIN, QUESTION, Bench, Client
@@ -44,6 +46,31 @@ async def test_caller_that_leaves_before_the_first_byte(start: Start) -> None:
     assert claims.response.length == 0
     assert [attempt.outcome for attempt in claims.attempts] == ["closed"]
     assert bench.receipts == 1
+
+
+async def test_caller_that_leaves_after_a_large_body_that_came_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[bytes] = []
+    received = EdgeProtocol.data_received
+
+    def whole(protocol: EdgeProtocol, data: bytes) -> None:
+        pieces.append(data)
+        if sum(map(len, pieces)) == len(request):
+            received(protocol, b"".join(pieces))
+
+    # The event loop takes the method when a connection is made.
+    monkeypatch.setattr(EdgeProtocol, "data_received", whole)
+    bench = await start(Script(close=Close.MUTE), upstream_limits=PATIENT)
+    request = bench.request(QUESTION.replace(b"h", b"h" * (3 * HIGH_WATER_LIMIT)))
+    client = await bench.connect()
+    client.send(request)
+    await engine_asked(bench)
+    client.leave()
+    await asyncio.wait_for(bench.engine.left.wait(), 60)
+    jti = bench.engine.requests[0].header("x-request-id")
+    assert jti is not None
+    assert (await bench.sealed(jti)).claims.response.end is End.CLIENT_ABORT
 
 
 async def test_caller_that_leaves_while_a_plain_answer_is_gathered(start: Start) -> None:
