@@ -29,11 +29,17 @@ _PAUSE_SECONDS: Final = 0.5
 
 
 class Handshake:
-    """A connection whose TLS handshake is not over yet, as a member of a crowd."""
+    """A connection whose TLS handshake is not over yet, as a member of a crowd.
+
+    `unbegun` is its socket until the task has begun: one that is cancelled before closes nothing.
+    """
 
     is_waiting = True
 
-    def __init__(self, peer: str | None, end: Callable[[Handshake, str], None]) -> None:
+    def __init__(
+        self, sock: socket.socket, peer: str | None, end: Callable[[Handshake, str], None]
+    ) -> None:
+        self.unbegun: socket.socket | None = sock
         self.peer = peer
         self._end = end
         self.task: asyncio.Task[None] | None = None
@@ -114,7 +120,7 @@ class TlsDoor:
             self._take(accepted, address[0] if isinstance(address, tuple) else None)
 
     def _take(self, accepted: socket.socket, peer: str | None) -> None:
-        handshake = Handshake(peer, self._refuse)
+        handshake = Handshake(accepted, peer, self._refuse)
         crowded = self._crowd.enter(handshake)
         if crowded is not None:
             # An answer would need a handshake first, which is what there is no room for.
@@ -123,12 +129,14 @@ class TlsDoor:
             return
         self._shaking.add(handshake)
         handshake.task = self._loop.create_task(self._shake(accepted, handshake))
+        handshake.task.add_done_callback(lambda _: self._shaking.discard(handshake))
 
     async def _shake(self, accepted: socket.socket, handshake: Handshake) -> None:
         def entered() -> None:
             self._shaking.discard(handshake)
             self._crowd.leave(handshake)
 
+        handshake.unbegun = None
         try:
             accepted.settimeout(0)
             if accepted.family != socket.AF_UNIX:
@@ -157,3 +165,5 @@ class TlsDoor:
 def _cancel(handshake: Handshake) -> None:
     if handshake.task is not None:
         handshake.task.cancel()
+    if handshake.unbegun is not None:
+        handshake.unbegun.close()

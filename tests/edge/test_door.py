@@ -184,6 +184,32 @@ async def test_door_of_a_process_without_open_files_opens_again() -> None:
     sock.close()
 
 
+async def test_handshakes_that_give_way_before_they_began_are_closed_and_forgotten() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    crowd = Crowd(connections=2, per_address=None, clock=asyncio.get_running_loop().time)
+    door = TlsDoor(
+        sock,
+        BootTls.generate(["localhost"], now=NOW).context(),
+        _Told,
+        crowd=crowd,
+        seconds=60.0,
+        count=lambda _reason: None,
+    )
+    # All are there before the first is accepted, so that one turn of the loop accepts them all.
+    clients = [socket.create_connection(sock.getsockname()) for _ in range(8)]
+    door.open(8)
+    streams = [await asyncio.open_connection(sock=client) for client in clients]
+    for reader, _ in streams[:6]:
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+    assert len(crowd) == 2
+    assert len(door._shaking) == 2
+    door.close()
+    await door.wait_closed()
+    sock.close()
+    for _, writer in streams:
+        writer.close()
+
+
 class _Told(asyncio.Protocol):
     def __init__(self, entered: Any) -> None:
         self._entered = entered
