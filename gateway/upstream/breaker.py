@@ -37,6 +37,7 @@ BAD_STATUS: Final = "status"
 BROKEN_STREAM: Final = "broken_stream"
 """The reason of an engine whose streams end without their terminal event."""
 
+_SERVER_ERROR: Final = 500
 _GIVEN_UP_STATUSES: Final = frozenset({502, 503, 504})
 _UNREACHABLE: Final = frozenset(
     {str(UpstreamFailure.CONNECT), str(UpstreamFailure.TIMEOUT_CONNECT), UNHEALTHY}
@@ -156,6 +157,9 @@ class Breaker:
         """Note the head of an answer to a request."""
         if self._rules.by_status and status in _GIVEN_UP_STATUSES:
             self.failed(BAD_STATUS, now, caller)
+        elif status >= _SERVER_ERROR and self.reason == UNHEALTHY:
+            # It says what the health check said: an engine that calls itself dead answers so.
+            return
         elif not self.clear:
             self._unanswered = _Row()
             if not self._broken.count:

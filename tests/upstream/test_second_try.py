@@ -206,6 +206,19 @@ async def test_500_of_an_engine_that_calls_itself_dead_goes_to_another(
     assert outs(call) == [("a", "status"), ("b", "ok")]
 
 
+async def test_engine_that_calls_itself_dead_is_left_though_it_answers_500(engines: Field) -> None:
+    def play(request: EngineRequest) -> Script:
+        return refusal(503 if request.target == "/health" else 500)
+
+    await engines.add("a", play)
+    await engines.add("b")
+    together = engines.together(HealthRules(interval=3600.0, failures=3))
+    for _ in range(3):
+        assert outs(await ask(together, first="a")) == [("a", "status"), ("b", "ok")]
+    assert outs(await ask(together, first="a")) == [("b", "ok")]
+    assert engines.told == [("a", "open")]
+
+
 @pytest.mark.parametrize("interval", [0.0, 3600.0])
 async def test_500_of_an_engine_that_lives_is_its_answer(engines: Field, interval: float) -> None:
     def play(request: EngineRequest) -> Script:
