@@ -105,7 +105,7 @@ def parse_uki(data: bytes) -> Uki:
         raise _refused("an image of one profile", "a section .profile", "build it without profiles")
     kernel = parse_pe(linux[0].content, what="the UKI's section .linux")
     magic = image.sections_named(".sdmagic")
-    found = _STUB.search(magic[0].content) if magic else None
+    found = _STUB.search(magic[0].raw) if magic else None
     uki = Uki(image=image, kernel=kernel, stub=found[1].decode("ascii") if found else None)
     try:
         uki.command_line  # noqa: B018 - read once, so that it can be read at all

@@ -110,6 +110,9 @@ def test_eventlog_says_which_event_differs(
     (shown,) = json.loads(capsys.readouterr().out)["logs"]
     assert [one["differs"] for one in shown["predicted"]] == [False, True, False, False]
     assert shown["not_logged"] == []
+    log.write_bytes(machines.log([*EVENTS, (4, 0, b"\7" * 48)]))
+    assert main(["eventlog", str(log), "--measurements", document(tmp_path)]) == 0
+    assert "· rtmr3: every event as predicted, then 1 event" in capsys.readouterr().out
     log.write_bytes(machines.log([one for one in EVENTS if one[0] != 3]))
     assert main(["eventlog", str(log), "--measurements", document(tmp_path)]) == 12
     assert "· rtmr2: events were predicted, and the log has none" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -162,6 +163,17 @@ def test_image_without_command_line_initrd_and_stub_says_so() -> None:
 
 def test_stub_that_calls_itself_something_else_is_unknown() -> None:
     assert parse_uki(builders.uki([(".linux", KERNEL), (".sdmagic", b"other")])).stub is None
+
+
+def test_name_of_the_stub_is_looked_for_in_the_file_only() -> None:
+    image = bytearray(builders.uki())
+    struct.pack_into("<I", image, image.index(b".sdmagic") + 8, 1 << 28)
+    tracemalloc.start()
+    try:
+        assert parse_uki(bytes(image)).stub == "systemd-stub 257.13"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 def test_lone_initrd_is_passed_on_as_it_is() -> None:
