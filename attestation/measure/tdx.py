@@ -123,8 +123,11 @@ def secure_boot_policy(
 def authorities(
     variables: Mapping[tuple[uuid.UUID, str], bytes], host: HostPart
 ) -> tuple[PredictedEvent, ...]:
-    """Return which entry of db vouched for the image: measured only where secure boot is on."""
-    if host.authorities is not None:
+    """Return which entry of db vouched for the image: measured only where secure boot is on.
+
+    A log without one, of a boot with secure boot off, says nothing of a boot with it on.
+    """
+    if host.authorities:
         return host.authorities
     if _secure_boot(variables) != _ON:
         return ()

@@ -130,6 +130,14 @@ def test_enrolled_keys_turn_secure_boot_on_and_leave_the_authority_open() -> Non
     assert "1 X.509" in register.events[3].source
 
 
+def test_log_of_a_boot_with_secure_boot_off_leaves_the_authority_open() -> None:
+    firmware = builders.firmware(store=builders.variable_store(machines.ENROLLED))
+    observed = replace(machines.GIVEN, authorities=())
+    last = machines.tdx(host=observed, firmware=firmware).registers[0].events[-1]
+    assert (last.name, last.derivation) == ("image authority", Derivation.UNKNOWN)
+    assert machines.tdx(host=observed).registers[0] == machines.tdx().registers[0]
+
+
 def test_secure_boot_that_the_store_switches_off_asks_nobody_for_the_image() -> None:
     off = {(SECURE_BOOT_ENABLE, "SecureBootEnable"): b"\0"}
     store = builders.variable_store(machines.ENROLLED | off)
