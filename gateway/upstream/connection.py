@@ -101,6 +101,9 @@ class EngineConnection(ResponseReader, asyncio.BufferedProtocol):
         Raises `UpstreamError` once everything that arrived before the failure was delivered.
         """
         while not self._parts:
+            if self._paused:
+                # A sink took what was waiting, and had enough.
+                self._resume()
             if self._message_done:
                 return b""
             if self.failure is not None:
@@ -288,7 +291,7 @@ class EngineConnection(ResponseReader, asyncio.BufferedProtocol):
 
     def _resume(self) -> None:
         self._paused = self._silence.suspended = False
-        # The reader was slow, not the engine: its gap starts now.
-        self._flow()
         if self._transport is not None and not self.lost:
+            # The reader was slow, not the engine: its gap starts now.
+            self._flow()
             self._transport.resume_reading()

@@ -217,6 +217,22 @@ async def test_engine_waits_while_the_sink_has_enough_and_goes_on_afterwards() -
         assert sink.all == b"".join(whole)
 
 
+async def test_what_a_sink_left_is_read_to_its_end_by_other_means() -> None:
+    async with answering(UpstreamLimits(buffer_bytes=1024)) as (engine, call):
+        connection = call._connection
+        assert connection is not None
+        assert connection._transport is not None
+        engine.send(b"x" * 4096)
+        async with asyncio.timeout(60):
+            while connection._transport.is_reading():  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            assert await call.pour(Sink(most=1)) is False
+            engine.send(b"more", end=True)
+            assert await call.read() == b"more"
+            assert await call.read() == b""
+        assert call.complete
+
+
 async def test_connection_that_was_paused_when_its_stream_ended_carries_another_request() -> None:
     rest = b"data: " + b"x" * 4096 + b"\n\n"
     connections = 0
