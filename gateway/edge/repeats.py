@@ -25,6 +25,8 @@ _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)(?=\r\n)", re.IGNORECASE)
 _NAME: Final = b"content-length"
 _MOST_DIGITS: Final = 18
+_MOST_KNOWN: Final = 4096
+"""Bytes of a head that is remembered: every open connection may hold one."""
 
 
 class KnownHead:
@@ -83,12 +85,13 @@ def known_head(
     """Return the head that `data` begins with, to be known when it comes again.
 
     `fields` are those of the last request in `data`.  None if it is not the only one, for a head
-    that does not say once, and in digits, how long its body is, and for one whose size is so
-    close to `most_bytes` that another length could exceed it.
+    that does not say once, and in digits, how long its body is, for one that is large, and for
+    one whose size is so close to `most_bytes` that another length could exceed it.
     """
     head = data[: data.find(_END) + len(_END)]
     found = list(_LENGTH.finditer(head))
-    if len(found) != 1 or len(head) + _MOST_DIGITS + len(fields) > most_bytes:
+    most = min(most_bytes - _MOST_DIGITS - len(fields), _MOST_KNOWN)
+    if len(found) != 1 or len(head) > most:
         return None
     if not any(name == _NAME for name, _ in fields):
         # They are those of another request, which came behind the one that begins here.

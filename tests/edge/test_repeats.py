@@ -114,3 +114,10 @@ def test_head_near_its_bound_and_head_without_a_plain_length_are_not_known() -> 
     twice = data.replace(b"Host: h", b"Host: h\r\ncontent-length: 2")
     assert known_head(twice, "/p", b"", fields, LIMIT) is None
     assert known_head(data[:-1], "/p", b"", fields, LIMIT) is None
+
+
+def test_large_head_is_not_known() -> None:
+    for size, is_known in ((1000, True), (5000, False)):
+        data = request(b"{}", b"x-large: " + b"y" * size)
+        known = known_head(data, "/p", b"", Parsed(data).fields, 1 << 20)
+        assert (known is not None) == is_known
