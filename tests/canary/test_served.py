@@ -45,9 +45,9 @@ COMPUTED = {
     ),
     *("lineage_task_id", "lineage_parents", "quote_failed", "tls_chain"),
 }
-# Reaches nobody: the request was given up because its caller had left.  The other is refused only
-# where cache.salt is off.
-UNSEEN = {"upstream_closed", "refused_cache_salt"}
+# Reach nobody: the request was given up because its caller had left, and a refusal after which
+# another engine was asked.  The last is refused only where cache.salt is off.
+UNSEEN = {"upstream_closed", "upstream_status", "refused_cache_salt"}
 # Bounds of a whole process, which this one must not meet: tests/outcomes/test_canary.py looks for
 # content behind them.  The last is answered before anything is read.
 UNSEEN |= {"overloaded", "no_memory", "no_memory_for_answer", "too_many_connections"}

@@ -43,14 +43,20 @@ def _break_admission() -> None:
 def _break_exchange() -> None:
     from attestation.receipt.exchange import Exchange
 
-    engine = Exchange.engine
+    engine, relay = Exchange.engine, Exchange.relay
 
     def broken(self: Exchange, data: bytes) -> bytes:
         if b"fault-engine" in data:
             raise ValueError(f"cannot take {data!r}")
         return engine(self, data)
 
+    def broken_relay(self: Exchange, data: bytes, send: Any) -> bool:
+        if b"fault-engine" in data:
+            raise ValueError(f"cannot take {data!r}")
+        return relay(self, data, send)
+
     Exchange.engine = broken  # type: ignore[method-assign]
+    Exchange.relay = broken_relay  # type: ignore[method-assign]
 
 
 def _break_notary(kind: Any) -> None:
