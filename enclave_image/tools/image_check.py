@@ -1,0 +1,84 @@
+"""Build the image again and compare every artefact bit by bit: `make image-check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from image_build import build, pack_arguments
+from image_files import (
+    ARTEFACTS,
+    PROFILES,
+    ImageError,
+    artefact,
+    cache,
+    first_difference,
+    host,
+    output,
+    say,
+    sha256,
+)
+
+_SECTOR = 512
+
+
+def partition_at(disk: Path, offset: int) -> str:
+    """The partition that a byte of the disk lies in, and where in it."""
+    command = host("sfdisk", "--json", disk)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"partition table not readable: {done.stderr.strip()[:200]}"
+    for part in json.loads(done.stdout)["partitiontable"]["partitions"]:
+        start = part["start"] * _SECTOR
+        if start <= offset < start + part["size"] * _SECTOR:
+            return f"byte {offset - start} of partition {part.get('name', part['node'])}"
+    return "outside of every partition"
+
+
+def compare(profile: str, first: Path, second: Path) -> list[str]:
+    """Print a line for each artefact; what differs, as text."""
+    differences = []
+    for suffix in ARTEFACTS:
+        one, other = (artefact(folder, profile, suffix) for folder in (first, second))
+        at = first_difference(one, other)
+        if at is None:
+            print(f"identical  {sha256(one)}  {one.name} ({one.stat().st_size} bytes)")
+            continue
+        sizes = f"{one.stat().st_size} and {other.stat().st_size} bytes"
+        where = f"; {partition_at(one, at)}" if suffix == "raw" else ""
+        differences.append(f"{one.name}: first at byte {at}{where}; {sizes}")
+        print(f"DIFFERENT  {differences[-1]}")
+    return differences
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("profile", choices=PROFILES)
+    parser.add_argument("--engine", default="", help="as it was given to image_build.py")
+    parser.add_argument("--model", default="", help="as it was given to image_build.py")
+    args = parser.parse_args()
+    begun = time.monotonic()
+    first = output(args.profile)
+    # Another folder, so that paths of the build that got into an artefact show.
+    second = cache() / "again" / args.profile
+    try:
+        artefact(first, args.profile, "raw")
+        words = pack_arguments(args.engine, args.model)
+        build(args.profile, second, words, pinned=True)
+        differences = compare(args.profile, first, second)
+    except ImageError as error:
+        say(str(error))
+        return 1
+    if differences:
+        say(f"{len(differences)} artefacts differ; both builds are kept: {first} and {second}")
+        return 1
+    say(f"rebuilt in {time.monotonic() - begun:.0f} s: every artefact is bit-identical")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
