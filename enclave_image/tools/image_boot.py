@@ -25,9 +25,10 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from gateway.attester.simulated.platform import SimulatedPlatform
 from image_files import PROFILES, RECIPE, REPOSITORY, ImageError, artefact, cache, host, output, say
 from image_machine import Machine, Plan, free_port
+
+from gateway.attester.simulated.platform import SimulatedPlatform
 
 ATTESTED = (sys.executable, "-m", "gateway.cli.main")
 # Public, of the demo image: its evidence is simulated, and beside a TDX device it does not start.
