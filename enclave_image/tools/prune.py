@@ -20,6 +20,7 @@ _BOTH = frozenset(
         "dmsetup",
         "journalctl",
         "kmod",
+        "modinfo",
         "modprobe",
         "mount",
         "systemctl",
