@@ -28,6 +28,8 @@ STATES ?= 100000
 SHOTS ?= 0
 ARGS ?=
 PROFILE ?= cpu
+IMAGE_INPUTS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) \
+	$(if $(CONFIG),--config $(CONFIG)) $(if $(KEYS),--keys $(KEYS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify bench-edge \
@@ -107,14 +109,14 @@ soak: setup ## load a served gateway for MINUTES; memory and descriptors must st
 conformance: setup ## attested conformance on the vectors, where they are
 	@tools/conformance.sh "$(VECTORS)"
 
-image: setup ## build the measured image: PROFILE=cpu or gpu, packs as ENGINE= MODEL= root hashes
-	@$(PY) enclave_image/tools/image_build.py $(PROFILE) $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) $(ARGS)
+image: setup ## build the measured image: PROFILE=cpu or gpu; ENGINE= MODEL= root hashes, CONFIG= KEYS= files
+	@$(PY) enclave_image/tools/image_build.py $(PROFILE) $(IMAGE_INPUTS) $(ARGS)
 
 image-lock: setup ## build it with what the mirror has now, and pin that
 	@$(PY) enclave_image/tools/image_build.py $(PROFILE) --lock $(ARGS)
 
 image-check: setup ## build it again and compare every artefact bit by bit
-	@$(PY) enclave_image/tools/image_check.py $(PROFILE) $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) $(ARGS)
+	@$(PY) enclave_image/tools/image_check.py $(PROFILE) $(IMAGE_INPUTS) $(ARGS)
 
 image-scan: setup ## look into the built image for shells, compilers, agents, package state
 	@$(PY) enclave_image/tools/image_scan.py $(PROFILE) $(ARGS)

@@ -52,15 +52,33 @@ def make_sandbox(tree: Path, profile: str, *, pinned: bool) -> None:
         (apt / "preferences.d/attested").write_text(preferences(load_lock(profile)))
 
 
-def pack_arguments(engine: str, model: str) -> list[str]:
-    """The command line's words for packs, by their dm-verity root hashes."""
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """The options that change what the image measures; the rebuild takes the same ones."""
+    parser.add_argument("--engine", default="", help="dm-verity root hash of the engine pack")
+    parser.add_argument("--model", default="", help="dm-verity root hash of the model pack")
+    parser.add_argument("--config", type=Path, help="settings instead of the demo's (TOML)")
+    parser.add_argument("--keys", type=Path, help="file of hashed API keys instead of the demo's")
+
+
+def input_words(args: argparse.Namespace) -> list[str]:
+    """Arguments of mkosi: root hashes of packs go on the command line, files beside the settings."""
     words = []
-    for name, value in (("engine", engine), ("model", model)):
+    for name, value in (("engine", args.engine), ("model", args.model)):
         if not value:
             continue
         if len(value) != 64 or not _HEX.issuperset(value):
             raise ImageError(f"expected 64 hexadecimal digits for {name}, seen {value!r}")
         words.append(f"--kernel-command-line=attested.{name}={value}")
+    for path, name in ((args.config, "gateway.toml"), (args.keys, "keys.json")):
+        if path is None:
+            continue
+        if not path.is_file():
+            raise ImageError(f"expected a file at {path}, seen none")
+        # In the cache, which the build environment sees wherever it is.
+        staged = cache() / "inputs" / name
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, staged)
+        words.append(f"--extra-tree={staged}:/usr/share/attested/{name}")
     return words
 
 
@@ -122,13 +140,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--lock", action="store_true", help="pin what this build installs")
-    parser.add_argument("--engine", default="", help="dm-verity root hash of the engine pack")
-    parser.add_argument("--model", default="", help="dm-verity root hash of the model pack")
+    add_inputs(parser)
     args = parser.parse_args()
     begun = time.monotonic()
     folder = output(args.profile)
     try:
-        words = pack_arguments(args.engine, args.model)
+        words = input_words(args)
         build(args.profile, folder, words, pinned=not args.lock)
         installed = load_installed(manifests(args.profile, folder), debs())
         if args.lock:

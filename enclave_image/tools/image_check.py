@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from image_build import build, pack_arguments
+from image_build import add_inputs, build, input_words
 from image_files import (
     ARTEFACTS,
     PROFILES,
@@ -58,8 +58,7 @@ def compare(profile: str, first: Path, second: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("--engine", default="", help="as it was given to image_build.py")
-    parser.add_argument("--model", default="", help="as it was given to image_build.py")
+    add_inputs(parser)
     args = parser.parse_args()
     begun = time.monotonic()
     first = output(args.profile)
@@ -67,7 +66,7 @@ def main() -> int:
     second = cache() / "again" / args.profile
     try:
         artefact(first, args.profile, "raw")
-        words = pack_arguments(args.engine, args.model)
+        words = input_words(args)
         build(args.profile, second, words, pinned=True)
         differences = compare(args.profile, first, second)
     except ImageError as error:

@@ -39,9 +39,10 @@ def download() -> list[Path]:
         platforms = [f"--platform={name}" for name in _PLATFORMS]
         abis = [f"--abi={name}" for name in (f"cp{PYTHON.replace('.', '')}", "abi3", "none")]
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
-        wanted = ["--no-deps", "--require-hashes", "--only-binary=:all:", "-r", _REQUIREMENTS]
+        wanted = ["--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(_REQUIREMENTS)]
         python = ["--implementation=cp", f"--python-version={PYTHON}"]
-        run([*pip, "download", *wanted, *python, *abis, *platforms, "-d", folder], what="pip")
+        command = [*pip, "download", *wanted, *python, *abis, *platforms, "-d", str(folder)]
+        run(command, what="pip")
         (folder / ".complete").touch()
     return sorted(folder.glob("*.whl"))
 
