@@ -7,6 +7,7 @@ and the profile.  Format: docs/spec/releases.md.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,9 @@ from attestation.encoding.digest import Digest
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits
 from attestation.errors import EvidenceError, MalformedError
+from attestation.measure.boot import DIRECT_SUFFIX
 from attestation.measure.document import encode_measurements, parse_measurements
+from attestation.measure.prediction import EV_EVENT_TAG
 from attestation.release.dsse import MAX_PAYLOAD_BYTES, Envelope, verify_envelope
 from attestation.release.packs import (
     PackDescription,
@@ -82,7 +85,8 @@ def parse_release(data: bytes) -> Release:
     2. each prediction has the form of `measurements.json`
     3. each kind of pack stands there once at most
     4. every input of a prediction and every pack is a subject, by digest
-    5. each predicted command line names the root hashes of the packs, no more and no fewer
+    5. each prediction's command line is the one whose digest it predicts, and names the root
+       hashes of the packs, no more and no fewer
 
     Raises `MalformedError`; `EvidenceError` (code "release" or "pack_root") for 4 and 5.
     """
@@ -113,9 +117,11 @@ def require_consistent(release: Release) -> None:
     for pack in release.packs:
         _require_subject(known, pack.digest_of_file, f"the {pack.kind.value} pack")
     for name, prediction in release.measurements.items():
+        if not prediction.inputs:
+            raise _malformed("predictions that say what they were made of", f"none in {name}")
         for one in prediction.inputs:
             _require_subject(known, one.sha256, f"{one.name}, of which {name} was made,")
-        require_packs_named(release.packs, prediction.settings.get("command_line", ""))
+        require_packs_named(release.packs, _measured_line(name, prediction))
 
 
 def verify_release(envelope: Envelope, vkeys: Sequence[Vkey]) -> tuple[Release, tuple[Vkey, ...]]:
@@ -174,6 +180,30 @@ def _measurements(values: Mapping[str, Any]) -> dict[str, Prediction]:
     # The name of a prediction is a member's name: it is read as the text that it is.
     names = [Members({"name": name}, "measurements").text("name", pattern=_NAME) for name in values]
     return {name: parse_measurements(jcs.canonicalize(values[name])) for name in names}
+
+
+def _measured_line(name: str, prediction: Prediction) -> str:
+    """Return the command line of a prediction, of whose events one has to be its digest."""
+    line = prediction.settings.get("command_line", "")
+    digests = [
+        event.digest
+        for register in prediction.registers
+        for event in register.events
+        if event.type == EV_EVENT_TAG and event.name == "command line"
+    ]
+    # What OVMF appends where it hands over an initrd stands in the event and not in the setting.
+    fitting = [
+        hashlib.sha384(f"{line}{suffix}\0".encode("utf-16-le")).digest()
+        for suffix in ("", DIRECT_SUFFIX)
+    ]
+    if len(digests) != 1 or digests[0] not in fitting:
+        raise EvidenceError(
+            f"the command line that {name} tells is not the one that it predicts",
+            code="release",
+            expected="one event with the digest of settings.command_line",
+            observed=f"{len(digests)} such events",
+        )
+    return line
 
 
 def _require_subject(known: set[Digest], digest: Digest, what: str) -> None:

@@ -125,7 +125,7 @@ def _made_folder(path: Path) -> None:
 
 
 def _require_name(name: str) -> None:
-    if name.split("/")[0] == LOCK_FOLDER:
+    if name.split("/", maxsplit=1)[0] == LOCK_FOLDER:
         raise _refused(f"{name!a} lies where the pack's own lock goes")
     if not name.isprintable():
         raise _refused(f"{name!a} is no name that can be printed")

@@ -90,7 +90,9 @@ def _sbom(args: argparse.Namespace) -> None:
     if args.manifest is not None:
         components += load_parsed(args.manifest, components_of_manifest)
     for name in args.requirements:
-        components += load_parsed(name, lambda data: components_of_pins(data.decode()))
+        components += load_parsed(
+            name, lambda data: components_of_pins(data.decode("ascii", "replace"))
+        )
     if not components:
         raise UsageError("nothing to list", code="sbom", expected="--manifest or --requirements")
     save_bytes(args.output, make_sbom(args.version, components), replace=False)
