@@ -61,7 +61,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def input_words(args: argparse.Namespace) -> list[str]:
-    """Arguments of mkosi: root hashes of packs go on the command line, files beside the settings."""
+    """Arguments of mkosi: root hashes of packs for the command line, files for the image."""
     words = []
     for name, value in (("engine", args.engine), ("model", args.model)):
         if not value:

@@ -39,6 +39,14 @@ def partition_at(disk: Path, offset: int) -> str:
     return "outside of every partition"
 
 
+def require_same_inputs(first: Path, second: Path) -> None:
+    """Both builds had the same wheels in them, or `ImageError`: then a comparison says nothing."""
+    one, other = (json.loads((folder / "wheels.json").read_text()) for folder in (first, second))
+    changed = sorted(name for name in one | other if one.get(name) != other.get(name))
+    if changed:
+        raise ImageError(f"the checkout changed since make image: {', '.join(changed)}; build anew")
+
+
 def compare(profile: str, first: Path, second: Path) -> list[str]:
     """Print a line for each artefact; what differs, as text."""
     differences = []
@@ -68,6 +76,7 @@ def main() -> int:
         artefact(first, args.profile, "raw")
         words = input_words(args)
         build(args.profile, second, words, pinned=True)
+        require_same_inputs(first, second)
         differences = compare(args.profile, first, second)
     except ImageError as error:
         say(str(error))

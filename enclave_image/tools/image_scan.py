@@ -21,6 +21,8 @@ from pathlib import Path
 from image_files import PROFILES, ImageError, artefact, cache, host, output, run, say
 
 _SECTOR = 512
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_NEWC = b"070701"
 _SHELLS = "sh bash dash rbash ash ksh zsh fish tcsh csh busybox klibc toybox screen tmux script"
 _LOGIN = "login su sudo doas sulogin agetty getty mingetty newgrp run0 pkexec machinectl nsenter"
 _REMOTE = "sshd ssh dropbear telnetd in.telnetd rlogind socat nc ncat netcat ttyd gdbserver"
@@ -177,11 +179,64 @@ def extract_initrd(initrd: Path, folder: Path) -> None:
     """The archives of the initrd, one after the other, as files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    # zstd reads frame after frame; cpio stops at each trailer, and goes on where it stopped.
-    script = 'set -e; zstd -dcq "$1" | (cd "$2"; while cpio -idm --quiet 2>/dev/null; do :; done)'
-    run(host("sh", "-c", script, "sh", initrd, folder), what="unpacking the initrd")
+    script = 'if [ "$3" = zst ]; then zstd -dcq "$1"; else cat "$1"; fi | (cd "$2"; cpio -idmu)'
+    for at, (kind, data) in enumerate(archives(initrd.read_bytes())):
+        part = folder.with_name(f"part{at}.{kind}")
+        part.write_bytes(data)
+        unpacked = host("sh", "-c", script, "sh", part, folder, kind)
+        done = subprocess.run(unpacked, capture_output=True, check=False)
+        part.unlink()
+        if done.returncode:
+            raise ImageError(f"{initrd.name}: archive {at}: {done.stderr.decode()[-500:]}")
     if not (folder / "usr/lib/systemd/systemd").exists():
         raise ImageError(f"{initrd.name}: expected a systemd in it, seen none")
+
+
+def archives(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The parts of an initrd: each a zstd frame ("zst") or a cpio archive as it is ("cpio")."""
+    at = 0
+    while at < len(data):
+        if data[at] == 0:
+            at += 1
+        elif data[at : at + 4] == _ZSTD:
+            end = _frame_end(data, at)
+            yield "zst", data[at:end]
+            at = end
+        elif data[at : at + 6] == _NEWC:
+            end = _archive_end(data, at)
+            yield "cpio", data[at:end]
+            at = end
+        else:
+            raise ImageError(
+                f"initrd: expected zstd or cpio at byte {at}, seen {data[at : at + 6]!r}"
+            )
+
+
+def _frame_end(data: bytes, at: int) -> int:
+    """Where a zstd frame ends (RFC 8878, 3.1.1)."""
+    flags = data[at + 4]
+    is_single = bool(flags & 0x20)
+    content = {0: int(is_single), 1: 2, 2: 4, 3: 8}[flags >> 6]
+    at += 5 + (not is_single) + (0, 1, 2, 4)[flags & 3] + content
+    is_last = False
+    while not is_last:
+        header = int.from_bytes(data[at : at + 3], "little")
+        is_last = bool(header & 1)
+        at += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+        if at > len(data):
+            raise ImageError("initrd: a zstd frame goes on after its end")
+    return at + (4 if flags & 4 else 0)
+
+
+def _archive_end(data: bytes, at: int) -> int:
+    """Where a cpio archive (newc) ends: after its trailer."""
+    while data[at : at + 6] == _NEWC:
+        size, length = (int(data[at + k : at + k + 8], 16) for k in (54, 94))
+        name = data[at + 110 : at + 110 + length - 1]
+        at += (110 + length + 3) // 4 * 4 + (size + 3) // 4 * 4
+        if name == b"TRAILER!!!":
+            return at
+    raise ImageError(f"initrd: expected a cpio entry at byte {at}, seen none")
 
 
 def size(root: Path) -> int:

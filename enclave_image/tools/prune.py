@@ -61,7 +61,9 @@ _UNITS = (
 _TREES = (
     "boot",
     "efi/loader",
+    "etc/alternatives",
     "etc/apt",
+    "etc/credstore*",
     "etc/cron.d",
     "etc/cron.daily",
     "etc/debconf.conf",
@@ -205,7 +207,10 @@ def normalise_modes(root: Path) -> None:
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 continue
-            path.chmod(stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID | 0o022))
+            cut = stat.S_ISUID | stat.S_ISGID | 0o022
+            # Settings are no programs, whatever a package thinks.
+            cut |= 0o111 if stat.S_ISREG(mode) and path.is_relative_to(root / "etc") else 0
+            path.chmod(stat.S_IMODE(mode) & ~cut)
 
 
 def main() -> int:
