@@ -294,11 +294,17 @@ def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
     events.emit("listening", address=addresses.public)
 
 
-async def check_own_engines(settings: Settings, events: Events) -> None:
+async def check_own_engines(settings: Settings, events: Events | None = None) -> None:
     """Raise `UnavailableError` if an engine offers what the settings do not let pass.
 
     Nothing listens yet when this is asked: no caller reaches a gateway whose engine is open.
+    `events` are told of engines that did not answer.
     """
+
+    def unchecked(name: str) -> None:
+        if events is not None:
+            events.emit("engine.unchecked", engine=name)
+
     limits = UpstreamLimits(first_byte_timeout=5.0, idle_timeout=5.0, total_timeout=10.0)
     upstreams = [
         Upstream(_address_of(engine), limits, name=engine.name) for engine in settings.engines
@@ -308,7 +314,7 @@ async def check_own_engines(settings: Settings, events: Events) -> None:
             upstreams,
             Demand(settings.selfcheck.routes),
             patience=settings.selfcheck.patience_seconds,
-            unchecked=lambda name: events.emit("engine.unchecked", engine=name),
+            unchecked=unchecked,
         )
     finally:
         for upstream in upstreams:

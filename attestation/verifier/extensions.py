@@ -7,28 +7,35 @@ from typing import TYPE_CHECKING
 
 from attestation.errors import MalformedError
 from attestation.tdx.divergence import first_difference
+from attestation.tdx.launch import GATEWAY_CONFIG, GPU_EVIDENCE
 from attestation.tdx.runtime import (
     RUNTIME_REGISTER,
     KeyEvent,
     MeasuredEvent,
     parse_runtime_content,
 )
+from attestation.verifier.ledger import Complaint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from attestation.encoding.digest import Digest
     from attestation.policy import RequiredEvent
+    from attestation.statement import BootStatement
     from attestation.tdx.divergence import Difference
     from attestation.tdx.events import Event, EventLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeEvent:
-    """An event of RTMR3; `key` is what it says if its digest proves that it binds keys."""
+    """An event of RTMR3; `key` is what it says if its digest proves that it binds keys, `sha256`
+    what it names if its digest proves that it measures something.
+    """
 
     name: str
     digest: bytes
     key: KeyEvent | None
+    sha256: Digest | None = None
 
 
 def runtime_events(log: EventLog) -> Iterator[RuntimeEvent]:
@@ -42,8 +49,31 @@ def runtime_events(log: EventLog) -> Iterator[RuntimeEvent]:
         if told is None or (log.format == "dstack" and told.name != event.name):
             yield RuntimeEvent(name=event.name, digest=event.digest, key=None)
         else:
-            key = told if isinstance(told, KeyEvent) else None
-            yield RuntimeEvent(name=told.name, digest=event.digest, key=key)
+            yield _proven(told, event.digest)
+
+
+def stated_events(statement: BootStatement) -> list[RuntimeEvent]:
+    """Return what the statement says would have extended RTMR3: its word, and no register's."""
+    return [_proven(event, event.digest) for event in statement.unextended]
+
+
+def contradiction(measured: Sequence[RuntimeEvent], statement: BootStatement) -> Complaint | None:
+    """Return what an event proves to be otherwise than the statement of the same boot says."""
+    wanted = {GATEWAY_CONFIG: statement.config_digest, GPU_EVIDENCE: statement.gpu_digest}
+    for event in measured:
+        if event.sha256 is not None and wanted.get(event.name, event.sha256) != event.sha256:
+            return Complaint(
+                reason=f"the boot statement contradicts the event {event.name}",
+                expected=f"{event.sha256}",
+                observed=f"{wanted[event.name] or 'nothing'} in the statement",
+            )
+    return None
+
+
+def _proven(told: MeasuredEvent | KeyEvent, digest: bytes) -> RuntimeEvent:
+    if isinstance(told, KeyEvent):
+        return RuntimeEvent(name=told.name, digest=digest, key=told)
+    return RuntimeEvent(name=told.name, digest=digest, key=None, sha256=told.sha256)
 
 
 def _told(event: Event) -> MeasuredEvent | KeyEvent | None:

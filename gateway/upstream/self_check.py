@@ -51,7 +51,7 @@ async def look_at(upstream: Upstream, paths: Sequence[str] = FORBIDDEN_ROUTES) -
     An engine that cannot be reached for one of them, or keeps silent, has not answered, whatever
     it said before.
     """
-    found = []
+    found: list[str] = []
     for path in paths:
         try:
             answer = await upstream.get(path, request_id=REQUEST_ID)
