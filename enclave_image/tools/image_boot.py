@@ -89,12 +89,12 @@ def show_comparison(document: dict[str, Any]) -> tuple[int, int]:
             other += 1
             names = " ".join(str(event.get(key) or "") for key in ("event", "name", "type"))
             print(f"  {register['name']} {event['match']}: {names.strip()}")
-        print(f"{register['name']}: {register.get('explanation', '')}")
+        print(register.get("explanation", register["name"]))
     return same, other
 
 
-def fetch_evidence(port: int, seconds: float, machine: Machine) -> dict[str, Any]:
-    """The gateway's evidence, once it answers."""
+def fetch_evidence(port: int, seconds: float, machine: Machine) -> bytes:
+    """The gateway's evidence as a bundle, once it answers."""
     # Whose key this connection has is judged by `attested call`, from the evidence.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -113,8 +113,7 @@ def fetch_evidence(port: int, seconds: float, machine: Machine) -> dict[str, Any
         finally:
             connection.close()
         if answer.status == 200:
-            document: dict[str, Any] = json.loads(body)
-            return document
+            return body
     tail = machine.console()[-4000:].decode(errors="replace")
     raise ImageError(f"expected an answer of the gateway inside, seen none; console:\n{tail}")
 
@@ -142,10 +141,10 @@ def _certificates(text: str) -> Iterator[x509.Certificate]:
         yield x509.load_pem_x509_certificate(match.group())
 
 
-def find_root(evidence: dict[str, Any], seed: bytes) -> bytes:
+def find_root(evidence: bytes, seed: bytes) -> bytes:
     """The simulated root in the evidence, if its key is the one that `seed` leads to; PEM."""
     wanted = SimulatedPlatform(now=0, seed=seed).anchor.certificate.public_key()
-    for text in _strings(evidence):
+    for text in _strings(json.loads(evidence)):
         for certificate in _certificates(text):
             if certificate.public_key() == wanted and certificate.issuer == certificate.subject:
                 return certificate.public_bytes(Encoding.PEM)
@@ -162,10 +161,10 @@ def demo_seed() -> bytes:
     return bytes.fromhex(found.group(1))
 
 
-def chat(port: int, folder: Path, evidence: dict[str, Any]) -> None:
+def chat(port: int, folder: Path, evidence: bytes) -> None:
     """A chat with the gateway inside; its receipt verified twice: at once, and from the files."""
     (folder / "root.pem").write_bytes(find_root(evidence, demo_seed()))
-    (folder / "evidence.json").write_text(json.dumps(evidence))
+    (folder / "evidence.json").write_bytes(evidence)
     policy, root, kept = folder / "policy.toml", folder / "root.pem", folder / "kept"
     attested("pin", folder / "evidence.json", "--root", root, "-o", policy, "--force", accept=(15,))
     answer = attested(
@@ -198,7 +197,7 @@ def boot(profile: str, *, with_chat: bool) -> None:
         document = compare(measurements, log)
         (out / "comparison.json").write_text(json.dumps(document, indent=1))
         same, other = show_comparison(document)
-        print(f"{same} events as predicted, {other} named above")
+        print(f"{same} events as predicted, {other} named above", flush=True)
         if with_chat:
             evidence = fetch_evidence(port, _BOOT_SECONDS, vm)
             say(f"the gateway answers after {time.monotonic() - begun:.0f} s")
