@@ -56,7 +56,7 @@ examples:
   attested measure-runtime ready --config gateway.toml
   attested measure-runtime show --config gateway.toml
 
-exit codes: 0 done; 2 usage; 12 the engine's arguments; 13 a file that is malformed; 14 RTMR3, the
+exit codes: 0 done; 2 usage; 11 the engine's arguments; 13 a file that is malformed; 14 RTMR3, the
 log, a file that cannot be read, an engine that is open or does not answer
 """
 _STEPS = ("boot", "gpu", "ready", "show")
