@@ -20,13 +20,14 @@ from attestation.merkle.note import Vkey, parse_vkey
 from attestation.merkle.note_key import NoteKey
 from attestation.release.dsse import sign_envelope
 from attestation.release.gpt import PackLayout
-from attestation.release.packs import PackDescription, PackKind, seeds_of
+from attestation.release.packs import EngineLock, PackDescription, PackKind, seeds_of
 from attestation.release.statement import PAYLOAD_TYPE, Release
 from attestation.release.verity import BLOCK_BYTES, Superblock, root_of, split_blocks
 from tests.measure import builders
 
 FIRMWARE = builders.firmware()
 LOCK = Digest.of(b"a lock")
+ENGINE_LOCK = EngineLock(name="vllm", version="0.32.0", files=2, tree=Digest.of(b"tree"))
 DISK = builders.gpt()
 
 

@@ -15,7 +15,6 @@ from attestation.encoding.digest import Digest
 from attestation.errors import EvidenceError, MalformedError
 from attestation.release.packs import (
     EngineEntry,
-    EngineLock,
     PackKind,
     parse_engine_lock,
     parse_pack_description,
@@ -25,9 +24,8 @@ from attestation.release.packs import (
     tree_digest,
 )
 from tests.refusals import refusal
-from tests.release.builders import LOCK, description
+from tests.release.builders import ENGINE_LOCK, LOCK, description
 
-ENGINE = EngineLock(name="vllm", version="0.32.0", files=2, tree=Digest.of(b"tree"))
 ROOT = Digest.of(b"root")
 ENTRIES = [
     EngineEntry(path="bin/python", content="/usr/bin/python3"),
@@ -41,7 +39,7 @@ def test_description_reads_back_as_it_was() -> None:
 
 
 def test_engine_lock_reads_back_as_it_was() -> None:
-    assert parse_engine_lock(ENGINE.canonical) == ENGINE
+    assert parse_engine_lock(ENGINE_LOCK.canonical) == ENGINE_LOCK
 
 
 @pytest.mark.parametrize(
@@ -62,12 +60,12 @@ def test_description_in_another_form_is_refused(changes: dict[str, Any]) -> None
     [{"files": 0}, {"version": "a b"}, {"schema": "x"}, {"tree": "0"}, {"more": 1}, {"name": ""}],
 )
 def test_engine_lock_in_another_form_is_refused(changes: dict[str, Any]) -> None:
-    refusal(parse_engine_lock, jcs.canonicalize(ENGINE.to_json() | changes))
+    refusal(parse_engine_lock, jcs.canonicalize(ENGINE_LOCK.to_json() | changes))
 
 
 @pytest.mark.parametrize("parse", [parse_pack_description, parse_engine_lock])
 def test_white_space_makes_another_file(parse: Callable[[bytes], object]) -> None:
-    value = description().to_json() if parse is parse_pack_description else ENGINE.to_json()
+    value = description().to_json() if parse is parse_pack_description else ENGINE_LOCK.to_json()
     assert refusal(parse, json.dumps(value).encode()) == "not_canonical"
 
 
