@@ -29,12 +29,17 @@ from attestation.release.history import (
 )
 from attestation.release.packs import parse_pack_description
 from attestation.release.statement import PAYLOAD_TYPE, Release, parse_release, verify_release
-from enclave_image.publish.sbom import components_of_manifest, components_of_pins, make_sbom
+from enclave_image.publish.sbom import (
+    components_of_manifest,
+    components_of_pins,
+    components_of_wheels,
+    make_sbom,
+)
 
 _EPILOG = """\
 examples:
   python -m enclave_image.publish sbom --version 0.1.0 --manifest image.manifest \\
-      --requirements requirements/runtime.txt -o sbom.cdx.json
+      --manifest initrd.manifest --wheels wheels.json -o sbom.cdx.json
   attested policy key --name example.com/release -o release.key > release.vkey
   python -m enclave_image.publish sign --version 0.1.0 --profile cpu --key release.key \\
       --subject image.efi --subject image.raw --subject OVMF.fd --subject sbom.cdx.json \\
@@ -65,8 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     sbom = actions.add_parser("sbom", help="CycloneDX from mkosi's manifest and pinned wheels")
     sbom.add_argument("--version", required=True, help="of the gateway")
-    sbom.add_argument("--manifest", metavar="F", help="JSON manifest that mkosi wrote")
-    sbom.add_argument("--requirements", metavar="F", action="append", default=[])
+    sbom.add_argument("--manifest", metavar="F", action="append", default=[], help="mkosi's, JSON")
+    sbom.add_argument("--wheels", metavar="F", help="wheels.json of the image")
+    sbom.add_argument(
+        "--requirements", metavar="F", action="append", default=[], help="pins, without --wheels"
+    )
     sign = actions.add_parser("sign", help="make and sign the statement about artefacts")
     sign.add_argument("--version", required=True, help="of the image")
     sign.add_argument("--profile", required=True, help="cpu or gpu")
@@ -87,14 +95,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sbom(args: argparse.Namespace) -> None:
     components = []
-    if args.manifest is not None:
-        components += load_parsed(args.manifest, components_of_manifest)
+    for name in args.manifest:
+        components += load_parsed(name, components_of_manifest)
+    if args.wheels is not None:
+        components += load_parsed(args.wheels, components_of_wheels)
     for name in args.requirements:
         components += load_parsed(
             name, lambda data: components_of_pins(data.decode("ascii", "replace"))
         )
     if not components:
-        raise UsageError("nothing to list", code="sbom", expected="--manifest or --requirements")
+        raise UsageError("nothing to list", code="sbom", expected="--manifest, --wheels")
     save_bytes(args.output, make_sbom(args.version, components), replace=False)
 
 

@@ -7,7 +7,6 @@ Source: CycloneDX 1.6, JSON (ECMA-424); package URLs by the purl specification, 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import uuid
 from dataclasses import dataclass
@@ -22,6 +21,9 @@ SPEC_VERSION = "1.6"
 _LIMITS = JsonLimits(max_bytes=16 << 20, max_depth=8, max_members=200_000)
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+_-]+)(?:\s*;\s*(.+?))?\s*\\?")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})\s*\\?")
+_WHEEL = re.compile(r"([A-Za-z0-9._]+)-([A-Za-z0-9.!+_]+)(?:-[^-]+)?-[^-]+-[^-]+-[^-]+\.whl")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_OWN = "attested-gateway"
 _NAMESPACE = uuid.UUID("0b1f2b62-5d8b-5f0e-9c53-3c2a7d3b8a11")
 
 
@@ -92,17 +94,47 @@ def components_of_pins(text: str) -> list[Component]:
     return [*found, _pinned(pin, hashes)]
 
 
+def components_of_wheels(data: bytes) -> list[Component]:
+    """Return the wheels that an image was made of: its `wheels.json`, file names to SHA-256.
+
+    Raises `MalformedError` for a name that is no wheel's, and for another form.
+    """
+    found: list[Component] = []
+    for name, digest in parse_json_object(data, _LIMITS).items():
+        match = _WHEEL.fullmatch(name)
+        if match is None or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise _malformed("the list of wheels", "names of wheels with their SHA-256")
+        found.append(_pinned((match[1], match[2], ""), [digest]))
+    if not found:
+        raise _malformed("the list of wheels", "at least one wheel")
+    return found
+
+
 def make_sbom(version: str, components: list[Component]) -> bytes:
     """Return the document: canonical JSON, components in the order of their package URLs.
 
-    Raises `MalformedError` if a package URL stands twice.
+    What is there twice, in the initrd and in the root file system, is listed once.  The gateway's
+    own wheel becomes the document's subject.  Raises `MalformedError` if one package URL stands
+    for two things, or if the gateway's wheel has another version.
     """
-    ordered = sorted(components, key=lambda one: one.purl)
+    own = f"pkg:pypi/{_OWN}@{version}"
+    subject = [one for one in dict.fromkeys(components) if one.name == _OWN]
+    if any(one.purl != own for one in subject) or len(subject) > 1:
+        raise _malformed("the gateway's own wheel", f"version {version}, once")
+    ordered = sorted(set(components) - set(subject), key=lambda one: one.purl)
     if len({one.purl for one in ordered}) != len(ordered):
-        raise _malformed("the list of components", "each package URL once")
+        raise _malformed("the list of components", "each package URL for one thing")
     listed = [one.to_json() for one in ordered]
-    digest = hashlib.sha256(json.dumps([version, listed], sort_keys=True).encode()).hexdigest()
-    own = f"pkg:pypi/attested-gateway@{version}"
+    about: dict[str, Any] = {
+        "bom-ref": own,
+        "name": _OWN,
+        "purl": own,
+        "type": "application",
+        "version": version,
+    }
+    for one in subject:
+        about["hashes"] = one.to_json()["hashes"]
+    digest = hashlib.sha256(jcs.canonicalize([about, listed])).hexdigest()
     value: dict[str, Any] = {
         "bomFormat": "CycloneDX",
         "components": listed,
@@ -110,15 +142,7 @@ def make_sbom(version: str, components: list[Component]) -> bytes:
             {"dependsOn": [one.purl for one in ordered], "ref": own},
             *({"ref": one.purl} for one in ordered),
         ],
-        "metadata": {
-            "component": {
-                "bom-ref": own,
-                "name": "attested-gateway",
-                "purl": own,
-                "type": "application",
-                "version": version,
-            }
-        },
+        "metadata": {"component": about},
         "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, digest)}",
         "specVersion": SPEC_VERSION,
         "version": 1,

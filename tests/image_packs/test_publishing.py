@@ -18,6 +18,7 @@ from enclave_image.publish.__main__ import main
 from enclave_image.publish.sbom import (
     components_of_manifest,
     components_of_pins,
+    components_of_wheels,
     make_sbom,
 )
 from tests.release.builders import DISK, FIRMWARE, description, key, prediction, uki
@@ -84,9 +85,42 @@ def test_same_parts_in_another_order_give_the_same_bytes() -> None:
     assert make_sbom("0.1.0", parts) != make_sbom("0.1.1", parts)
 
 
-def test_part_that_stands_twice_is_refused() -> None:
+def test_part_that_is_in_initrd_and_root_is_listed_once() -> None:
+    assert make_sbom("0.1.0", components_of_pins(PIN) * 2) == make_sbom(
+        "0.1.0", components_of_pins(PIN)
+    )
+
+
+def test_package_url_that_stands_for_two_things_is_refused() -> None:
+    other = components_of_pins(PIN.replace("0" * 64, "1" * 64))
     with pytest.raises(MalformedError):
-        make_sbom("0.1.0", components_of_pins(PIN) * 2)
+        make_sbom("0.1.0", [*components_of_pins(PIN), *other])
+
+
+WHEELS = {
+    "attested_gateway-0.1.0-py3-none-any.whl": "1" * 64,
+    "dcap_qvl-0.7.0-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl": "2" * 64,
+}
+
+
+def test_wheels_of_an_image_are_listed_with_their_own_hash() -> None:
+    value = json.loads(make_sbom("0.1.0", components_of_wheels(json.dumps(WHEELS).encode())))
+    (one,) = value["components"]
+    assert (one["purl"], one["hashes"][0]["content"]) == ("pkg:pypi/dcap-qvl@0.7.0", "2" * 64)
+    assert value["metadata"]["component"]["hashes"][0]["content"] == "1" * 64
+
+
+def test_image_of_another_version_than_its_wheel_is_refused() -> None:
+    with pytest.raises(MalformedError):
+        make_sbom("0.2.0", components_of_wheels(json.dumps(WHEELS).encode()))
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"a.whl": "0" * 64}, {"a-1-py3-none-any.whl": "0"}, {"a-1.tar.gz": "0" * 64}]
+)
+def test_list_of_wheels_in_another_form_is_refused(value: dict[str, str]) -> None:
+    with pytest.raises(MalformedError):
+        components_of_wheels(json.dumps(value).encode())
 
 
 @pytest.mark.parametrize(
