@@ -6,6 +6,7 @@ import os
 import struct
 from pathlib import Path
 
+import image_scan
 import prune
 import pytest
 from image_files import ImageError, first_difference
@@ -208,3 +209,29 @@ def test_memory_without_a_log_is_refused(tmp_path: Path) -> None:
     dump.write_bytes(b"Spec ID Event03\0" + bytes(4096))
     with pytest.raises(ImageError, match="seen none"):
         find_log(dump)
+
+
+def newc(name: bytes, content: bytes) -> bytes:
+    fields = [0] * 13
+    fields[6], fields[11] = len(content), len(name) + 1
+    head = b"070701" + b"".join(f"{field:08x}".encode() for field in fields) + name + b"\0"
+    head += bytes(-len(head) % 4)
+    return head + content + bytes(-len(content) % 4)
+
+
+ARCHIVE = newc(b"etc", b"one") + newc(b"TRAILER!!!", b"")
+# One raw block of three bytes, single segment; then the same with a checksum behind it.
+FRAME = bytes.fromhex("28b52ffd2003190000616263")
+SUMMED = bytes.fromhex("28b52ffd240319000061626300000000")
+
+
+@pytest.mark.parametrize("frame", [FRAME, SUMMED])
+def test_every_archive_of_an_initrd_is_found_behind_the_others(frame: bytes) -> None:
+    parts = list(image_scan.archives(frame + bytes(8) + ARCHIVE + bytes(512) + frame))
+    assert parts == [("zst", frame), ("cpio", ARCHIVE), ("zst", frame)]
+
+
+@pytest.mark.parametrize("data", [b"\x1f\x8bgzip", FRAME[:-2], ARCHIVE[:120]])
+def test_an_initrd_that_cannot_be_read_to_its_end_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match="initrd"):
+        list(image_scan.archives(data))
