@@ -35,7 +35,7 @@ IMAGE_INPUTS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)
 .PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify bench-edge \
 	crash crash-power crash-strace fuzz-edge soak \
 	conformance \
-	image image-lock image-check image-scan image-boot image-injections \
+	image image-lock image-check image-scan image-boot image-injections image-packs \
 	test-vllm check lock clean
 
 help: ## list the targets
@@ -126,6 +126,9 @@ image-boot: setup ## boot it under QEMU with a software TPM: event log as predic
 
 image-injections: setup ## boot it with what a host may slip in: each is refused or measured
 	@$(PY) enclave_image/tools/image_injections.py $(PROFILE) $(ARGS)
+
+image-packs: setup ## boot it with a model pack, intact and altered
+	@$(PY) enclave_image/tools/image_packs.py $(PROFILE) $(ARGS)
 
 test-vllm: setup ## prepare a real vLLM on CPU once (2 GB), then run the end-to-end tests on it
 	@tests/vllm/prepare
