@@ -63,7 +63,6 @@ _UNITS = (
 _TREES = (
     "boot",
     "efi/loader",
-    "etc/alternatives",
     "etc/apt",
     "etc/credstore*",
     "etc/cron.d",
@@ -190,6 +189,13 @@ def prune_units(root: Path) -> None:
                     _remove(path)
 
 
+def prune_alternatives(root: Path) -> None:
+    """Take out links of /etc/alternatives to what is not there any more."""
+    for path in sorted((root / "etc/alternatives").glob("*")):
+        if path.is_symlink() and not os.path.lexists(root / str(path.readlink()).lstrip("/")):
+            path.unlink()
+
+
 def lock_accounts(root: Path) -> None:
     """No account has a password or a shell."""
     passwd = root / "etc/passwd"
@@ -226,6 +232,7 @@ def main() -> int:
     for pattern in _TREES:
         for path in sorted(root.glob(pattern)):
             _remove(path)
+    prune_alternatives(root)
     lock_accounts(root)
     normalise_modes(root)
     for name in (

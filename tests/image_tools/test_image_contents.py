@@ -143,6 +143,15 @@ def test_what_is_not_kept_by_name_goes(root: Path) -> None:
     assert kinds(root) == set()
 
 
+def test_alternatives_of_what_is_gone_go_too(root: Path) -> None:
+    (root / "etc/alternatives").mkdir()
+    (root / "etc/alternatives/awk").symlink_to("/usr/bin/mawk")
+    (root / "etc/alternatives/kept").symlink_to("/usr/bin/mount")
+    prune.prune_alternatives(root)
+    assert [path.name for path in (root / "etc/alternatives").iterdir()] == ["kept"]
+    assert kinds(root) == set()
+
+
 def test_locked_accounts_have_neither_password_nor_shell(root: Path) -> None:
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/usr/bin/mount\n")
     (root / "etc/shadow").write_text("root::1::::::\n")
