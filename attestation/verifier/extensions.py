@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attestation.errors import MalformedError
 from attestation.tdx.divergence import first_difference
+from attestation.tdx.eventlog import dstack_runtime_digest
 from attestation.tdx.launch import GATEWAY_CONFIG, GPU_EVIDENCE
 from attestation.tdx.runtime import (
     RUNTIME_REGISTER,
@@ -15,6 +16,7 @@ from attestation.tdx.runtime import (
     parse_runtime_content,
 )
 from attestation.verifier.ledger import Complaint
+from attestation.verifier.words import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,14 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeEvent:
-    """An event of RTMR3; `key` is what it says if its digest proves that it binds keys, `sha256`
-    what it names if its digest proves that it measures something.
-    """
+    """An event of RTMR3; `key` is what it says if its digest proves that it binds keys."""
 
     name: str
     digest: bytes
     key: KeyEvent | None
-    sha256: Digest | None = None
 
 
 def runtime_events(log: EventLog) -> Iterator[RuntimeEvent]:
@@ -49,31 +48,41 @@ def runtime_events(log: EventLog) -> Iterator[RuntimeEvent]:
         if told is None or (log.format == "dstack" and told.name != event.name):
             yield RuntimeEvent(name=event.name, digest=event.digest, key=None)
         else:
-            yield _proven(told, event.digest)
+            key = told if isinstance(told, KeyEvent) else None
+            yield RuntimeEvent(name=told.name, digest=event.digest, key=key)
 
 
 def stated_events(statement: BootStatement) -> list[RuntimeEvent]:
     """Return what the statement says would have extended RTMR3: its word, and no register's."""
-    return [_proven(event, event.digest) for event in statement.unextended]
+    return [
+        RuntimeEvent(name=event.name, digest=event.digest, key=None)
+        for event in statement.unextended
+    ]
 
 
-def contradiction(measured: Sequence[RuntimeEvent], statement: BootStatement) -> Complaint | None:
-    """Return what an event proves to be otherwise than the statement of the same boot says."""
-    wanted = {GATEWAY_CONFIG: statement.config_digest, GPU_EVIDENCE: statement.gpu_digest}
-    for event in measured:
-        if event.sha256 is not None and wanted.get(event.name, event.sha256) != event.sha256:
-            return Complaint(
-                reason=f"the boot statement contradicts the event {event.name}",
-                expected=f"{event.sha256}",
-                observed=f"{wanted[event.name] or 'nothing'} in the statement",
-            )
+def contradiction(events: Sequence[RuntimeEvent], statement: BootStatement) -> Complaint | None:
+    """Return which event is of another thing than the statement of the same boot names.
+
+    Compared are digests, by the gateway's own rule and by dstack's: a log whose proof of what an
+    event says was taken away hides nothing.
+    """
+    named = {GATEWAY_CONFIG: statement.config_digest, GPU_EVIDENCE: statement.gpu_digest}
+    for event in events:
+        if event.name not in named or event.digest in _digests(event.name, named[event.name]):
+            continue
+        return Complaint(
+            reason=f"the boot statement contradicts the event {event.name}",
+            expected=f"an event of {named[event.name] or 'nothing'}, which the statement names",
+            observed=f"an event {short(event.digest)} of something else",
+        )
     return None
 
 
-def _proven(told: MeasuredEvent | KeyEvent, digest: bytes) -> RuntimeEvent:
-    if isinstance(told, KeyEvent):
-        return RuntimeEvent(name=told.name, digest=digest, key=told)
-    return RuntimeEvent(name=told.name, digest=digest, key=None, sha256=told.sha256)
+def _digests(name: str, sha256: Digest | None) -> tuple[bytes, ...]:
+    if sha256 is None:
+        return ()
+    event = MeasuredEvent(name=name, sha256=sha256)
+    return (event.digest, dstack_runtime_digest(name, event.content))
 
 
 def _told(event: Event) -> MeasuredEvent | KeyEvent | None:

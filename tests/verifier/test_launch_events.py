@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from attestation.bundle import EventLogRecord
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
 from attestation.result import AttestationResult, Status, Verdict
@@ -13,6 +15,8 @@ from attestation.statement import BootStatement, log_origin, parse_boot_statemen
 from attestation.tdx.launch import LAUNCH_ORDER, READY, require_launch_order
 from attestation.tdx.runtime import MeasuredEvent
 from tests.support.bundles import CONFIG_DIGEST, Gateway, failed, the_check
+from tests.verifier.events import KEY, dstack_item, judged
+from tests.verifier.events import listing as listing_of
 
 CONFIG = MeasuredEvent(name="gateway.config", sha256=CONFIG_DIGEST)
 OTHER_CONFIG = MeasuredEvent(name="gateway.config", sha256=Digest.of(b"other settings"))
@@ -65,6 +69,18 @@ def test_statement_cannot_list_events_beside_a_register_that_was_extended() -> N
     result = verdict(gateway, PACKAGE)
     assert result.verdict is Verdict.REJECTED
     assert "nothing could extend RTMR3" in the_check(result, "EVENT-LOG").reason
+
+
+@pytest.mark.parametrize("kind", [0x08000001, 0x08000002], ids=["proven", "unproven"])
+@pytest.mark.parametrize("event", [CONFIG, OTHER_CONFIG], ids=["same", "other"])
+def test_log_of_another_maker_hides_no_contradiction(kind: int, event: MeasuredEvent) -> None:
+    item = dstack_item(event) | {"event_type": kind}
+    true = EventLogRecord(format="dstack", data=[dstack_item(event), dstack_item(KEY)])
+    shown = replace(true, data=[item, dstack_item(KEY)])
+    result = judged(shown, true, events=listing_of(event, log_format="dstack"))
+    assert ("EVENT-LOG" in failed(result)) == (event is OTHER_CONFIG)
+    if event is OTHER_CONFIG:
+        assert "contradicts the event gateway.config" in the_check(result, "EVENT-LOG").reason
 
 
 # -- only listed ------------------------------------------------------------------------------
