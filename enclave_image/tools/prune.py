@@ -155,6 +155,8 @@ _TREES = (
     "var/lib",
     "var/log",
     "var/spool",
+    "vmlinuz*",
+    "initrd.img*",
 )
 _UNIT_DIRECTORIES = ("usr/lib/systemd/system", "etc/systemd/system")
 
