@@ -23,9 +23,17 @@ from image_files import (
     say,
     sha256,
 )
-from image_packages import load_installed, load_lock, preferences, require_locked, save_lock
+from image_packages import (
+    UnpinnedError,
+    load_installed,
+    load_lock,
+    preferences,
+    require_locked,
+    save_lock,
+)
 from image_wheels import make_tree
 
+UNPINNED = 3  # exit code
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -152,6 +160,9 @@ def main() -> int:
             save_lock(args.profile, installed)
         summarise(args.profile, folder)
         require_locked(args.profile, installed)
+    except UnpinnedError as error:
+        say(str(error))
+        return UNPINNED
     except ImageError as error:
         say(str(error))
         return 1

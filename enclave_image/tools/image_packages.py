@@ -13,6 +13,10 @@ _HEADER = (
 )
 
 
+class UnpinnedError(ImageError):
+    """The mirror gave other packages than those pinned."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Package:
     """One package as the manifest names it, with the digest of its file."""
@@ -78,7 +82,7 @@ def require_locked(profile: str, installed: tuple[Package, ...]) -> None:
     before, now = set(locked), set(installed)
     lines = [f"  pinned {p.name} {p.version} {p.sha256[:12]}" for p in sorted(before - now)]
     lines += [f"  seen   {p.name} {p.version} {p.sha256[:12]}" for p in sorted(now - before)]
-    raise ImageError(
+    raise UnpinnedError(
         "the packages are not those pinned:\n"
         + "\n".join(lines[:40])
         + "\nThe mirror has moved on. Name one of the pinned date in enclave_image/"
