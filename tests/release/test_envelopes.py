@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,3 +96,25 @@ def test_envelope_in_another_form_is_refused(change: dict[str, Any]) -> None:
 def test_no_bytes_make_the_envelope_parser_fail_otherwise(data: bytes) -> None:
     with pytest.raises(MalformedError):
         parse_envelope(data)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_openssl_verifies_the_signature_as_the_document_says(tmp_path: Path) -> None:
+    (tmp_path / "key.der").write_bytes(
+        bytes.fromhex("302a300506032b6570032100") + vkeys()[0].public
+    )
+    (tmp_path / "sig").write_bytes(SIGNED.signatures[0].signature)
+    (tmp_path / "pae").write_bytes(b"DSSEv1 28 application/vnd.in-toto+json 5 hello")
+    (tmp_path / "other").write_bytes(b"DSSEv1 28 application/vnd.in-toto+json 5 hellO")
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "key.der", "-keyform", "DER"]
+    codes = [
+        subprocess.run(
+            [*command, "-rawin", "-in", name, "-sigfile", "sig"],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+        ).returncode
+        for name in ("pae", "other")
+    ]
+    assert codes[0] == 0
+    assert codes[1] != 0
