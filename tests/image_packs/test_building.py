@@ -261,3 +261,19 @@ def test_tool_that_fails_leaves_nothing_behind(model: Path, lock: Path, tmp_path
     assert main(["model", str(model), str(lock), "-o", str(output), "--mkfs", str(tool)]) == 14
     assert not output.exists()
     assert not list(tmp_path.glob(".pack-*"))
+
+
+@needs_mkfs
+@pytest.mark.slow
+def test_tree_of_a_pack_that_is_read_in_several_parts_is_whole(tmp_path: Path) -> None:
+    folder, lock = tmp_path / "large", tmp_path / "large.lock"
+    folder.mkdir()
+    with (folder / "model.safetensors").open("wb") as file:
+        # Beyond 128 blocks of hashes, each over 128 blocks of data: 64 MiB.
+        for number in range(70):
+            file.seek(number << 20)
+            file.write(bytes([number]) * 5000)
+        file.truncate(70 << 20)
+    assert attested(["model", "lock", str(folder), "--name", "large", "-o", str(lock)]) == 0
+    assert build_model(folder, lock, tmp_path / "large.raw") == 0
+    assert attested(["release", "pack", str(tmp_path / "large.raw")]) == 0
