@@ -237,6 +237,21 @@ def test_engine_cannot_look_into_other_processes() -> None:
     assert {"ptrace", "process_vm_readv", "process_vm_writev"} <= set(refused[1:].split())
 
 
+@pytest.mark.parametrize("path", HARDENED, ids=lambda path: path.stem)
+def test_no_unit_has_a_capability(path: Path) -> None:
+    one = read(path)
+    assert one["Service.CapabilityBoundingSet"] == [""]
+    assert one.get("Service.AmbientCapabilities", [""]) == [""]
+
+
+def test_quotes_through_configfs_take_one_capability_where_they_are_asked_for() -> None:
+    drop_in = read(GPU / SYSTEM / "attested-gateway.service.d" / "10-configfs.conf")
+    assert drop_in == {
+        "Service.AmbientCapabilities": ["CAP_DAC_OVERRIDE"],
+        "Service.CapabilityBoundingSet": ["CAP_DAC_OVERRIDE"],
+    }
+
+
 def test_engine_starts_by_its_lock_alone() -> None:
     (command,) = unit("vllm")["Service.ExecStart"]
     assert command.split()[1:] == [
