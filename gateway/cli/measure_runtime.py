@@ -117,7 +117,8 @@ def _things(args: argparse.Namespace, settings: Settings) -> Iterator[Launched]:
             raise UsageError("which evidence? --evidence FILE", code="evidence")
         yield measured_file(GPU_EVIDENCE, load_bytes(args.evidence, limit=_MAX_FILE))
     else:
-        asyncio.run(_require_closed(settings))
+        if not args.dry_run:
+            asyncio.run(_require_closed(settings))
         yield ready_of(FORBIDDEN_ROUTES)
 
 

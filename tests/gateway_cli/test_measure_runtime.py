@@ -235,6 +235,18 @@ def test_engine_that_does_not_come_is_never_ready(
     assert not image.log.exists()
 
 
+def test_ready_is_predicted_without_an_engine(
+    image: Image, loop: LoopThread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert image.run("ready", "--dry-run") == 0
+    predicted = capsys.readouterr().out
+    engine = StandInEngine()
+    loop.call(engine.start(uds=f"{image.folder}/engine.sock"))
+    assert image.run("ready") == 0
+    loop.call(engine.close())
+    assert capsys.readouterr().out == predicted
+
+
 def test_documents_that_cannot_be_kept_are_told(
     image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
