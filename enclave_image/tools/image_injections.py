@@ -26,8 +26,10 @@ _UNIT = (
     f"[Unit]\nDescription={_MARKER}\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/kmod\n"
 )
 _DROP_IN = "[Unit]\nWants=injected.service\n"
+# With a console, so that one sees the kernel start where this takes the place of the image's own.
 _OPENED = (
-    "init=/bin/sh systemd.debug_shell LD_PRELOAD=/tmp/x.so PYTHONPATH=/tmp SSL_CERT_FILE=/tmp/x"
+    "console=ttyS0 init=/bin/sh systemd.debug_shell"
+    " LD_PRELOAD=/tmp/x.so PYTHONPATH=/tmp SSL_CERT_FILE=/tmp/x"
 )
 # As systemd writes them; QEMU takes a comma as the end of a value, so that there is none.
 _CREDENTIALS = {
