@@ -25,16 +25,16 @@ _MARKER = "INJECTED-BY-THE-HOST"
 _UNIT = (
     f"[Unit]\nDescription={_MARKER}\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/kmod\n"
 )
-_DROP_IN = "[Unit]\nWants=injected.service\n"
+_DROP_IN = "[Unit]\nWants=x.service\n"
 # With a console, so that one sees the kernel start where this takes the place of the image's own.
 _OPENED = (
     "console=ttyS0 init=/bin/sh systemd.debug_shell"
     " LD_PRELOAD=/tmp/x.so PYTHONPATH=/tmp SSL_CERT_FILE=/tmp/x"
 )
-# As systemd writes them; QEMU takes a comma as the end of a value, so that there is none.
+# A unit, and what has every boot start it. fw_cfg takes names of 55 bytes, 27 of them a prefix.
 _CREDENTIALS = {
-    "systemd.extra-unit.injected.service": _UNIT,
-    "systemd.unit-dropin.sysinit.target": _DROP_IN,
+    "systemd.extra-unit.x.service": _UNIT,
+    "systemd.unit-dropin.-.mount": _DROP_IN,
 }
 
 
@@ -123,12 +123,12 @@ def cases(profile: str, folder: Path, out: Path) -> tuple[Case, ...]:
             end="measured",
             change=put_on_esp("EFI/BOOT/BOOTX64.EFI.extra.d/injected.cred", _UNIT.encode()),
         ),
+        Case(name="one byte of the root file system", end="refused", change=spoil_root),
         Case(
             name="credentials by SMBIOS and fw_cfg: a unit of the host's",
             end="ignored",
             extra=credential_arguments(out / "credentials"),
         ),
-        Case(name="one byte of the root file system", end="refused", change=spoil_root),
     )
 
 

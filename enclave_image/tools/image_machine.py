@@ -180,9 +180,13 @@ class Machine:
     def _line(self) -> dict[str, Any]:
         data = b""
         while not data.endswith(b"\n"):
-            byte = self._monitor.recv(1) if self._monitor is not None else b""
+            try:
+                byte = self._monitor.recv(1) if self._monitor is not None else b""
+            except OSError:
+                byte = b""
             if not byte:
-                raise ImageError("QEMU closed its monitor; its messages are in qemu.log")
+                said = (self.plan.folder / "qemu.log").read_text(errors="replace")[-1000:]
+                raise ImageError(f"QEMU closed its monitor, and says: {said}")
             data += byte
         answer: dict[str, Any] = json.loads(data)
         return answer
