@@ -32,8 +32,10 @@ def test_partitions_lie_on_whole_mebibytes() -> None:
     assert (LAYOUT.data_start, LAYOUT.verity_start, LAYOUT.size) == (1 << 20, 2 << 20, 4 << 20)
 
 
-def test_table_reads_back_as_it_was() -> None:
-    assert parse_head(LAYOUT.head()) == LAYOUT
+@pytest.mark.parametrize("sectors", [1, 8, 3000])
+def test_table_reads_back_as_it_was(sectors: int) -> None:
+    layout = PackLayout(root=ROOT, data_bytes=512 * sectors, verity_bytes=512 * sectors)
+    assert parse_head(layout.head()) == layout
 
 
 def test_another_reader_of_partition_tables_accepts_it() -> None:
