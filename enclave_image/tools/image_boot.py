@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -166,6 +167,7 @@ def chat(port: int, folder: Path, evidence: bytes) -> None:
     (folder / "root.pem").write_bytes(find_root(evidence, demo_seed()))
     (folder / "evidence.json").write_bytes(evidence)
     policy, root, kept = folder / "policy.toml", folder / "root.pem", folder / "kept"
+    shutil.rmtree(kept, ignore_errors=True)
     attested("pin", folder / "evidence.json", "--root", root, "-o", policy, "--force", accept=(15,))
     answer = attested(
         *("call", f"https://127.0.0.1:{port}", "--policy", policy, "--root", root),
