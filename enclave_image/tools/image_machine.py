@@ -49,6 +49,14 @@ class Machine:
         self._monitor: socket.socket | None = None
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:  # whatever it is, what was started ends
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
         folder = self.plan.folder
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "tpm").mkdir(parents=True)
@@ -70,7 +78,6 @@ class Machine:
         self._qemu = self._spawn("qemu.log", *self._command())
         self._wait((folder / "monitor.sock").exists, 60, "QEMU's monitor")
         self._connect()
-        return self
 
     def __exit__(
         self,
