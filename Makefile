@@ -27,11 +27,15 @@ MINUTES ?= 30
 STATES ?= 100000
 SHOTS ?= 0
 ARGS ?=
+PROFILE ?= cpu
+IMAGE_INPUTS = $(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) \
+	$(if $(CONFIG),--config $(CONFIG)) $(if $(KEYS),--keys $(KEYS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layering coverage fuzz tamper mutants check-mutants bench bench-verify bench-edge \
 	crash crash-power crash-strace fuzz-edge soak \
 	conformance \
+	image image-lock image-check image-scan image-boot image-injections image-packs \
 	test-vllm check lock clean
 
 help: ## list the targets
@@ -104,6 +108,27 @@ soak: setup ## load a served gateway for MINUTES; memory and descriptors must st
 
 conformance: setup ## attested conformance on the vectors, where they are
 	@tools/conformance.sh "$(VECTORS)"
+
+image: setup ## build the measured image: PROFILE=cpu or gpu; ENGINE= MODEL= root hashes, CONFIG= KEYS= files
+	@$(PY) enclave_image/tools/image_build.py $(PROFILE) $(IMAGE_INPUTS) $(ARGS)
+
+image-lock: setup ## build it with what the mirror has now, and pin that
+	@$(PY) enclave_image/tools/image_build.py $(PROFILE) --lock $(ARGS)
+
+image-check: setup ## build it again and compare every artefact bit by bit
+	@$(PY) enclave_image/tools/image_check.py $(PROFILE) $(IMAGE_INPUTS) $(ARGS)
+
+image-scan: setup ## look into the built image for shells, compilers, agents, package state
+	@$(PY) enclave_image/tools/image_scan.py $(PROFILE) $(ARGS)
+
+image-boot: setup ## boot it under QEMU with a software TPM: event log as predicted, a chat with a receipt
+	@$(PY) enclave_image/tools/image_boot.py $(PROFILE) $(ARGS)
+
+image-injections: setup ## boot it with what a host may slip in: each is refused or measured
+	@$(PY) enclave_image/tools/image_injections.py $(PROFILE) $(ARGS)
+
+image-packs: setup ## boot it with a model pack, intact and altered
+	@$(PY) enclave_image/tools/image_packs.py $(PROFILE) $(ARGS)
 
 test-vllm: setup ## prepare a real vLLM on CPU once (2 GB), then run the end-to-end tests on it
 	@tests/vllm/prepare

@@ -36,6 +36,7 @@ from gateway.upstream import (
     UpstreamLimits,
     parse_engine_url,
 )
+from gateway.upstream.self_check import Demand, check_engines
 
 if TYPE_CHECKING:
     import socket
@@ -165,8 +166,8 @@ class OwnTls:
 class Gateway:
     """One boot of a gateway in this process and event loop.
 
-    `start` opens, in this order: TLS key, socket, keys file, quote provider, notary, engine
-    pool, listeners.  What fails undoes what came before.
+    `start` opens, in this order: TLS key, socket, keys file, a look at the engines, quote
+    provider, notary, engine pool, listeners.  What fails undoes what came before.
     """
 
     def __init__(self, settings: Settings, events: Events, layer: FileLayer) -> None:
@@ -245,6 +246,7 @@ class Gateway:
         sock = bind_public(settings, tls)
         stack.callback(sock.close)
         keys = load_key_store(settings)
+        await check_own_engines(settings, self._events)
         parts = open_notary_parts(
             settings,
             tls_spki=() if tls is None else (tls.spki_sha256,),
@@ -290,6 +292,33 @@ def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
         provider=boot.provider,
     )
     events.emit("listening", address=addresses.public)
+
+
+async def check_own_engines(settings: Settings, events: Events | None = None) -> None:
+    """Raise `UnavailableError` if an engine offers what the settings do not let pass.
+
+    Nothing listens yet when this is asked: no caller reaches a gateway whose engine is open.
+    `events` are told of engines that did not answer.
+    """
+
+    def unchecked(name: str) -> None:
+        if events is not None:
+            events.emit("engine.unchecked", engine=name)
+
+    limits = UpstreamLimits(first_byte_timeout=5.0, idle_timeout=5.0, total_timeout=10.0)
+    upstreams = [
+        Upstream(_address_of(engine), limits, name=engine.name) for engine in settings.engines
+    ]
+    try:
+        await check_engines(
+            upstreams,
+            Demand(settings.selfcheck.routes),
+            patience=settings.selfcheck.patience_seconds,
+            unchecked=unchecked,
+        )
+    finally:
+        for upstream in upstreams:
+            upstream.close()
 
 
 def edge_metrics_of(settings: Settings) -> EdgeMetrics:

@@ -10,6 +10,7 @@ compile --universal requirements/dev.in -o requirements/dev.txt
 # The smaller sets take the same versions as the tested one.
 compile --universal requirements/base.in -c requirements/dev.txt -o requirements/base.txt
 compile --universal requirements/runtime.in -c requirements/dev.txt -o requirements/runtime.txt
+compile --universal requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 compile --universal requirements/otel.in -c requirements/dev.txt -o requirements/otel.txt
 compile --universal requirements/fuzz.in -o requirements/fuzz.txt
 # The engine for tests has wheels for one platform only. Left out: what is built for CUDA and

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, str] = {
     "pin": "attestation.cli.pin",
     "model": "attestation.cli.model",
     "measure": "attestation.cli.measure",
+    "release": "attestation.cli.release",
     "bundle": "attestation.cli.bundle",
     "endorsements": "attestation.cli.endorsements",
     "log": "attestation.cli.log",

@@ -31,7 +31,7 @@ EXIT_ACTIONS = ("Exit Boot Services Invocation", "Exit Boot Services Returned wi
 # As long as `measurements.json` may have it; kernels take far less.
 MAX_COMMAND_LINE = 1 << 16
 # What OVMF appends for the initrd that it takes over from QEMU.
-_DIRECT_SUFFIX = " initrd=initrd"
+DIRECT_SUFFIX = " initrd=initrd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class KernelBoot:
     @property
     def kernel_events(self) -> tuple[PredictedEvent, ...]:
         """What the kernel measures of itself: command line, then initrd."""
-        line = self.command_line + (_DIRECT_SUFFIX if self.initrd else "")
+        line = self.command_line + (DIRECT_SUFFIX if self.initrd else "")
         return (*_load_options(line, "the command line"), *_initrd(self.initrd, "the initrd"))
 
 

@@ -17,10 +17,13 @@ from attestation.statement.common import (
     hex_or_null,
     read_bootseed,
 )
+from attestation.tdx.events import MAX_EVENTS
+from attestation.tdx.runtime import parse_measured_events
 
 if TYPE_CHECKING:
     from attestation.encoding.digest import Digest
     from attestation.encoding.strict_json import JsonValue
+    from attestation.tdx.runtime import MeasuredEvent
 
 PURPOSE: Final = "attested-gateway/boot/v1"
 _IMAGE: Final = re.compile(r"[A-Za-z0-9._:/@+-]{1,256}", re.ASCII)
@@ -45,7 +48,9 @@ class PreviousBoot:
 class BootStatement(Canonical):
     """One start of the notary: its seed (32 bytes), keys, log, measured settings and model.
 
-    `time_claimed` is Unix seconds by the guest's clock, which the host controls.
+    `time_claimed` is Unix seconds by the guest's clock, which the host controls.  `unextended` is
+    what would have extended RTMR3 before the keys, on a platform that lets nobody extend it: the
+    word of the software that made the statement, and of nobody else.
     """
 
     bootseed: bytes
@@ -57,10 +62,13 @@ class BootStatement(Canonical):
     image: str | None = None
     gpu_digest: Digest | None = None
     prev: PreviousBoot | None = None
+    unextended: tuple[MeasuredEvent, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form; `unextended` is a member only where there is something in it."""
+        stated = [event.to_json() for event in self.unextended]
         return {
+            **({"unextended": stated} if stated else {}),
             "bootseed": self.bootseed.hex(),
             "config_digest": self.config_digest.hex,
             "gpu_digest": hex_or_null(self.gpu_digest),
@@ -91,6 +99,7 @@ def parse_boot_statement(value: JsonValue) -> BootStatement:
         image=None if members.is_null("image") else members.text("image", pattern=_IMAGE),
         gpu_digest=digest_or_null(members, "gpu_digest"),
         prev=None if members.is_null("prev") else _previous(members.object("prev")),
+        unextended=_unextended(members) if members.has("unextended") else (),
     )
     members.close()
     if not statement.log_origin.endswith("/" + statement.bootseed.hex()[:16]):
@@ -100,6 +109,17 @@ def parse_boot_statement(value: JsonValue) -> BootStatement:
             expected="an origin that ends in the first 16 digits of the bootseed",
         )
     return statement
+
+
+def _unextended(members: Members) -> tuple[MeasuredEvent, ...]:
+    events = parse_measured_events(members.array("unextended", max_items=MAX_EVENTS))
+    if not events:
+        raise MalformedError(
+            "the boot statement lists no event that RTMR3 could not take",
+            code="member_value",
+            expected="at least one event, or no member unextended",
+        )
+    return events
 
 
 def _previous(members: Members) -> PreviousBoot:

@@ -137,9 +137,14 @@ def parse_runtime_events(value: JsonValue) -> tuple[MeasuredEvent | KeyEvent, ..
     """
     items = require_items(value, FORMAT)
     first_key = next((i for i, item in enumerate(items) if _is_key_event(item)), len(items))
-    measured = tuple(_measured_event(item) for item in items[:first_key])
+    return (*parse_measured_events(items[:first_key]), *parse_key_events(items[first_key:]))
+
+
+def parse_measured_events(items: Sequence[JsonValue]) -> tuple[MeasuredEvent, ...]:
+    """Read what was measured before the keys, no name twice; raises `MalformedError`."""
+    measured = tuple(_measured_event(item) for item in items)
     _require_distinct(event.name for event in measured)
-    return (*measured, *parse_key_events(items[first_key:]))
+    return measured
 
 
 def parse_key_events(value: JsonValue) -> tuple[KeyEvent, ...]:

@@ -9,7 +9,13 @@ from attestation.encoding.counts import counted
 from attestation.errors import EvidenceError
 from attestation.tdx.divergence import Cause, Change, find_mismatch
 from attestation.tdx.runtime import RECEIPT_KEY, RUNTIME_REGISTER
-from attestation.verifier.extensions import RuntimeEvent, compare_measured, runtime_events
+from attestation.verifier.extensions import (
+    RuntimeEvent,
+    compare_measured,
+    contradiction,
+    runtime_events,
+    stated_events,
+)
 from attestation.verifier.words import short
 
 if TYPE_CHECKING:
@@ -55,9 +61,14 @@ def check_event_log(
     3. then come key events, numbered from 1, and nothing after or between them
     4. the last key event names this bootseed and keyset, and its digest proves that
     5. there are at most `max_key_events`
+    6. no event proves to be otherwise what the boot statement names, and the statement lists no
+       events that RTMR3 could not take where it took some
+
+    Where RTMR3 was not extended, the events that the statement lists stand for those of 2, if the
+    policy accepts keys that are not bound to it: both are the word of the same software.
     """
     if boot.event_log is None:
-        _no_runtime_events(body, agreeing, policy, page)
+        _no_runtime_events(boot, body, agreeing, policy, page)
         return
     log = boot.event_log.parse()
     if not _replays(log, body, page):
@@ -65,7 +76,9 @@ def check_event_log(
     runtime = list(runtime_events(log))
     keys = [event.key for event in runtime if event.key is not None]
     if not runtime:
-        _no_runtime_events(body, agreeing, policy, page)
+        _no_runtime_events(boot, body, agreeing, policy, page)
+    elif not _agrees(runtime, boot, page):
+        return
     elif not _claims_keys(runtime) and policy.tdx.unbound_keys:
         if _listed(runtime, agreeing, page):
             page.passed(_ID, "the keys are not bound to RTMR3, which the policy accepts")
@@ -134,9 +147,28 @@ def _replay_error(log: EventLog, register: int, value: bytes, mismatch: Mismatch
     )
 
 
+def _agrees(runtime: Sequence[RuntimeEvent], boot: BootEvidence, page: Page) -> bool:
+    if not _fits_statement(runtime, boot, page):
+        return False
+    if boot.statement.unextended:
+        page.rejected(
+            _ID,
+            "the boot statement says that nothing could extend RTMR3, which was extended",
+            expected="no events in the statement",
+            observed=f"{len(boot.statement.unextended)} in the statement, {len(runtime)} in RTMR3",
+        )
+        return False
+    return True
+
+
 def _no_runtime_events(
-    body: TdReport, agreeing: Sequence[ReferenceValues], policy: Policy, page: Page
+    boot: BootEvidence,
+    body: TdReport,
+    agreeing: Sequence[ReferenceValues],
+    policy: Policy,
+    page: Page,
 ) -> None:
+    stated = stated_events(boot.statement)
     unused = not any(body.rtmrs[RUNTIME_REGISTER])
     pinned = any(values.rtmr3 == body.rtmrs[RUNTIME_REGISTER] for values in agreeing)
     if not unused and not (pinned and policy.tdx.unbound_keys):
@@ -147,8 +179,9 @@ def _no_runtime_events(
         )
     elif policy.tdx.unbound_keys:
         # No keys are needed then; the events that a tuple lists still are.
-        if _listed((), agreeing, page):
-            page.passed(_ID, "the keys are not bound to RTMR3, which the policy accepts")
+        if _fits_statement(stated, boot, page) and _listed(stated, agreeing, page):
+            word = ", nor are the events that the statement lists" if stated else ""
+            page.passed(_ID, f"the keys are not bound to RTMR3{word}, which the policy accepts")
     else:
         page.not_accepted(
             _ID,
@@ -157,6 +190,13 @@ def _no_runtime_events(
             observed="RTMR3 all zero",
             hint='a platform that cannot extend RTMR3 needs unbound_keys = "allow"',
         )
+
+
+def _fits_statement(events: Sequence[RuntimeEvent], boot: BootEvidence, page: Page) -> bool:
+    complaint = contradiction(events, boot.statement)
+    if complaint is not None:
+        page.contradicted(_ID, complaint)
+    return complaint is None
 
 
 def _claims_keys(runtime: Sequence[RuntimeEvent]) -> bool:

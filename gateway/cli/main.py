@@ -26,6 +26,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "pin": "gateway.cli.pin",
     "endorsements": "gateway.cli.endorsements",
     "demo-engine": "gateway.cli.demo_engine",
+    "engine": "gateway.cli.engine",
+    "measure-runtime": "gateway.cli.measure_runtime",
 }
 _CLIENT: Final = frozenset({"httpx", "httpx2", "openai", "anthropic"})
 _OWN: Final = frozenset({"attestation", "gateway"})

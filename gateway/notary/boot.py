@@ -17,6 +17,7 @@ from attestation.statement import BootStatement, Keyset, log_origin
 from attestation.statement.model_lock import ENGINE_ARGS_EVENT, MODEL_LOCK_EVENT
 from attestation.tdx.eventlog import KeyEvent, MeasuredEvent
 from attestation.tdx.identity import identity_of
+from attestation.tdx.launch import GATEWAY_CONFIG
 from attestation.tdx.quote import Quote, canonical_quote, parse_quote
 from attestation.tdx.signatures import own_checks
 from attestation.verifier.model import NOTHING_MEASURED, MeasuredDigests, measured_digests
@@ -123,7 +124,7 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
        event `receipt.key` extend RTMR3, after the log of earlier events was seen to replay to the
        register's present value; a platform that keeps the log itself (dstack) is handed the
        events, and its log is what the bundle carries
-    3. the boot statement
+    3. the boot statement; what an image noted for RTMR3 is in it where nobody can extend that
     4. its quote, in canonical form
     5. the quote's own look: its report data, its signatures, RTMR3, and that its events name the
        model of the statement
@@ -148,6 +149,7 @@ def start_boot(provider: QuoteProvider, plan: BootPlan, drawn: BootSecrets) -> S
         image=plan.image,
         time_claimed=plan.now,
         prev=plan.prev,
+        unextended=_stated(provider, plan),
     )
     quote = parse_quote(canonical_quote(provider.quote(statement.report_data)))
     _require_own_look(quote, statement)
@@ -184,15 +186,41 @@ def _measure(
             provider, kept, measured=plan.measured, bootseed=bootseed, keyset_digest=keyset_digest
         )
     before = RuntimeLog.load(plan.runtime_log)
-    before.require_replays_to(provider.read_rtmr3())
+    pending = before.unextended(provider.read_rtmr3())
+    _require_these_settings(before.measured, plan)
     log = before.with_start(bootseed, keyset_digest, plan.measured)
-    for event in log.events[len(before.events) :]:
+    for event in (*pending, *log.events[len(before.events) :]):
         provider.extend_rtmr3(event.digest, name=event.name, content=event.content)
     # Stored after the extensions: a crash in between leaves a log that no longer replays, and
     # the next start is refused rather than let an unlisted key live.
     log.store(plan.runtime_log)
     log.require_replays_to(provider.read_rtmr3())
     return log
+
+
+def _stated(provider: QuoteProvider, plan: BootPlan) -> tuple[MeasuredEvent, ...]:
+    """Return what the statement lists because nobody can extend RTMR3 here.
+
+    Only a measured image notes events for that; a gateway elsewhere has nothing to list.
+    """
+    if provider.can_extend_rtmr3 or provider.event_log() is not None:
+        return ()
+    before = RuntimeLog.load(plan.runtime_log)
+    _require_these_settings(before.measured, plan)
+    return before.with_own(plan.measured).measured if before.events else ()
+
+
+def _require_these_settings(measured: tuple[MeasuredEvent, ...], plan: BootPlan) -> None:
+    for event in measured:
+        if event.name == GATEWAY_CONFIG and event.sha256 != plan.config_digest:
+            raise UnavailableError(
+                "the settings are not those that were measured when this TD started",
+                code="rtmr3",
+                expected=f"{GATEWAY_CONFIG} {event.sha256}",
+                observed=f"{plan.config_digest}",
+                hint="one file, one environment and the same flags for every command of the image; "
+                "`attested config show` names what differs",
+            )
 
 
 def _require_own_look(quote: Quote, statement: BootStatement) -> None:

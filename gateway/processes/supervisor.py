@@ -33,6 +33,7 @@ from gateway.serving import (
     Addresses,
     announce_start,
     bind_public,
+    check_own_engines,
     new_tls,
     open_admin,
     url_of,
@@ -92,7 +93,7 @@ class Supervisor:
     async def start(cls, settings: Settings, events: Events) -> Self:
         """Return a gateway whose workers accept connections.
 
-        1. TLS key, listening socket, keys file: what can be refused without a boot
+        1. TLS key, socket, keys file, a look at the engines: what can be refused without a boot
         2. the notary process; its boot is quoted and durable
         3. the admin listener
         4. the workers
@@ -154,8 +155,9 @@ class Supervisor:
         tls = new_tls(settings)
         listening = bind_public(settings, tls)
         stack.callback(listening.close)
-        listening.listen(_BACKLOG)
         load_key_store(settings)
+        await check_own_engines(settings, self._events)
+        listening.listen(_BACKLOG)
         self._socket_path = _place_socket(stack, settings)
         await self._start_notary(stack, tls)
         self._crew = crew = self._new_crew(stack, tls, listening)

@@ -7,7 +7,7 @@ measured: addresses, names, weights and models.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import StringConstraints, field_validator, model_validator
 
@@ -122,6 +122,18 @@ class HealthSettings(Section):
     failures: int = unmeasured(3, "failures in a row after which an engine is left", ge=1, le=100)
     cooldown: float = unmeasured(
         2.0, "seconds until an engine that was left is tried or asked again", gt=0, le=3600
+    )
+
+
+class SelfCheckSettings(Section):
+    """What the gateway sees of its engines before it opens its port."""
+
+    routes: Literal["off", "answering", "required"] = measured(
+        "answering",
+        "no route that changes an engine may be open: on engines that answer, on all, or unasked",
+    )
+    patience_seconds: float = unmeasured(
+        0.0, "seconds until engines have to answer, where that is required", ge=0, le=7200
     )
 
 

@@ -16,6 +16,7 @@ from gateway.settings.engines import (
     EngineSettings,
     HealthSettings,
     ModelSettings,
+    SelfCheckSettings,
     UpstreamSettings,
     require_engines,
 )
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
         (), "engines, where there are several, instead of upstream", max_length=MAX_ENGINES
     )
     health: HealthSettings = HealthSettings()
+    selfcheck: SelfCheckSettings = SelfCheckSettings()
     model: ModelSettings = ModelSettings()
     access: AccessSettings
     notary: NotarySettings

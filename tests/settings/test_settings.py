@@ -207,6 +207,7 @@ def test_measured_settings_change_the_digest_and_others_do_not(file: Path) -> No
         "notary.keyset_days": "7",
         "evidence.provider": "dstack:",
         "limits.max_n": "3",
+        "selfcheck.routes": "required",
         "cache.salt": "off",
         "padding.bucket_bytes": "512",
         "padding.tick_ms": "50",

@@ -15,50 +15,31 @@ from typing import TYPE_CHECKING, Final
 from attestation.encoding.strict_json import parse_json
 from attestation.errors import MalformedError
 from gateway.cli.checkup.finding import Finding, Level, Subject
-from gateway.errors import UpstreamError, UpstreamFailure
+from gateway.errors import UpstreamError
 from gateway.settings.places import is_loopback
 from gateway.upstream import EngineAddress, Upstream, UpstreamLimits, parse_engine_url
+from gateway.upstream.surface import (
+    ADAPTERS,
+    BESIDE,
+    DEVELOPMENT,
+    DOCUMENTATION,
+    FORBIDDEN_FLAGS,
+    FORBIDDEN_VARIABLES,
+    is_set,
+    routes_there,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gateway.settings.engines import EngineSettings
+
+__all__ = ["ADAPTERS", "BESIDE", "DEVELOPMENT", "DOCUMENTATION", "engine_findings", "upstream_host"]
 
 AREA: Final = "service"
 REQUEST_ID: Final = "doctor"
 _OK_STATUS: Final = 200
-_NOT_THERE: Final = 404
-_GONE: Final = frozenset({UpstreamFailure.CONNECT, UpstreamFailure.TIMEOUT_CONNECT})
 
-DEVELOPMENT: Final = (
-    "/collective_rpc", "/server_info", "/sleep", "/is_sleeping", "/reset_prefix_cache", "/pause",
-    "/abort_requests", "/update_weights", "/init_weight_transfer_engine", "/weight_info",
-)  # fmt: skip
-ADAPTERS: Final = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters")
-DOCUMENTATION: Final = ("/docs", "/redoc", "/openapi.json")
-BESIDE: Final = ("/invocations", "/metrics", "/load", "/tokenizer_info", "/inference/v1/generate")
-
-_FLAGS: Final = {
-    "--enable-log-requests": "parameters of requests are written down, with DEBUG prompts too",
-    "--enable-log-outputs": "answers are written down",
-    "--log-error-stack": "inputs that fail are written down",
-    "--enable-lora": "adapters can change the model after it was measured",
-    "--enable-scale-out": "routes that take prompts are open beside the gateway's",
-    "--grpc-port": "a second listener takes prompts without a key",
-    "--middleware": "code of its own sees every request",
-    "--otlp-traces-endpoint": "lengths and parameters of requests leave this machine",
-    "--tool-server": "answers are sent to tools",
-    "--trust-remote-code": "code from the model's repository runs",
-    "--trust-request-chat-template": "callers' templates are run",
-}
-_VARIABLES: Final = {
-    "VLLM_SERVER_DEV_MODE": "routes that change the model are open",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "adapters can change the model after it was measured",
-    "VLLM_ALLOW_INSECURE_SERIALIZATION": "what is received can run code",
-    "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "answers are written down",
-    "VLLM_TRACE_FUNCTION": "calls are written to files",
-    "VLLM_ENABLE_RESPONSES_API_STORE": "answers are kept without an owner",
-}
 _OFF: Final = frozenset({"", "0", "false"})
 _CREDENTIALS: Final = struct.Struct("iII")
 _PROC: Final = Path("/proc")
@@ -164,8 +145,8 @@ async def _said_version(upstream: Upstream) -> str | None:
 async def _changing_routes(names: _Names, upstream: Upstream) -> Finding:
     """Routes that change what was measured, or act on everybody's requests."""
     subject = names.subject("routes")
-    development = await _there(upstream, DEVELOPMENT)
-    adapters = await _there(upstream, ADAPTERS)
+    development = await routes_there(upstream, DEVELOPMENT)
+    adapters = await routes_there(upstream, ADAPTERS)
     if development:
         return subject.fail(
             f"development mode: {_listed(development)}",
@@ -184,8 +165,8 @@ async def _changing_routes(names: _Names, upstream: Upstream) -> Finding:
 async def _open_routes(names: _Names, settings: EngineSettings, upstream: Upstream) -> Finding:
     """Routes past the gateway: harmless where nobody else reaches the engine."""
     subject = names.subject("surface")
-    beside = await _there(upstream, BESIDE)
-    documentation = await _there(upstream, DOCUMENTATION)
+    beside = await routes_there(upstream, BESIDE)
+    documentation = await routes_there(upstream, DOCUMENTATION)
     found = [*beside, *documentation]
     host = upstream_host(settings)
     if host is not None and not is_loopback(host):
@@ -211,19 +192,6 @@ def upstream_host(settings: EngineSettings) -> str | None:
     return None if settings.url is None else parse_engine_url(settings.url).host
 
 
-async def _there(upstream: Upstream, paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple([path for path in paths if await _is_there(upstream, path)])
-
-
-async def _is_there(upstream: Upstream, path: str) -> bool:
-    try:
-        answer = await upstream.get(path, request_id=REQUEST_ID)
-    except UpstreamError as error:
-        # Whatever else it says, a page longer than we read among it, something is there.
-        return error.kind not in _GONE
-    return answer.status != _NOT_THERE
-
-
 def _flags(names: _Names, settings: EngineSettings, proc: Path) -> Finding:
     """How it was started, where its process can be seen: the one at the other end of a socket."""
     subject = names.subject("flags")
@@ -234,9 +202,11 @@ def _flags(names: _Names, settings: EngineSettings, proc: Path) -> Finding:
             "compare how it is started with docs/operating.md",
         )
     words, variables = started
-    bad = {flag: why for flag, why in _FLAGS.items() if _is_set(flag, words)}
+    bad = {flag: why for flag, why in FORBIDDEN_FLAGS.items() if is_set(flag, words)}
     bad |= {
-        name: why for name, why in _VARIABLES.items() if variables.get(name, "").lower() not in _OFF
+        name: why
+        for name, why in FORBIDDEN_VARIABLES.items()
+        if variables.get(name, "").lower() not in _OFF
     }
     if bad:
         return subject.warn(
@@ -245,10 +215,6 @@ def _flags(names: _Names, settings: EngineSettings, proc: Path) -> Finding:
             flags=sorted(bad),
         )
     return subject.ok("none that writes content down or opens the model to changes", flags=[])
-
-
-def _is_set(flag: str, words: Sequence[str]) -> bool:
-    return any(word == flag or word.startswith(flag + "=") for word in words)
 
 
 def _started_with(path: Path, proc: Path) -> tuple[list[str], dict[str, str]] | None:

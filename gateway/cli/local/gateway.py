@@ -120,6 +120,7 @@ def _settings(plan: LocalPlan, folder: Path) -> Settings:
             },
             # The engine was started along with it; nothing but what is asked goes there.
             "health": {"interval": 0},
+            "selfcheck": {"routes": "off"},
             # Somebody always waits here for receipts to be anchored.
             "log": {"forced_epoch_seconds": FORCED_EPOCH_SECONDS},
             # Whatever is refused here is refused on purpose, and each refusal is looked at.

@@ -1,0 +1,113 @@
+"""`attested release pack`: is every block of a pack the one that its root hash stands for?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from attestation.cli.files import print_json, print_text, require_regular
+from attestation.encoding.digest import Digest
+from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.release.gpt import HEAD_BYTES, PackLayout, parse_head
+from attestation.release.verity import BLOCK_BYTES, Superblock, parse_superblock, verify_tree
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+HELP = "check a model or engine pack against its root hash"
+
+_EPILOG = """\
+Reads all of it: partition table, hash tree, and each block of 4096 bytes.  Needs memory for the
+hash tree, 1/128 of the pack.  Without --root it says which root hash the pack has.
+
+exit codes: 0 every block is as the root hash has it; 10 another root hash, or a block that was
+changed; 13 no pack; 2 usage
+
+examples:
+  attested release pack model.raw --root 3f8a...
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("file", metavar="PACK", help="pack, as a file")
+    add("--root", metavar="HEX", help="root hash that it must have, 64 hexadecimal digits")
+    add("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the pack, print its root hash."""
+    asked = None if args.root is None else Digest.from_hex(args.root, what="--root")
+    path = Path(args.file)
+    require_regular(path)
+    try:
+        with path.open("rb") as file:
+            layout, superblock = _verified(file)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {args.file!a}", code="file", observed=error.strerror or "an I/O error"
+        ) from error
+    root = Digest(layout.root)
+    if asked is not None and root != asked:
+        raise EvidenceError(
+            "this is a genuine pack, and another one",
+            code="pack_root",
+            expected=asked.hex,
+            observed=root.hex,
+        )
+    if args.json:
+        print_json({"root": root.hex, "data_blocks": superblock.data_blocks, "size": layout.size})
+    else:
+        print_text(f"{root.hex}: {superblock.data_blocks} blocks, every one as it was made\n")
+    return 0
+
+
+def _verified(file: IO[bytes]) -> tuple[PackLayout, Superblock]:
+    """Check all of a pack.
+
+    1. the table in front is that of a pack, the size is the one it asks for
+    2. the superblock fits the partitions
+    3. every block of the data has its hash in the tree, and the tree leads to the root hash
+    4. between and behind the partitions there are zeroes and the second table, nothing else
+    """
+    layout = parse_head(file.read(HEAD_BYTES))
+    size = os.fstat(file.fileno()).st_size
+    if size != layout.size:
+        raise _no_pack(f"{layout.size} bytes, as its table says", f"{size}")
+    file.seek(layout.verity_start)
+    superblock = parse_superblock(file.read(BLOCK_BYTES))
+    if (superblock.data_blocks * BLOCK_BYTES, superblock.size) != (
+        layout.data_bytes,
+        layout.verity_bytes,
+    ):
+        raise _no_pack("a hash tree over the whole file system", "another size")
+    tree = file.read(superblock.size - BLOCK_BYTES)
+    file.seek(layout.data_start)
+    verify_tree(superblock, _blocks(file, superblock.data_blocks), tree, layout.root)
+    _require_rest(file, layout)
+    return layout, superblock
+
+
+def _require_rest(file: IO[bytes], layout: PackLayout) -> None:
+    gap = layout.verity_start - layout.data_start - layout.data_bytes
+    tail = layout.tail()
+    rest = layout.size - layout.verity_start - layout.verity_bytes - len(tail)
+    file.seek(layout.data_start + layout.data_bytes)
+    between = file.read(gap)
+    file.seek(layout.verity_start + layout.verity_bytes)
+    behind = file.read(rest)
+    if any(between) or any(behind) or file.read(len(tail)) != tail:
+        raise _no_pack("zeroes and the second table beside the partitions", "other bytes")
+
+
+def _blocks(file: IO[bytes], count: int) -> Iterator[bytes]:
+    for _block in range(count):
+        yield file.read(BLOCK_BYTES)
+
+
+def _no_pack(expected: str, observed: str) -> MalformedError:
+    return MalformedError("this is no pack", code="pack", expected=expected, observed=observed)

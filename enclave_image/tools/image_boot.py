@@ -1,0 +1,239 @@
+"""Boot the built image, compare its event log with the prediction, and chat: `make image-boot`.
+
+1. Predict what the image will measure, from its artefacts alone.
+2. Boot it: QEMU without KVM, OVMF, software TPM. No TDX: evidence is simulated.
+3. Take the event log out of the guest's memory and compare it with the prediction, event by event.
+4. Send a chat to the gateway inside, verify the receipt outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from image_files import PROFILES, RECIPE, REPOSITORY, ImageError, artefact, cache, host, output, say
+from image_machine import Machine, Plan, free_port
+
+from gateway.attester.simulated.platform import SimulatedPlatform
+
+ATTESTED = (sys.executable, "-m", "gateway.cli.main")
+# Public, of the demo image: its evidence is simulated, and beside a TDX device it does not start.
+DEMO_KEY = RECIPE / "demo.key"
+KERNEL_RUNS = b"Linux version"
+_BOOT_SECONDS = 900.0
+
+
+def predict(profile: str, folder: Path, out: Path) -> Path:
+    """`attested measure tpm` over the artefacts."""
+    variables = out / "vars.predicted.fd"
+    copied = subprocess.run(
+        host("cp", "/usr/share/OVMF/OVMF_VARS_4M.fd", variables), capture_output=True, check=False
+    )
+    if copied.returncode:
+        raise ImageError(f"OVMF: {copied.stderr.decode(errors='replace')}")
+    uki, disk = artefact(folder, profile, "efi"), artefact(folder, profile, "raw")
+    measurements = out / "tpm.json"
+    attested(
+        *("measure", "tpm", "--uki", uki, "--disk", disk, "--variables", variables),
+        *("-o", measurements, "--force"),
+    )
+    return measurements
+
+
+def attested(*arguments: str | Path, accept: tuple[int, ...] = (0,)) -> str:
+    """Run the product's own command; its stdout."""
+    done = subprocess.run(
+        [*ATTESTED, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in accept:
+        what = " ".join(map(str, arguments[:2]))
+        raise ImageError(
+            f"attested {what}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        )
+    return done.stdout
+
+
+def compare(measurements: Path, log: Path) -> dict[str, Any]:
+    """`attested measure compare`, as its JSON document."""
+    text = attested("measure", "compare", measurements, log, "--json", accept=(0, 10))
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def show_comparison(document: dict[str, Any]) -> tuple[int, int]:
+    """Print every event that is not as predicted, by name; how many are, and how many not."""
+    same = other = 0
+    for register in document["registers"]:
+        for event in register["events"]:
+            if event["match"] == "same":
+                same += 1
+                continue
+            other += 1
+            names = " ".join(str(event.get(key) or "") for key in ("event", "name", "type"))
+            print(f"  {register['name']} {event['match']}: {names.strip()}")
+        print(register.get("explanation", register["name"]))
+    return same, other
+
+
+def fetch_evidence(port: int, seconds: float, machine: Machine) -> bytes:
+    """The gateway's evidence as a bundle, once it answers."""
+    # Whose key this connection has is judged by `attested call`, from the evidence.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
+        try:
+            connection.request("GET", "/v1/attestation?format=bundle")
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
+            if machine.wait_ended(1.0):
+                break
+            continue
+        finally:
+            connection.close()
+        if answer.status == 200:
+            return body
+    tail = machine.console()[-4000:].decode(errors="replace")
+    raise ImageError(f"expected an answer of the gateway inside, seen none; console:\n{tail}")
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _certificates(text: str) -> Iterator[x509.Certificate]:
+    data = text.encode()
+    if b"BEGIN" not in data and len(data) > 1000:
+        try:
+            data = base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+        except ValueError:
+            return
+    pattern = b"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----"
+    for match in re.finditer(pattern, data, re.DOTALL):
+        yield x509.load_pem_x509_certificate(match.group())
+
+
+def find_root(evidence: bytes, seed: bytes) -> bytes:
+    """The simulated root in the evidence, if its key is the one that `seed` leads to; PEM."""
+    wanted = SimulatedPlatform(now=0, seed=seed).anchor.certificate.public_key()
+    for text in _strings(json.loads(evidence)):
+        for certificate in _certificates(text):
+            if certificate.public_key() == wanted and certificate.issuer == certificate.subject:
+                return certificate.public_bytes(Encoding.PEM)
+    raise ImageError("the evidence does not hang under the root that the image's seed leads to")
+
+
+def demo_seed() -> bytes:
+    """The seed in the demo image's settings."""
+    path = RECIPE / "mkosi.extra/usr/share/attested/gateway.toml"
+    provider = tomllib.loads(path.read_text())["evidence"]["provider"]
+    found = re.search(r"seed=([0-9a-f]{64,128})", provider)
+    if found is None:
+        raise ImageError(f"{path.name}: expected simulated:?seed=HEX, seen {provider}")
+    return bytes.fromhex(found.group(1))
+
+
+def chat(port: int, folder: Path, evidence: bytes) -> None:
+    """A chat with the gateway inside; its receipt verified twice: at once, and from the files."""
+    (folder / "root.pem").write_bytes(find_root(evidence, demo_seed()))
+    (folder / "evidence.json").write_bytes(evidence)
+    policy, root, kept = folder / "policy.toml", folder / "root.pem", folder / "kept"
+    shutil.rmtree(kept, ignore_errors=True)
+    attested("pin", folder / "evidence.json", "--root", root, "-o", policy, "--force", accept=(15,))
+    answer = attested(
+        *("call", f"https://127.0.0.1:{port}", "--policy", policy, "--root", root),
+        *("--key-file", DEMO_KEY, "--prompt", "Who are you?", "--out", kept),
+        accept=(15,),
+    )
+    attested(
+        *("verify", kept / "bundle.json", "--policy", policy, "--root", root),
+        *("--contents", kept / "bodies"),
+        accept=(15,),
+    )
+    print(f"the gateway inside answered {len(answer)} bytes; receipt verified outside (simulated)")
+
+
+def boot(profile: str, *, with_chat: bool) -> None:
+    """The whole of it; `ImageError` for whatever is not as it has to be."""
+    folder = output(profile)
+    out = cache() / "boot" / profile
+    out.mkdir(parents=True, exist_ok=True)
+    measurements = predict(profile, folder, out)
+    say(f"predicted: {measurements}")
+    port = free_port()
+    begun = time.monotonic()
+    with Machine(Plan(disk=artefact(folder, profile, "raw"), folder=out / "run", port=port)) as vm:
+        vm.wait_console(KERNEL_RUNS, seconds=_BOOT_SECONDS)
+        log = out / "tpm.log"
+        log.write_bytes(vm.event_log())
+        say(f"kernel runs after {time.monotonic() - begun:.0f} s; event log: {log}")
+        document = compare(measurements, log)
+        (out / "comparison.json").write_text(json.dumps(document, indent=1))
+        same, other = show_comparison(document)
+        print(f"{same} events as predicted, {other} named above", flush=True)
+        if with_chat:
+            evidence = fetch_evidence(port, _BOOT_SECONDS, vm)
+            say(f"the gateway answers after {time.monotonic() - begun:.0f} s")
+            chat(port, out, evidence)
+    refuse_unexplained(document)
+
+
+def refuse_unexplained(document: dict[str, Any]) -> None:
+    """Registers of what the image itself decides are all as predicted, or `ImageError`."""
+    own = {"pcr4", "pcr5", "pcr9", "pcr11"}
+    seen = {register["name"] for register in document["registers"]}
+    differ = [
+        f"{register['name']}: {event['match']}"
+        for register in document["registers"]
+        if register["name"] in own
+        for event in register["events"]
+        if event["match"] != "same"
+    ]
+    if differ or not own <= seen:
+        raise ImageError(f"not as predicted: {differ or sorted(own - seen)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("profile", choices=PROFILES)
+    parser.add_argument("--no-chat", action="store_true", help="compare the event log only")
+    args = parser.parse_args()
+    try:
+        boot(args.profile, with_chat=not args.no_chat)
+    except ImageError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
