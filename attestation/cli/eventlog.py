@@ -48,7 +48,8 @@ command looks at the signatures inside a quote and verifies nothing else of it.
 exit codes: 0 everything that was compared agrees, or nothing was; 10 a register is not the
 quote's, the log is not the reference or not as predicted, or the quote's signatures do not hold;
 11 no tuple of the policy agrees; 12 the quote shows a register extended, or events were predicted
-of one, that the log has no events for; 13 malformed; 15 all agree, but the quote's root is not
+of one, that the log has no events for, or nothing differs from --measurements and events in the log
+are none that were computed or given there; 13 malformed; 15 all agree, but the quote's root is not
 Intel's.  With --policy-signer also 10 for a policy that is not authentic, 14 for one without a
 signature.
 

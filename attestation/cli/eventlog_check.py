@@ -113,6 +113,7 @@ class Findings:
         codes = [_code_of(one, at, self.log) for at, one in enumerate(self.compared or ())]
         codes += [_REJECTED for one in self.reference or () if one is not None]
         codes += [_REJECTED for one in self.predicted or () if one.first_difference is not None]
+        codes += [_INCOMPLETE for one in self.predicted or () if not one.foreseen]
         codes += [_INCOMPLETE for _ in self.not_logged]
         if self.tuples is not None and all(one.differences for one in self.tuples):
             codes.append(_NOT_ACCEPTED)

@@ -139,7 +139,7 @@ def _reference_lines(findings: Findings) -> list[str]:
 
 def _predicted_lines(findings: Findings) -> list[str]:
     return [
-        f"{'✗' if one.first_difference else '✓' if one.settled else '·'} {one.explanation}"
+        f"{'✗' if one.first_difference else '✓' if one.foreseen else '·'} {one.explanation}"
         for one in findings.predicted or ()
     ] + [f"· {name}: events were predicted, and the log has none" for name in findings.not_logged]
 

@@ -37,9 +37,15 @@ LOG is the event log of a TDX guest, or for measurements of a TPM the one that L
 `filled` (its digest was unknown), `missing` from the log, or `extra`, which nobody predicted.  A
 log by itself proves nothing: `attested eventlog --quote` says whether a quote shows its registers.
 
-exit codes: 0 every register is as predicted; 10 one differs; 12 none does, but the log has no event
-of one with predicted events (RTMR3, which firmware does not log, may be missing); 13 malformed;
-2 usage
+exit codes:
+  0   every event in the log was predicted, with a digest that was computed or given
+  10  a register differs
+  12  none does, and not everything was predicted: events are filled, are only as in the log of an
+      earlier boot (--observed), follow at the end of RTMR3, or are in a register of which nothing
+      was predicted; or the log has no event of a register with predicted events (but of RTMR3,
+      which firmware does not log).  Each is named
+  13  malformed
+  2   usage
 
 examples:
   attested measure compare measurements.json /sys/firmware/acpi/tables/data/CCEL
@@ -65,11 +71,8 @@ def run(args: argparse.Namespace) -> int:
     log = load_parsed(args.log, read)
     compared = compare_log(prediction, log)
     others = [name for name in log if prediction.register(name) is None]
-    differs = any(one.first_difference is not None for one in compared)
     absent = absent_registers(prediction, log)
-    code = IncompleteError.exit_code if absent or not compared else 0
-    if differs:
-        code = Verdict.REJECTED.exit_code
+    code = _code(compared, unsettled=[*others, *absent])
     if args.json:
         print_json(_document(compared, others, absent, code))
     else:
@@ -77,6 +80,14 @@ def run(args: argparse.Namespace) -> int:
         lines += _lines(compared, others, log)
         print_text("\n".join(map(printable, lines)) + "\n")
     return code
+
+
+def _code(compared: Sequence[ComparedRegister], unsettled: Sequence[str]) -> int:
+    """Return 0 only where nothing in the log rests on a log alone; `unsettled` names registers."""
+    if any(one.first_difference is not None for one in compared):
+        return Verdict.REJECTED.exit_code
+    foreseen = compared and all(one.foreseen for one in compared)
+    return 0 if foreseen and not unsettled else IncompleteError.exit_code
 
 
 def _read_tdx_log(data: bytes) -> Mapping[str, Sequence[LoggedEvent]]:
@@ -96,6 +107,7 @@ def _document(
                 "name": one.name,
                 "explanation": one.explanation,
                 "differs": one.first_difference is not None,
+                "unpredicted": len(one.unforeseen),
                 "events": [_event(event) for event in one.events],
             }
             for one in compared
@@ -131,9 +143,11 @@ def _lines(
     for name in others:
         kinds = ", ".join(dict.fromkeys(type_name(one.type) for one in log[name]))
         lines.append(f"{name}: not predicted, {counted(len(log[name]), 'event')} ({kinds})")
-    same = sum(register.count(Match.SAME) for register in compared)
     total = sum(map(len, log.values()))
-    lines.append(f"{same} of {counted(total, 'logged event')} as predicted")
+    rest = sum(len(one.unforeseen) for one in compared) + sum(len(log[name]) for name in others)
+    lines.append(f"{total - rest} of {counted(total, 'logged event')} as predicted")
+    if rest:
+        lines.append(f"of {counted(rest, 'event')} nobody computed or gave the digest before")
     return lines
 
 

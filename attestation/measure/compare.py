@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from attestation.encoding.counts import counted
+from attestation.measure.align import align
 from attestation.measure.hostpart import LoggedEvent
 from attestation.measure.prediction import Derivation
 from attestation.tdx.ccel import type_name
@@ -60,6 +60,13 @@ class ComparedEvent:
             return self.predicted.name
         return "" if self.seen is None else type_name(self.seen.type)
 
+    @property
+    def foreseen(self) -> bool:
+        """Whether the digest was computed or given before, and is in the log in its place."""
+        if self.match is not Match.SAME or self.predicted is None:
+            return False
+        return self.predicted.derivation in (Derivation.COMPUTED, Derivation.GIVEN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRegister:
@@ -89,15 +96,34 @@ class ComparedRegister:
         return all(one.match is Match.SAME for one in self.events)
 
     @property
+    def foreseen(self) -> bool:
+        """Whether each event was predicted with a digest that was computed or given.
+
+        Others may differ from nothing, and were still taken from a log: this one (filled, or at
+        the end of an open register) or that of an earlier boot (observed).
+        """
+        return not self.unforeseen and self.first_difference is None
+
+    @property
+    def unforeseen(self) -> tuple[ComparedEvent, ...]:
+        """Return the logged events whose digests nobody computed or gave before."""
+        return tuple(one for one in self.events if one.seen is not None and not one.foreseen)
+
+    @property
     def explanation(self) -> str:
         """Return in one line how the register stands, such as "rtmr1 differs from event 3: …"."""
         found = self.first_difference
-        if found is None:
-            filled, more = self.count(Match.FILLED), self.count(Match.EXTRA)
-            told = f", {filled} of them without a predicted digest" if filled else ""
-            told += f", then {counted(more, 'event')} that nobody predicted" if more else ""
-            return f"{self.name}: every event as predicted{told}"
-        return f"{self.name} differs from event {found.place}: {_difference(self, found)}"
+        if found is not None:
+            return f"{self.name} differs from event {found.place}: {_difference(self, found)}"
+        filled, more = self.count(Match.FILLED), self.count(Match.EXTRA)
+        observed = len(self.unforeseen) - filled - more
+        told = [f"{counted(filled, 'event')} without a predicted digest"] if filled else []
+        if observed:
+            told.append(f"{counted(observed, 'event')} only as in the log of an earlier boot")
+        if more:
+            told.append(f"{counted(more, 'event')} at the end that nobody predicted")
+        words = "; ".join(["nothing differs", *told]) if told else "every event as predicted"
+        return f"{self.name}: {words}"
 
     def count(self, match: Match) -> int:
         """Return how many events stand so."""
@@ -154,8 +180,7 @@ def absent_registers(
 
 
 def _compare(register: PredictedRegister, seen: Sequence[LoggedEvent]) -> ComparedRegister:
-    wanted = register.events
-    events = tuple(_pairs(wanted, seen[:MAX_COMPARED]))
+    events = tuple(_pairs(register.events, seen[:MAX_COMPARED]))
     rest = tuple(_extra(at, one) for at, one in enumerate(seen[MAX_COMPARED:], MAX_COMPARED))
     return ComparedRegister(name=register.name, events=events + rest, open=register.open)
 
@@ -163,48 +188,38 @@ def _compare(register: PredictedRegister, seen: Sequence[LoggedEvent]) -> Compar
 def _pairs(
     wanted: Sequence[PredictedEvent], seen: Sequence[LoggedEvent]
 ) -> Iterator[ComparedEvent]:
-    matcher = SequenceMatcher(
-        None,
-        [event.digest for event in wanted],
-        # Digests that a log keeps to itself are no match for those that nobody predicted.
-        [event.digest or b"unstated" for event in seen],
-        autojunk=False,
-    )
-    for kind, first, last, start, end in matcher.get_opcodes():
-        if kind == "equal":
-            for shift in range(last - first):
-                yield ComparedEvent(
-                    match=Match.SAME,
-                    place=start + shift + 1,
-                    predicted=wanted[first + shift],
-                    seen=seen[start + shift],
-                )
-        else:
-            yield from _unequal(wanted, first, last, list(enumerate(seen))[start:end])
+    place = start = 0
+    shared = align([event.digest for event in wanted], [event.digest for event in seen])
+    for here, there in shared:
+        yield from _unequal(wanted[place:here], place, seen[start:there], start)
+        yield ComparedEvent(
+            match=Match.SAME, place=there + 1, predicted=wanted[here], seen=seen[there]
+        )
+        place, start = here + 1, there + 1
+    yield from _unequal(wanted[place:], place, seen[start:], start)
 
 
 def _unequal(
-    wanted: Sequence[PredictedEvent],
-    first: int,
-    last: int,
-    seen: list[tuple[int, LoggedEvent]],
+    wanted: Sequence[PredictedEvent], place: int, seen: Sequence[LoggedEvent], start: int
 ) -> Iterator[ComparedEvent]:
     """Fill places that nobody could predict; what is left on either side differs.
 
     An unknown event stands for one event of its type or more; the next unknown one of the same
-    type gets what follows the first.
+    type gets what follows the first.  `place` and `start` are where the two lists begin.
     """
-    for place in range(first, last):
-        event = wanted[place]
-        shared = place + 1 < last and _stands_for(wanted[place + 1], event.type)
-        fitting = _leading(seen, event.type) if _stands_for(event, event.type) else 0
-        count = min(fitting, 1) if shared else fitting
-        for at, found in seen[:count]:
-            yield ComparedEvent(match=Match.FILLED, place=at + 1, predicted=event, seen=found)
-        del seen[:count]
+    used = 0
+    for number, event in enumerate(wanted, 1):
+        shared = number < len(wanted) and _stands_for(wanted[number], event.type)
+        left = seen[used : used + 1] if shared else seen[used:]
+        count = _leading(left, event.type) if _stands_for(event, event.type) else 0
+        for at, found in enumerate(seen[used : used + count], start + used + 1):
+            yield ComparedEvent(match=Match.FILLED, place=at, predicted=event, seen=found)
+        used += count
         if not count:
-            yield ComparedEvent(match=Match.MISSING, place=place + 1, predicted=event, seen=None)
-    for at, found in seen:
+            yield ComparedEvent(
+                match=Match.MISSING, place=place + number, predicted=event, seen=None
+            )
+    for at, found in enumerate(seen[used:], start + used):
         yield _extra(at, found)
 
 
@@ -212,9 +227,9 @@ def _stands_for(event: PredictedEvent, kind: int) -> bool:
     return event.derivation is Derivation.UNKNOWN and event.type == kind
 
 
-def _leading(seen: Sequence[tuple[int, LoggedEvent]], kind: int) -> int:
+def _leading(seen: Sequence[LoggedEvent], kind: int) -> int:
     """Return how many of the first events are of this type."""
-    return next((n for n, (_, found) in enumerate(seen) if found.type != kind), len(seen))
+    return next((n for n, found in enumerate(seen) if found.type != kind), len(seen))
 
 
 def _extra(at: int, found: LoggedEvent) -> ComparedEvent:

@@ -35,6 +35,11 @@ ATTESTED = (sys.executable, "-m", "gateway.cli.main")
 # Public, of the demo image: its evidence is simulated, and beside a TDX device it does not start.
 DEMO_KEY = RECIPE / "demo.key"
 KERNEL_RUNS = b"Linux version"
+# Of PCR 1, and the host's: nobody predicts their digests here, and every one of them is logged.
+HOST_EVENTS = (
+    *("ACPI loader", "ACPI rsdp", "ACPI log", "ACPI tables"),
+    *("variable BootOrder", "variables Boot####", "variables Boot####", "variables Boot####"),
+)
 _BOOT_SECONDS = 900.0
 
 
@@ -74,7 +79,7 @@ def attested(*arguments: str | Path, accept: tuple[int, ...] = (0,)) -> str:
 
 def compare(measurements: Path, log: Path) -> dict[str, Any]:
     """`attested measure compare`, as its JSON document."""
-    text = attested("measure", "compare", measurements, log, "--json", accept=(0, 10))
+    text = attested("measure", "compare", measurements, log, "--json", accept=(0, 10, 12))
     document: dict[str, Any] = json.loads(text)
     return document
 
@@ -208,18 +213,26 @@ def boot(profile: str, *, with_chat: bool) -> None:
 
 
 def refuse_unexplained(document: dict[str, Any]) -> None:
-    """Registers of what the image itself decides are all as predicted, or `ImageError`."""
-    own = {"pcr4", "pcr5", "pcr9", "pcr11"}
-    seen = {register["name"] for register in document["registers"]}
-    differ = [
-        f"{register['name']}: {event['match']}"
+    """All is as predicted but what the host alone decides, and that is all; or `ImageError`.
+
+    So the comparison has to be incomplete (12), by these events and PCR 0, and by nothing else.
+    """
+    found = [
+        f"{register['name']} {event['match']}: {event['name']}"
         for register in document["registers"]
-        if register["name"] in own
         for event in register["events"]
-        if event["match"] != "same"
+        if event["match"] != "same" or event["derivation"] not in {"computed", "given"}
     ]
-    if differ or not own <= seen:
-        raise ImageError(f"not as predicted: {differ or sorted(own - seen)}")
+    wanted = [f"pcr1 filled: {name}" for name in HOST_EVENTS]
+    missing = sorted(
+        {"pcr4", "pcr5", "pcr9", "pcr11"} - {one["name"] for one in document["registers"]}
+    )
+    others, absent = document["not_predicted"], document["not_logged"]
+    if found != wanted or others != ["pcr0"] or absent or missing or document["exit_code"] != 12:
+        raise ImageError(
+            f"expected {wanted}, and of PCR 0 alone no prediction; seen {found}, not predicted "
+            f"{others}, not logged {absent + missing}, exit code {document['exit_code']}"
+        )
 
 
 def main() -> int:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from attestation.cli.main import main
+from attestation.measure.compare import events_by_register
 from attestation.measure.document import encode_measurements, parse_measurements
+from attestation.measure.hostpart import host_part
 from attestation.measure.prediction import Prediction
 from attestation.policy.parse import parse_policy
+from attestation.tdx.logfile import parse_log_file
 from tests.measure import builders, machines
 from tests.tdx.test_ccel import header, record
 
@@ -264,6 +267,54 @@ def test_log_without_a_predicted_register_is_incomplete(
     assert "rtmr2: events were predicted, and the log has none" in capsys.readouterr().out
     assert compare(tmp_path, machines.tdx(), log, "--json") == 12
     assert json.loads(capsys.readouterr().out)["not_logged"] == ["rtmr2"]
+
+
+def test_log_that_fills_unknown_events_is_not_said_to_be_as_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log(machines.logged(machines.tdx()))
+    guest = machines.tdx(host=machines.NOTHING)
+    assert compare(tmp_path, guest, log) == 12
+    told = capsys.readouterr().out
+    assert "rtmr0: nothing differs; 6 events without a predicted digest" in told
+    total = len(machines.logged(guest)) + 1
+    assert f"{total - 6} of {total} logged events as predicted" in told
+    assert "of 6 events nobody computed or gave the digest before" in told
+    assert compare(tmp_path, guest, log, "--json") == 12
+    value: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert value["exit_code"] == 12
+    assert [one["unpredicted"] for one in value["registers"]] == [6, 0, 0, 0]
+    assert [one["differs"] for one in value["registers"]] == [False] * 4
+
+
+def test_log_that_is_only_as_in_an_earlier_boot_is_not_said_to_be_as_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log(machines.logged(machines.tdx()))
+    seen = events_by_register(parse_log_file(log))["rtmr0"]
+    guest = machines.tdx(host=host_part(acpi={}, variables=[], observed=seen))
+    assert compare(tmp_path, guest, log) == 12
+    assert "6 events only as in the log of an earlier boot" in capsys.readouterr().out
+
+
+def test_log_with_more_at_the_end_of_rtmr3_is_not_said_to_be_as_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log([*machines.logged(machines.tdx()), (4, 0, b"\7" * 48)])
+    assert compare(tmp_path, machines.tdx(), log) == 12
+    assert "rtmr3: nothing differs; 1 event at the end" in capsys.readouterr().out
+
+
+def test_log_with_events_where_nothing_was_predicted_is_not_said_to_be_as_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log(machines.logged(machines.tpm()))
+    assert compare(tmp_path, machines.tpm(), log) == 0
+    assert "nobody" not in capsys.readouterr().out
+    assert compare(tmp_path, machines.tpm(), log + record(12, b"an addon")) == 12
+    told = capsys.readouterr().out
+    assert "pcr12: not predicted, 1 event" in told
+    assert "of 1 event nobody computed or gave the digest before" in told
 
 
 def test_difference_is_named_and_every_event_that_nobody_predicted(

@@ -14,6 +14,7 @@ from attestation.measure.compare import (
     events_by_register,
     read_tpm_log,
 )
+from attestation.measure.hostpart import host_part
 from attestation.measure.prediction import Prediction
 from attestation.tdx.eventlog import parse_ccel
 from tests.measure import machines
@@ -68,7 +69,7 @@ def test_keys_at_the_end_of_rtmr3_are_no_difference_and_other_places_are() -> No
     key = (4, 0, b"\7" * 48)
     last = compared([*EVENTS, key])[3]
     assert last.first_difference is None
-    assert last.explanation == "rtmr3: every event as predicted, then 1 event that nobody predicted"
+    assert last.explanation == ("rtmr3: nothing differs; 1 event at the end that nobody predicted")
     events = list(EVENTS)
     events.insert(at(3, 2), key)
     found = compared(events)[3].first_difference
@@ -86,9 +87,7 @@ def test_unknown_events_are_filled_by_events_of_their_type() -> None:
     guest = machines.tdx(host=machines.NOTHING)
     found = compared(EVENTS, guest)[0]
     assert found.first_difference is None
-    assert found.explanation == (
-        "rtmr0: every event as predicted, 6 of them without a predicted digest"
-    )
+    assert found.explanation == ("rtmr0: nothing differs; 6 events without a predicted digest")
     filled = [one.called for one in found.events if one.match is Match.FILLED]
     assert filled == [
         "ACPI loader",
@@ -108,6 +107,35 @@ def test_unknown_event_is_not_filled_by_one_of_another_type() -> None:
     assert compared(events, guest)[0].explanation == (
         "rtmr0 differs from event 9: ACPI loader is another than predicted"
     )
+
+
+def test_register_is_foreseen_only_if_each_digest_was_computed_or_given() -> None:
+    given = compared(EVENTS)
+    assert [one.foreseen for one in given] == [True] * 4
+    assert [one.unforeseen for one in given] == [()] * 4
+    unknown = compared(EVENTS, machines.tdx(host=machines.NOTHING))
+    assert [one.foreseen for one in unknown] == [False, True, True, True]
+    assert len(unknown[0].unforeseen) == 6
+    assert [one.foreseen for one in compared([*EVENTS, (4, 0, b"\7" * 48)])] == [True] * 3 + [False]
+
+
+def test_digests_of_an_earlier_boot_are_as_predicted_and_not_foreseen() -> None:
+    log = events_by_register(parse_ccel(machines.log(EVENTS)))["rtmr0"]
+    guest = machines.tdx(host=host_part(acpi={}, variables=[], observed=log))
+    found = compared(EVENTS, guest)[0]
+    assert found.settled
+    assert not found.foreseen
+    assert found.explanation == (
+        "rtmr0: nothing differs; 6 events only as in the log of an earlier boot"
+    )
+
+
+def test_event_that_is_missing_is_not_foreseen_though_all_others_are() -> None:
+    events = list(EVENTS)
+    del events[at(1, 3)]
+    found = compared(events)[1]
+    assert found.unforeseen == ()
+    assert not found.foreseen
 
 
 def test_registers_that_the_log_says_nothing_of_are_left_out() -> None:

@@ -82,7 +82,7 @@ def test_register_with_events_that_nobody_predicted_is_not_said_to_agree() -> No
     guest = machines.tdx(host=machines.NOTHING)
     found = {one.register: one for one in explain_registers(guest, MRTD, replay(log), log)}
     assert [found[f"rtmr{at}"].agrees for at in range(4)] == [None, True, True, None]
-    assert "6 of them without a predicted digest" in found["rtmr0"].words
+    assert "6 events without a predicted digest" in found["rtmr0"].words
 
 
 def test_measurements_of_a_tpm_explain_no_quote() -> None:
@@ -111,8 +111,8 @@ def test_eventlog_says_which_event_differs(
     assert [one["differs"] for one in shown["predicted"]] == [False, True, False, False]
     assert shown["not_logged"] == []
     log.write_bytes(machines.log([*EVENTS, (4, 0, b"\7" * 48)]))
-    assert main(["eventlog", str(log), "--measurements", document(tmp_path)]) == 0
-    assert "· rtmr3: every event as predicted, then 1 event" in capsys.readouterr().out
+    assert main(["eventlog", str(log), "--measurements", document(tmp_path)]) == 12
+    assert "· rtmr3: nothing differs; 1 event at the end" in capsys.readouterr().out
     log.write_bytes(machines.log([one for one in EVENTS if one[0] != 3]))
     assert main(["eventlog", str(log), "--measurements", document(tmp_path)]) == 12
     assert "· rtmr2: events were predicted, and the log has none" in capsys.readouterr().out
