@@ -30,8 +30,10 @@ MRTD has two values, one for each order in which hosts add pages; both are right
 what only the host knows, its ACPI tables and boot variables: give them (--acpi, --boot-variable;
 PART is loader, rsdp or tables, QEMU's etc/table-loader, etc/acpi/rsdp, etc/acpi/tables) or take
 them from the event log of an earlier boot (--observed), which is trust on first use and marked so.
-Without either they are unknown, and RTMR0 has no value.  Into RTMR3 the gateway measures --event
-and --event-file in this order, then its keys, which differ in every boot.
+With both, given ACPI parts take their places among those of the log, which must have one event for
+each part; given boot variables are all there are.  Without either they are unknown, and RTMR0 has
+no value.  Into RTMR3 the gateway measures --event and --event-file in this order, then its keys,
+which differ in every boot.
 
 exit codes: 0 written; 2 usage; 13 a file that is not what its option asks for
 

@@ -6,7 +6,7 @@ never computed: a host that was trusted with them once is noticed when it change
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from attestation.errors import MalformedError, UsageError
@@ -66,9 +66,11 @@ def host_part(
     """Return the host's part: what is given, else what was observed, else unknown.
 
     `acpi` holds contents by the names in `parts`; `variables` the boot variables in the
-    order in which they are measured: BootOrder, then Boot#### as it lists them.  Raises
-    `UsageError` for another name, and `MalformedError` for a log that has nothing of the host's
-    registers or keeps a digest to itself: what it does not say would be predicted as absent.
+    order in which they are measured: BootOrder, then Boot#### as it lists them.  Of ACPI parts
+    that are given in part, the others are those in their places in the log.  Raises `UsageError`
+    for another name, or if such a log has not one ACPI event for each part; `MalformedError` for a
+    log that has nothing of the host's registers or keeps a digest to itself: what it does not say
+    would be predicted as absent.
     """
     strange = sorted(acpi.keys() - parts.keys())
     if strange:
@@ -103,10 +105,11 @@ def _acpi(
     log: tuple[LoggedEvent, ...] | None,
     parts: Mapping[str, str],
 ) -> tuple[PredictedEvent, ...]:
-    if log is not None and not acpi:
-        return _observed(log, EV_PLATFORM_CONFIG_FLAGS)
+    if log is not None and acpi.keys() != parts.keys():
+        seen = _observed(log, EV_PLATFORM_CONFIG_FLAGS)
+        return _with_given(seen, acpi, parts) if acpi else seen
     return tuple(
-        given(EV_PLATFORM_CONFIG_FLAGS, f"ACPI {part}", acpi[part], f"the host's {name}")
+        _given_part(part, acpi[part], name)
         if part in acpi
         else unknown(
             EV_PLATFORM_CONFIG_FLAGS,
@@ -117,9 +120,34 @@ def _acpi(
     )
 
 
+def _with_given(
+    seen: Sequence[PredictedEvent], acpi: Mapping[str, bytes], parts: Mapping[str, str]
+) -> tuple[PredictedEvent, ...]:
+    """Put what is given in its place among what was observed; a log does not name the parts."""
+    if len(seen) != len(parts):
+        raise UsageError(
+            "which ACPI event of the earlier boot is which part cannot be said",
+            code="acpi",
+            expected=f"{len(parts)} such events: {', '.join(parts)}",
+            observed=f"{len(seen)} in the log",
+            hint="give each part with --acpi, or none of them",
+        )
+    return tuple(
+        _given_part(part, acpi[part], parts[part])
+        if part in acpi
+        else replace(event, name=f"ACPI {part}")
+        for part, event in zip(parts, seen, strict=True)
+    )
+
+
+def _given_part(part: str, data: bytes, name: str) -> PredictedEvent:
+    return given(EV_PLATFORM_CONFIG_FLAGS, f"ACPI {part}", data, f"the host's {name}")
+
+
 def _boot_variables(
     variables: Sequence[tuple[str, bytes]], log: tuple[LoggedEvent, ...] | None
 ) -> tuple[PredictedEvent, ...]:
+    # Given ones are all of them: how many there are the host decides as well.
     if variables:
         return tuple(
             given(EV_EFI_VARIABLE_BOOT, f"variable {name}", data, "the variable's data")

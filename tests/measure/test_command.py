@@ -14,7 +14,7 @@ from attestation.cli.main import main
 from attestation.measure.compare import events_by_register
 from attestation.measure.document import encode_measurements, parse_measurements
 from attestation.measure.hostpart import host_part
-from attestation.measure.prediction import Prediction
+from attestation.measure.prediction import EV_PLATFORM_CONFIG_FLAGS, Prediction
 from attestation.policy.parse import parse_policy
 from attestation.tdx.logfile import parse_log_file
 from tests.measure import builders, machines
@@ -120,6 +120,46 @@ def test_log_of_an_earlier_boot_fills_what_only_the_host_knows(
     found = written(capfdbinary, *guest(folder), "--observed", str(folder / "ccel"))
     assert found.registers[0].value == machines.tdx().registers[0].value
     assert {one.derivation.value for one in found.registers[0].events} == {"computed", "observed"}
+
+
+def test_parts_of_the_acpi_tables_that_are_not_given_are_those_of_the_observed_log(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (folder / "ccel").write_bytes(machines.log(machines.logged(machines.tdx())))
+    (folder / "acpi.rsdp").write_bytes(b"another rsdp")
+    words = ["--observed", str(folder / "ccel"), "--acpi", f"rsdp={folder / 'acpi.rsdp'}"]
+    acpi = [
+        one
+        for one in written(capfdbinary, *guest(folder, *words)).registers[0].events
+        if one.name.startswith("ACPI")
+    ]
+    assert [(one.name, one.derivation.value) for one in acpi] == [
+        ("ACPI loader", "observed"),
+        ("ACPI rsdp", "given"),
+        ("ACPI tables", "observed"),
+    ]
+    assert [one.digest for one in acpi] == [
+        hashlib.sha384(data).digest()
+        for data in (machines.ACPI["loader"], b"another rsdp", machines.ACPI["tables"])
+    ]
+
+
+def test_given_parts_of_the_acpi_tables_need_a_log_with_an_event_for_each(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = machines.logged(machines.tdx())
+    first = next(at for at, one in enumerate(events) if one[1] == EV_PLATFORM_CONFIG_FLAGS)
+    words = ["--observed", str(folder / "ccel"), "--acpi", f"rsdp={folder / 'acpi.rsdp'}"]
+    for wrong in (events[:first] + events[first + 1 :], [events[first], *events]):
+        (folder / "ccel").write_bytes(machines.log(wrong))
+        assert main([*guest(folder, *words), "-o", str(folder / "m.json")]) == 2
+        told = capsys.readouterr().err
+        assert "which part cannot be said" in told
+        assert "give each part with --acpi, or none" in told
+        assert not (folder / "m.json").exists()
+        assert main([*guest(folder, *words[:2]), "-o", str(folder / "m.json"), "--force"]) == 0
+        (folder / "m.json").unlink()
+        capsys.readouterr()
 
 
 def test_log_that_says_nothing_of_the_host_is_not_taken_for_a_host_without_events(
