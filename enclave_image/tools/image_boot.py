@@ -2,7 +2,8 @@
 
 1. Predict what the image will measure, from its artefacts alone.
 2. Boot it: QEMU without KVM, OVMF, software TPM. No TDX: evidence is simulated.
-3. Take the event log out of the guest's memory and compare it with the prediction, event by event.
+3. Take the event log out of the guest's memory. It leads to the TPM's values of the PCRs that are
+   predicted, and is compared with the prediction, event by event.
 4. Send a chat to the gateway inside, verify the receipt outside.
 """
 
@@ -28,6 +29,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from image_files import PROFILES, RECIPE, REPOSITORY, ImageError, artefact, cache, host, output, say
 from image_machine import Machine, Plan, free_port
+from image_tpm import require_replayed
 
 from gateway.attester.simulated.platform import SimulatedPlatform
 
@@ -82,6 +84,12 @@ def compare(measurements: Path, log: Path) -> dict[str, Any]:
     text = attested("measure", "compare", measurements, log, "--json", accept=(0, 10, 12))
     document: dict[str, Any] = json.loads(text)
     return document
+
+
+def covered(measurements: Path) -> list[int]:
+    """The PCRs of which something is predicted."""
+    registers = json.loads(measurements.read_text())["registers"]
+    return sorted(int(register["name"].removeprefix("pcr")) for register in registers)
 
 
 def show_comparison(document: dict[str, Any]) -> tuple[int, int]:
@@ -199,8 +207,12 @@ def boot(profile: str, *, with_chat: bool) -> None:
     with Machine(Plan(disk=artefact(folder, profile, "raw"), folder=out / "run", port=port)) as vm:
         vm.wait_console(KERNEL_RUNS, seconds=_BOOT_SECONDS)
         log = out / "tpm.log"
-        log.write_bytes(vm.event_log())
+        events, values = vm.measured(covered(measurements))
+        log.write_bytes(events)
         say(f"kernel runs after {time.monotonic() - begun:.0f} s; event log: {log}")
+        require_replayed(events, values)
+        names = ", ".join(map(str, values))
+        print(f"the event log leads to the TPM's values of PCR {names} (SHA-384)", flush=True)
         document = compare(measurements, log)
         (out / "comparison.json").write_text(json.dumps(document, indent=1))
         same, other = show_comparison(document)
@@ -210,6 +222,9 @@ def boot(profile: str, *, with_chat: bool) -> None:
             say(f"the gateway answers after {time.monotonic() - begun:.0f} s")
             chat(port, out, evidence)
     refuse_unexplained(document)
+    print(
+        f"the {other} are the host's alone, in PCR 1, and taken as they are; PCR 0 is not predicted"
+    )
 
 
 def refuse_unexplained(document: dict[str, Any]) -> None:

@@ -9,13 +9,15 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from image_files import ImageError, host
+from image_tpm import Probe, ask_tpm, read_pcrs
 
 MEMORY_MIB = 2048
 GUEST_PORT = 8443
@@ -141,14 +143,26 @@ class Machine:
         To be taken when the kernel has just begun to run: the firmware's memory is given away
         then, and not yet used again.
         """
+        return self.measured(())[0]
+
+    def measured(self, pcrs: Collection[int]) -> tuple[bytes, dict[int, bytes]]:
+        """The event log, and of the same moment the TPM's values of these PCRs (SHA-384)."""
         dump = self.plan.folder / "memory.bin"
         self.execute("stop")
         self.execute("pmemsave", val=0, size=MEMORY_MIB << 20, filename=str(dump))
-        self.execute("cont")
         try:
-            return find_log(dump)
+            values = self._pcrs(pcrs) if pcrs else {}
+            self.execute("cont")
+            return find_log(dump), values
         finally:
             dump.unlink()
+
+    def _pcrs(self, pcrs: Collection[int]) -> dict[int, bytes]:
+        probe = Probe(self.plan.folder / "probe.sock")
+        try:
+            return read_pcrs(partial(ask_tpm, probe), pcrs)
+        finally:
+            probe.close()
 
     def _command(self) -> list[str]:
         folder, plan = self.plan.folder, self.plan
@@ -167,6 +181,8 @@ class Machine:
             *("-tpmdev", "emulator,id=t,chardev=c", "-device", "tpm-crb,tpmdev=t"),
             *("-serial", f"file:{self.serial}"),
             *("-qmp", f"unix:{folder / 'monitor.sock'},server=on,wait=off"),
+            *("-qtest", f"unix:{folder / 'probe.sock'},server=on,wait=off"),
+            *("-qtest-log", "/dev/null"),
             *plan.extra,
         ]
 
