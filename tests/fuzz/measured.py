@@ -86,8 +86,12 @@ def measurements() -> list[bytes]:
 
 
 def run_tpm_log(data: bytes) -> None:
-    for register in compare_log(machines.tpm(), read_tpm_log(data)):
+    log = read_tpm_log(data)
+    for register in compare_log(machines.tpm(), log):
         assert register.explanation
+        told = tuple(one.seen for one in register.events if one.seen is not None)
+        assert told == log[register.name]
+        assert len(register.unforeseen) + sum(one.foreseen for one in register.events) == len(told)
 
 
 def tpm_logs() -> list[bytes]:
