@@ -150,15 +150,19 @@ def _replay_error(log: EventLog, register: int, value: bytes, mismatch: Mismatch
 def _agrees(runtime: Sequence[RuntimeEvent], boot: BootEvidence, page: Page) -> bool:
     if not _fits_statement(runtime, boot, page):
         return False
+    return not _says_unextended(boot, page, f"{len(runtime)} in RTMR3")
+
+
+def _says_unextended(boot: BootEvidence, page: Page, seen: str) -> bool:
+    """Whether the statement lists events for a register that was extended, which is refused."""
     if boot.statement.unextended:
         page.rejected(
             _ID,
             "the boot statement says that nothing could extend RTMR3, which was extended",
             expected="no events in the statement",
-            observed=f"{len(boot.statement.unextended)} in the statement, {len(runtime)} in RTMR3",
+            observed=f"{len(boot.statement.unextended)} in the statement, {seen}",
         )
-        return False
-    return True
+    return bool(boot.statement.unextended)
 
 
 def _no_runtime_events(
@@ -177,9 +181,11 @@ def _no_runtime_events(
             "RTMR3 was extended, but no event log in the file accounts for it",
             hint="ask the gateway for evidence with its event log",
         )
+    elif not unused and _says_unextended(boot, page, "and a register that is not zero"):
+        return
     elif policy.tdx.unbound_keys:
         # No keys are needed then; the events that a tuple lists still are.
-        if _fits_statement(stated, boot, page) and _listed(stated, agreeing, page):
+        if _fits_statement(stated, boot, page) and _stated_listed(stated, agreeing, page):
             word = ", nor are the events that the statement lists" if stated else ""
             page.passed(_ID, f"the keys are not bound to RTMR3{word}, which the policy accepts")
     else:
@@ -276,8 +282,19 @@ def _listed(
 
     A tuple that pins RTMR3's value pins every event by that.
     """
-    measured = [event for event in runtime if event.key is None]
-    if any(values.rtmr3 is not None for values in agreeing) or not (measured or agreeing):
+    if any(values.rtmr3 is not None for values in agreeing):
+        return True
+    return _stated_listed([event for event in runtime if event.key is None], agreeing, page)
+
+
+def _stated_listed(
+    measured: Sequence[RuntimeEvent], agreeing: Sequence[ReferenceValues], page: Page
+) -> bool:
+    """Compare events with the tuples that match otherwise; a pinned RTMR3 stands for none.
+
+    What only the statement lists is in no register: a tuple that pins zero says nothing of it.
+    """
+    if not (measured or agreeing):
         return True
     if not agreeing:
         page.skipped(_ID, "replays, but no matching tuple says what may stand before the keys")

@@ -10,9 +10,11 @@ import pytest
 from attestation.bundle import EventLogRecord
 from attestation.encoding.digest import Digest
 from attestation.errors import MalformedError
+from attestation.policy import parse_policy
 from attestation.result import AttestationResult, Status, Verdict
 from attestation.statement import BootStatement, log_origin, parse_boot_statement
 from attestation.tdx.launch import LAUNCH_ORDER, READY, require_launch_order
+from attestation.tdx.quote import parse_quote
 from attestation.tdx.runtime import MeasuredEvent
 from tests.support.bundles import CONFIG_DIGEST, Gateway, failed, the_check
 from tests.verifier.events import KEY, dstack_item, judged
@@ -33,6 +35,13 @@ def listing(*events: MeasuredEvent) -> str:
 def verdict(gateway: Gateway, *listed: MeasuredEvent, tdx: str = "") -> AttestationResult:
     pins = {"events": listing(*listed)} if listed else {}
     return gateway.verify(policy=gateway.policy(tdx=tdx, **pins))
+
+
+def without_events(gateway: Gateway, register: bytes) -> bytes:
+    """A policy that takes unbound keys and pins the value of RTMR3."""
+    text = gateway.policy_toml(tdx=ALLOW, rtmr3=f'"{register.hex()}"')
+    lines = [line for line in text.splitlines() if not line.startswith("events =")]
+    return "\n".join(lines).encode()
 
 
 def unextended(*events: MeasuredEvent, **changes: Any) -> Gateway:
@@ -110,6 +119,25 @@ def test_policy_that_lists_other_events_does_not_accept_the_listed_ones(
     result = verdict(unextended(CONFIG, PACKAGE), *listed, tdx=ALLOW)
     assert result.verdict is Verdict.NOT_ACCEPTED
     assert "EVENT-LOG" in failed(result)
+
+
+def test_tuple_that_pins_an_untouched_register_lists_none_of_the_stated_events() -> None:
+    gateway = unextended(CONFIG, PACKAGE)
+    pinned = gateway.policy(tdx=ALLOW, rtmr3=f'"{"00" * 48}"')
+    result = gateway.verify(policy=pinned)
+    assert result.verdict is Verdict.NOT_ACCEPTED
+    assert "EVENT-LOG" in failed(result)
+    assert "EVENT-LOG" not in failed(unextended().verify(policy=pinned))
+
+
+def test_statement_cannot_list_events_beside_a_pinned_register_whose_log_is_left_out() -> None:
+    gateway = Gateway(measured=(CONFIG,), statement_changes={"unextended": (CONFIG,)})
+    register = parse_quote(gateway.evidence.quote).body.rtmrs[3]
+    boot = replace(gateway.evidence, event_log=None)
+    policy = parse_policy(without_events(gateway, register))
+    result = gateway.verify(bundle=gateway.bundle(boots=[boot]), policy=policy)
+    assert result.verdict is Verdict.REJECTED
+    assert "nothing could extend RTMR3" in the_check(result, "EVENT-LOG").reason
 
 
 def test_listed_event_of_other_settings_than_the_statements_is_rejected() -> None:
