@@ -25,6 +25,7 @@ from gateway.access.keyfile import revoke_key
 from gateway.access.principal import Grant
 from gateway.upstream import Upstream, parse_engine_url
 from tests.support.disks import BrokenSegments
+from tests.support.files import contents
 from tests.support.notaries import announcement
 
 NONCE = "ab" * 32
@@ -297,9 +298,9 @@ async def test_nothing_of_a_call_is_in_log_metrics_or_files(running: Any) -> Non
     await running.get(f"/v1/{canary}?{canary}={canary}")
     text = answer.json()["choices"][0]["message"]["content"]
     seen = running.log.getvalue() + running.gateway.metrics.render().decode()
-    files = [path for path in (running.folder / "data").rglob("*") if path.is_file()]
+    files = contents(running.folder / "data")
     assert any(path.suffix == ".seg" for path in files)
-    seen += "".join(path.read_text(errors="replace") for path in files)
+    seen += "".join(data.decode(errors="replace") for data in files.values())
     for token in (canary, text, *running.keys.values()):
         assert token not in seen
 

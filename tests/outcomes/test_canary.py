@@ -12,6 +12,7 @@ from gateway.edge.limits import EdgeLimits
 from gateway.engine.scripted import JSON, Close, Script
 from tests.outcomes.bench import DONE, LATE_TO_BEGIN, LATE_TO_GO_ON, PATIENT, Bench
 from tests.outcomes.conftest import Start
+from tests.support.files import contents
 
 CANARY = "canary-4b1f9e7c"
 TOKEN = CANARY.encode()
@@ -89,7 +90,7 @@ async def provoke(bench: Bench) -> None:
 
 
 def kept(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path): data for path, data in contents(folder).items()}
 
 
 @pytest.mark.parametrize("case", SCRIPTS)

@@ -14,16 +14,13 @@ from attestation.receipt.outcome import Body
 from gateway.notary.boot import BootSecrets
 from gateway.notary.interface import ReceiptState
 from gateway.notary.local import LocalNotary
+from tests.support.files import contents
 from tests.support.notaries import ALICE, notary_parts, sealed
 
 
 def spellings(value: bytes) -> list[bytes]:
     """How bytes might stand in a file."""
     return [value, value.hex().encode(), base64url.encode(value).encode()]
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 async def test_data_folder_holds_no_secret_and_nothing_that_opens_a_commitment(
