@@ -13,7 +13,7 @@ from attestation.policy import SCHEMA
 from attestation.policy.toml import toml_comment, toml_pair
 from attestation.statement.model_lock import MODEL_LOCK_EVENT
 from attestation.tdx.runtime import RUNTIME_REGISTER
-from attestation.verifier.extensions import runtime_events
+from attestation.verifier.extensions import runtime_events, stated_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ _HOST = f"{_QUOTE}; the host chose it when it started the domain"
 _OPERATOR = "the operator's word: a setting, in the statement that the quote covers"
 _PROVED = "measured into RTMR3; its digest proves the content"
 _DIGEST_ONLY = "measured into RTMR3; digest only: what the name stands for is the log's word"
+_STATED = "listed by the statement, as nothing could extend RTMR3: its software's word"
 _REGISTERS = (
     ("mrtd", f"{_QUOTE}: the first memory of the domain, its firmware"),
     ("rtmr0", f"{_QUOTE}: configuration and ACPI tables, which the host supplies"),
@@ -214,7 +215,11 @@ def _rtmr3(one: ShownBoot, events: Sequence[MeasuredBefore]) -> Iterable[PinnedV
         return
     told = "the event log replays to it" if any(value) else "all zero: nothing was measured into it"
     yield _plain("rtmr3", "replay", f"{_QUOTE}; {told}")
-    if events:
+    stated = stated_events(one.evidence.statement)
+    if stated:
+        listed = [{"name": event.name, "digest": event.digest.hex()} for event in stated]
+        yield _plain("events", listed, _STATED)
+    elif events:
         listed = [{"name": event.name, "digest": event.digest.hex()} for event in events]
         why = _PROVED if all(event.proved for event in events) else _DIGEST_ONLY
         yield _plain("events", listed, why)

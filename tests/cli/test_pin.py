@@ -23,6 +23,7 @@ from attestation.tdx.dcap import GenuineQuote, verify_quote
 from attestation.tdx.events import replay
 from attestation.tdx.logfile import parse_recorded
 from attestation.tdx.quote import canonical_quote
+from attestation.tdx.runtime import MeasuredEvent
 from attestation.verifier import quotes, verify_boots
 from gateway.attester.simulated.facts import Domain, Endorsements, Machine, TcbLevel
 from gateway.attester.simulated.platform import SimulatedPlatform
@@ -221,6 +222,17 @@ def test_unbound_keys_are_pinned_only_in_so_many_words(
     assert parse_policy(text.encode()).reference_values[0].rtmr3 is None
     assert "nothing was measured into it" in text
     assert "event log replays" not in text
+
+
+def test_events_that_only_the_statement_lists_are_pinned_as_its_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = MeasuredEvent(name="gateway.package", sha256=Digest.of(b"package"))
+    made = Gateway(event_log=False, statement_changes={"unextended": (event,)})
+    text = pinned(capsys, [*saved(tmp_path, made), "--accept-unbound-keys"])
+    (values,) = parse_policy(text.encode()).reference_values
+    assert [(one.name, one.digest) for one in values.events] == [(event.name, event.digest)]
+    assert "its software's word" in text
 
 
 def test_status_and_advisories_are_pinned_until_a_date(
