@@ -28,7 +28,8 @@ HELP = "predict the PCRs of a TPM for the image booted without TDX"
 _EPILOG = """\
 The image measures the same into a TPM as into a TDX guest's registers: what RTMR1 holds is in PCR
 4 and 5, what RTMR2 holds in PCR 9 and 11, by the same SHA-384 digests.  So a boot under QEMU with
-OVMF and a software TPM, without TDX, tests the prediction event by event.  PCR 0 is not predicted.
+OVMF and a software TPM, without TDX, tests the prediction event by event.  PCR 0 is not predicted,
+so that comparing a whole log ends in 12 (incomplete).  ACPI and boot variables: `measure tdx -h`.
 --variables is the variable store of the firmware (OVMF_VARS.fd) as it is before the first boot.
 
 exit codes: 0 written; 2 usage; 13 a file that is not what its option asks for
