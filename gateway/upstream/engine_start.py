@@ -66,9 +66,13 @@ _REFUSED: Final[Mapping[str, str]] = {
     **FORBIDDEN_FLAGS,
     "--allowed-local-media-path": "requests can read files",
     "--config": "arguments come out of a file that nothing measures",
+    "--enable-prompt-embeds": "callers hand over tensors instead of text",
     "--enable-tokenizer-info-endpoint": "a route beside the gateway's",
     "--hf-overrides": "the model's configuration is not that of its files",
     "--host": "it would listen on the network as well",
+    "--kv-events-config": "a second listener tells which tokens are in the cache",
+    "--kv-transfer-config": "what was computed from prompts leaves this process",
+    "--log-config-file": "what is written down is said by a file that nothing measures",
     "--port": "it would listen on the network as well",
     "--profiler-config": "calls are written to files",
     "--trust-request-mm-kwargs": "callers change how media are read",
@@ -114,11 +118,11 @@ def command_of(engine: LockedEngine, executable: str) -> tuple[str, ...]:
 
 
 def _normal(word: str) -> str:
-    """Return a flag as vLLM reads it: underscores in its name are hyphens."""
+    """Return a flag as vLLM reads it: underscores in its name are hyphens, `.KEY` sets a part."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value
+    return name.partition(".")[0].removesuffix("+").replace("_", "-") + equals + value
 
 
 def _odd(words: Sequence[str]) -> list[str]:
@@ -129,7 +133,7 @@ def _odd(words: Sequence[str]) -> list[str]:
     return [
         name
         for name in names
-        if name in negated or (name not in known and any(flag.startswith(name) for flag in known))
+        if name not in known and any(flag.startswith(name) for flag in known | negated)
     ]
 
 

@@ -26,6 +26,14 @@ CLOSED = (
     "--prefix-caching-hash-algo=sha256",
     "--uvicorn-log-level=warning",
 )
+LISTENERS = (
+    "--host",
+    "--log-config-file",
+    "--port",
+    "--config",
+    "--kv-events-config",
+    "--kv-transfer-config",
+)
 NEEDED = [word for word in CLOSED if word.startswith("--") and word != "--load-format"]
 
 
@@ -46,7 +54,7 @@ def test_vllm_without_a_flag_that_closes_it_is_refused(word: str) -> None:
     assert word.partition("=")[0] in refusal.value.expected
 
 
-@pytest.mark.parametrize("flag", [*FORBIDDEN_FLAGS, "--host", "--port", "--config"])
+@pytest.mark.parametrize("flag", [*FORBIDDEN_FLAGS, *LISTENERS])
 @pytest.mark.parametrize("name", ["vllm", "other"])
 @pytest.mark.parametrize("form", ["{}", "{}=1"])
 def test_flag_that_opens_an_engine_is_refused(flag: str, name: str, form: str) -> None:
@@ -67,6 +75,13 @@ def test_flag_that_opens_an_engine_is_refused(flag: str, name: str, form: str) -
         "--no-disable-uvicorn-access-log",
         "--no-enable-force-include-usage",
         "--generation-conf=auto",
+        "--no-disable-fastapi",
+        "--no_enable_force=1",
+        "--hf-overrides.max_position_embeddings=1",
+        "--hf_overrides.architectures+=x",
+        "--hf-overrides+=x",
+        "--profiler-config.profiler",
+        "--prof.profiler=torch",
         "--ud=/tmp/other.sock",
     ],
 )
