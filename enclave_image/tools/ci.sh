@@ -9,11 +9,14 @@ tools=enclave_image/tools
 skip() { printf 'SKIPPED: the image: %s\n' "$1"; exit 0; }
 
 [ -x "$py" ] || { echo "image: expected .venv, seen none; run make setup" >&2; exit 1; }
+[ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || apt-get -qq update >/dev/null 2>&1
 if ! said=$("$tools/host.sh" setup 2>&1); then
     printf '%s\n' "$said"
     skip "no build environment here (above)"
 fi
 printf '%s\n' "$said"
+firmware=${ATTESTED_IMAGE_CACHE:-$HOME/.cache/attested-gateway/image}/trixie/usr/share/ovmf/OVMF.fd
+[ ! -f "$firmware" ] || ATTESTED_FIRMWARE=$firmware "$py" -m pytest -q tests/measure/test_real.py || exit 1
 "$py" "$tools/image_build.py" cpu
 case $? in
 0) ;;
