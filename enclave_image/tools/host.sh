@@ -69,7 +69,7 @@ make_tree() {
     rm -rf "$tree" "$tree.new"
     mmdebstrap=$(command -v mmdebstrap) || {
         mkdir -p "$cache/mmdebstrap"
-        (cd "$cache/mmdebstrap" && apt-get -qq download mmdebstrap && dpkg-deb -x mmdebstrap_*.deb .) ||
+        (cd "$cache/mmdebstrap" && apt-get -qq -o APT::Sandbox::User=root download mmdebstrap && dpkg-deb -x mmdebstrap_*.deb .) ||
             fail "apt could not download mmdebstrap (its message stands above)."
         mmdebstrap=$cache/mmdebstrap/usr/bin/mmdebstrap
     }

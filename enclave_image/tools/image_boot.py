@@ -27,7 +27,18 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from image_files import PROFILES, RECIPE, REPOSITORY, ImageError, artefact, cache, host, output, say
+from image_files import (
+    PROFILES,
+    RECIPE,
+    REPOSITORY,
+    ImageError,
+    artefact,
+    cache,
+    exclusive,
+    host,
+    output,
+    say,
+)
 from image_machine import Machine, Plan, free_port
 from image_tpm import require_replayed
 
@@ -256,7 +267,8 @@ def main() -> int:
     parser.add_argument("--no-chat", action="store_true", help="compare the event log only")
     args = parser.parse_args()
     try:
-        boot(args.profile, with_chat=not args.no_chat)
+        with exclusive():
+            boot(args.profile, with_chat=not args.no_chat)
     except ImageError as error:
         say(str(error))
         return 1

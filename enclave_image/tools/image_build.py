@@ -17,6 +17,7 @@ from image_files import (
     ImageError,
     artefact,
     cache,
+    exclusive,
     host,
     output,
     run,
@@ -25,6 +26,7 @@ from image_files import (
 )
 from image_packages import (
     UnpinnedError,
+    all_cached,
     load_installed,
     load_lock,
     preferences,
@@ -102,6 +104,8 @@ def build(profile: str, folder: Path, words: list[str], *, pinned: bool) -> None
     make_tree(work / "gateway", epoch())
     make_sandbox(work / "sandbox", profile, pinned=pinned)
     run([HOST, "setup"], what="the build environment")
+    sources = (work / "sandbox/etc/apt/sources.list.d/mkosi.sources").read_text()
+    offline = pinned and is_offline(profile, sources)
     say(f"mkosi builds profile {profile} into {folder}")
     run(
         host(
@@ -114,13 +118,29 @@ def build(profile: str, folder: Path, words: list[str], *, pinned: bool) -> None
             f"--sandbox-tree={work / 'sandbox'}",
             f"--extra-tree={work / 'gateway'}",
             *words,
+            *(["--cache-only=metadata"] if offline else []),
             "--force",
             "build",
         ),
         what="mkosi",
     )
+    synced().write_text(sources)
     shutil.copy(work / "gateway/usr/share/attested/wheels.json", folder / "wheels.json")
     shutil.rmtree(work, ignore_errors=True)
+
+
+def synced() -> Path:
+    """The package sources of the last build that ended, whose indices apt's cache holds."""
+    return cache() / "packages/sources"
+
+
+def is_offline(profile: str, sources: str) -> bool:
+    """Whether what is pinned is in the cache, so that no mirror has to be asked."""
+    known = synced().is_file() and synced().read_text() == sources
+    if not known or not all_cached(profile, debs()):
+        return False
+    say("every pinned package is in the cache: no mirror is asked")
+    return True
 
 
 def summarise(profile: str, folder: Path) -> None:
@@ -153,13 +173,14 @@ def main() -> int:
     begun = time.monotonic()
     folder = output(args.profile)
     try:
-        words = input_words(args)
-        build(args.profile, folder, words, pinned=not args.lock)
-        installed = load_installed(manifests(args.profile, folder), debs())
-        if args.lock:
-            save_lock(args.profile, installed)
-        summarise(args.profile, folder)
-        require_locked(args.profile, installed)
+        with exclusive():
+            words = input_words(args)
+            build(args.profile, folder, words, pinned=not args.lock)
+            installed = load_installed(manifests(args.profile, folder), debs())
+            if args.lock:
+                save_lock(args.profile, installed)
+            summarise(args.profile, folder)
+            require_locked(args.profile, installed)
     except UnpinnedError as error:
         say(str(error))
         return UNPINNED

@@ -16,6 +16,7 @@ from image_files import (
     ImageError,
     artefact,
     cache,
+    exclusive,
     first_difference,
     host,
     output,
@@ -74,8 +75,8 @@ def main() -> int:
     second = cache() / "again" / args.profile
     try:
         artefact(first, args.profile, "raw")
-        words = input_words(args)
-        build(args.profile, second, words, pinned=True)
+        with exclusive():
+            build(args.profile, second, input_words(args), pinned=True)
         require_same_inputs(first, second)
         differences = compare(args.profile, first, second)
     except ImageError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
@@ -30,6 +32,19 @@ def cache() -> Path:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "attested-gateway" / "image"
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """One command of the image at a time: they share the cache's folders."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "command.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another command of the image to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def output(profile: str) -> Path:

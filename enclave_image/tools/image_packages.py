@@ -56,6 +56,11 @@ def preferences(packages: tuple[Package, ...]) -> str:
     )
 
 
+def file_name(name: str, version: str, architecture: str) -> str:
+    """What apt calls a package's file in its cache."""
+    return f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
+
+
 def load_installed(manifests: list[Path], debs: Path) -> tuple[Package, ...]:
     """What mkosi's manifests list, with the digests of the files in apt's cache.
 
@@ -65,11 +70,21 @@ def load_installed(manifests: list[Path], debs: Path) -> tuple[Package, ...]:
     for manifest in manifests:
         for entry in json.loads(manifest.read_text())["packages"]:
             name, version, arch = entry["name"], entry["version"], entry["architecture"]
-            path = debs / f"{name}_{version.replace(':', '%3a')}_{arch}.deb"
+            path = debs / file_name(name, version, arch)
             if not path.is_file():
                 raise ImageError(f"expected {path.name} in apt's cache, seen none: {debs}")
             found.add(Package(name=name, version=version, architecture=arch, sha256=sha256(path)))
     return tuple(sorted(found))
+
+
+def all_cached(profile: str, debs: Path) -> bool:
+    """Whether every file that the lock names is in apt's cache, with the digest that it names."""
+    locked = load_lock(profile)
+    return bool(locked) and all(
+        path.is_file() and sha256(path) == one.sha256
+        for one in locked
+        for path in (debs / file_name(one.name, one.version, one.architecture),)
+    )
 
 
 def require_locked(profile: str, installed: tuple[Package, ...]) -> None:
