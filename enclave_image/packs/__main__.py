@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from attestation.cli.files import load_parsed
+from attestation.cli.files import load_parsed, save_bytes
 from attestation.cli.main import describe
-from attestation.errors import AttestationError, UsageError
+from attestation.errors import AttestationError, UnavailableError, UsageError
 from attestation.release.packs import EngineLock, PackDescription, PackKind, tree_digest
 from attestation.statement.model_lock import parse_model_lock
 from enclave_image.packs.build import Contents, build_pack
@@ -30,10 +31,19 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         pack = _model(args) if args.kind == "model" else _engine(args)
-        Path(f"{args.output}.json").write_bytes(pack.canonical)
+        save_bytes(_description_of(args.output), pack.canonical, replace=False)
     except AttestationError as error:
         print(describe(error), file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        refusal = UnavailableError(
+            "the pack cannot be made",
+            code="pack_file",
+            observed=f"{error.strerror or 'an I/O error'}: {error.filename!a}",
+            hint="is there space, and may this user write there?",
+        )
+        print(describe(refusal), file=sys.stderr)
+        return refusal.exit_code
     print(pack.argument)
     return 0
 
@@ -91,8 +101,14 @@ def _engine(args: argparse.Namespace) -> PackDescription:
 def _require_new(output: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{str(folder)!a} is not a folder", code="file", expected="a folder")
-    if output.exists():
-        raise UsageError(f"{str(output)!a} exists", code="file", hint="give -o another name")
+    # Before long work; both are written without replacing anything, too.
+    for name in (str(output), _description_of(output)):
+        if os.path.lexists(name):
+            raise UsageError(f"{name!a} exists", code="file", hint="give -o another name")
+
+
+def _description_of(output: Path) -> str:
+    return f"{output}.json"
 
 
 if __name__ == "__main__":

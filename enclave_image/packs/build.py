@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # 2026-11-01T00:00:00Z, as the image itself.
 PACK_TIME = 1793491200
+# With it, mkfs.erofs writes larger inodes, hence another root hash.
+_EPOCH = "SOURCE_DATE_EPOCH"
 # Many blocks a read; a multiple of the block size.
 _READ_BYTES = 1024 * BLOCK_BYTES
 
@@ -50,6 +53,7 @@ def build_pack(
     `output` must not exist.  Raises `UnavailableError` if mkfs.erofs is missing or fails, and
     whatever `fill` raises; what was begun is removed then.
     """
+    mkfs = place_of(mkfs)
     tool = tool_version(mkfs)
     with _workshop(output) as (staged, erofs, begun):
         contents = fill(staged)
@@ -74,8 +78,8 @@ def build_pack(
     )
 
 
-def tool_version(mkfs: str) -> str:
-    """Return how mkfs.erofs names itself, e.g. "mkfs.erofs 1.8.6"."""
+def place_of(mkfs: str) -> str:
+    """Return the path of mkfs.erofs; raises `UnavailableError` where it is not there."""
     found = shutil.which(mkfs)
     if found is None:
         raise UnavailableError(
@@ -84,8 +88,15 @@ def tool_version(mkfs: str) -> str:
             expected="mkfs.erofs on PATH, or its place with --mkfs",
             hint="Debian and Ubuntu: apt install erofs-utils",
         )
+    return found
+
+
+def tool_version(mkfs: str) -> str:
+    """Return how the mkfs.erofs at a path names itself, e.g. "mkfs.erofs 1.8.6"."""
     # Older versions have no option for it and print their name before they complain.
-    done = subprocess.run([found, "-V"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [mkfs, "-V"], capture_output=True, text=True, check=False, env=_environment()
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("mkfs.erofs")]
     version = lines[0].split()[-1] if lines else ""
     return f"mkfs.erofs {version.strip('()') or 'of an unknown version'}"
@@ -114,6 +125,11 @@ def _workshop(output: Path) -> Iterator[tuple[Path, Path, Path]]:
             unsettle(staged)
 
 
+def _environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != _EPOCH}
+    return {**inherited, "LC_ALL": "C"}
+
+
 def _run_mkfs(mkfs: str, seeds: Seeds, image: Path, staged: Path) -> None:
     arguments = [
         mkfs,
@@ -125,7 +141,9 @@ def _run_mkfs(mkfs: str, seeds: Seeds, image: Path, staged: Path) -> None:
         str(image),
         str(staged),
     ]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, check=False, env=_environment()
+    )
     if done.returncode:
         raise UnavailableError(
             "mkfs.erofs failed",

@@ -28,9 +28,11 @@ def stage_model(source: Path, lock: ModelLock, target: Path) -> None:
     """Copy the files of a lock from `source` to the empty folder `target`, and the lock itself.
 
     Links to files are followed: the lock says which bytes they lead to.  Raises `EvidenceError`
-    (code "model_file") for a file of another size or digest, `UnavailableError` for a missing one.
+    (code "model_file") for a file of another size or digest, `UnavailableError` for a missing one,
+    for what is no file, and for a name that the pack needs itself.
     """
     for file in lock.files:
+        _require_name(file.path)
         digest, size = _copied(source / file.path, target / file.path, mode=0o444)
         if (digest, size) != (file.sha256, file.size):
             raise EvidenceError(
@@ -75,14 +77,16 @@ def place_lock(target: Path, path: str, content: bytes) -> None:
     """Write the lock to its place in the staged folder."""
     place = target / path
     _made_folder(place)
-    place.write_bytes(content)
+    with place.open("xb") as file:
+        file.write(content)
     place.chmod(0o444)
 
 
 def settle(target: Path, *, time: int) -> None:
     """Give every folder mode 0555, and everything `time` (Unix seconds): the last step."""
-    for folder, _folders, files in os.walk(target, topdown=False):
-        for name in files:
+    for folder, folders, files in os.walk(target, topdown=False):
+        # Links to folders are among the folders, and are not walked into.
+        for name in (*folders, *files):
             os.utime(Path(folder) / name, (time, time), follow_symlinks=False)
         Path(folder).chmod(0o555)
         os.utime(folder, (time, time))
@@ -103,6 +107,8 @@ def _walked(folder: Path) -> Iterator[Path]:
 
 
 def _copied(source: Path, target: Path, *, mode: int) -> tuple[Digest, int]:
+    if source.exists() and not source.is_file():
+        raise _refused(f"{str(source)!a} is no file, nor does it lead to one")
     _made_folder(target)
     hasher = hashlib.sha256()
     size = 0
@@ -135,6 +141,6 @@ def _refused(message: str) -> UnavailableError:
     return UnavailableError(
         message,
         code="pack_file",
-        expected="an engine's folder of files, folders and links with printable names",
-        hint="take it out of the folder",
+        expected="files, and in an engine folders and links too, with printable names",
+        hint="take it out of the folder, and of the lock",
     )

@@ -56,7 +56,8 @@ def build_model(out: Path) -> tuple[Path, str]:
     (folder / "model.safetensors").write_bytes(bytes(range(256)) * 4096)
     tool.write_text(f'#!/bin/sh\nexec "{HOST}" run mkfs.erofs "$@"\n')
     tool.chmod(0o755)
-    pack.unlink(missing_ok=True)
+    for path in (pack, Path(f"{pack}.json")):
+        path.unlink(missing_ok=True)
     named = ("--name", "demo/tiny", "-o", str(lock), "--force")
     _python("-m", "gateway.cli.main", "model", "lock", folder, *named)
     line = _python("-m", "enclave_image.packs", "model", folder, lock, "-o", pack, "--mkfs", tool)
