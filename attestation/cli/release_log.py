@@ -1,4 +1,4 @@
-"""`attested release log`: did the log of releases only grow?"""
+"""`attested release log`: is the log of releases whole, and did it only grow?"""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _EPILOG = """\
 DIR holds 00000000.dsse.json and so on, without a gap, and `checkpoint`, which the release key
 signed.  Keep a copy of the checkpoint: with --before, what it covered has to be there, unchanged.
 
-exit codes: 0 every release is signed and the log only grew; 10 it is not; 13 a file is malformed;
-2 usage
+Without it, this folder agrees with its own checkpoint; what stood there before is not known.
+
+exit codes: 0 every release is signed, and the log only grew since the checkpoint of --before; 10 it
+is not so; 13 a file is malformed; 2 usage
 
 examples:
   attested release log enclave_image/measurements --signer VKEY --before kept-checkpoint
@@ -61,8 +63,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     lines = [f"{checkpoint.origin}: {counted(checkpoint.size, 'release')}"]
     lines += [f"  {one.version} ({one.profile})" for one in log.releases]
-    if before is not None:
-        lines.append(f"  the first {before.size} as you knew them")
+    lines.append(
+        "  with --before, a checkpoint you kept, you would see whether it only grew"
+        if before is None
+        else f"  the first {before.size} as you knew them"
+    )
     print_text("".join(f"{printable(line)}\n" for line in lines))
     return 0
 

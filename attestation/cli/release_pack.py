@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     root = Digest(layout.root)
     if asked is not None and root != asked:
         raise EvidenceError(
-            "this is a genuine pack, and another one",
+            "this pack is whole, and another one",
             code="pack_root",
             expected=asked.hex,
             observed=root.hex,
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"root": root.hex, "data_blocks": superblock.data_blocks, "size": layout.size})
     else:
-        print_text(f"{root.hex}: {superblock.data_blocks} blocks, every one as it was made\n")
+        print_text(f"{root.hex}: {superblock.data_blocks} blocks, each as this root hash has it\n")
     return 0
 
 

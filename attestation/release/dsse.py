@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from attestation.encoding import base64std, jcs
 from attestation.encoding.members import Members
 from attestation.encoding.strict_json import JsonLimits
-from attestation.errors import EvidenceError
+from attestation.errors import EvidenceError, MalformedError
 from attestation.merkle.note import Vkey, parse_vkey
 
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ def parse_envelope(data: bytes) -> Envelope:
         signatures=tuple(map(_signature, members.array("signatures", max_items=MAX_SIGNATURES))),
     )
     members.close()
+    if not found.signatures:
+        raise MalformedError(
+            "the envelope is not signed",
+            code="release_signature",
+            expected=f"1 to {MAX_SIGNATURES} signatures",
+            observed="none",
+        )
     return found
 
 

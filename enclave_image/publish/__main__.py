@@ -117,7 +117,13 @@ def _sign(args: argparse.Namespace) -> None:
         subjects[short] = _digest(name)
     measurements = {}
     for text in args.measurements:
-        machine, _, name = text.partition("=")
+        machine, separator, name = text.partition("=")
+        if not separator or machine in measurements:
+            raise UsageError(
+                f"{machine!a} has no measurements, or has them twice",
+                code="measurements",
+                expected="--measurements MACHINE=FILE, once for each machine",
+            )
         measurements[machine] = load_parsed(name, parse_measurements)
     release = Release(
         version=args.version,
@@ -146,7 +152,12 @@ def _append(args: argparse.Namespace) -> None:
     vkeys = [parse_vkey(text) for text in (key.vkey, *args.signer)]
     entry = load_bytes(args.release, limit=MAX_ENVELOPE_BYTES)
     verify_release(parse_envelope(entry), vkeys)
-    args.log.mkdir(parents=True, exist_ok=True)
+    try:
+        args.log.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make {str(args.log)!a}", code="file", observed=error.strerror or "an I/O error"
+        ) from error
     entries = load_entries(str(args.log))
     place = args.log / CHECKPOINT
     before = None

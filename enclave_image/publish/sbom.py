@@ -133,7 +133,10 @@ def make_sbom(version: str, components: list[Component]) -> bytes:
         "version": version,
     }
     for one in subject:
-        about["hashes"] = one.to_json()["hashes"]
+        told = one.to_json()
+        # One archive has one hash; a pin that allows several says which.
+        name = "hashes" if "hashes" in told else "properties"
+        about[name] = told[name]
     digest = hashlib.sha256(jcs.canonicalize([about, listed])).hexdigest()
     value: dict[str, Any] = {
         "bomFormat": "CycloneDX",

@@ -110,6 +110,13 @@ def test_wheels_of_an_image_are_listed_with_their_own_hash() -> None:
     assert value["metadata"]["component"]["hashes"][0]["content"] == "1" * 64
 
 
+def test_gateway_that_is_pinned_with_two_hashes_names_both() -> None:
+    pin = "attested-gateway==0.1.0 \\\n --hash=sha256:%s \\\n --hash=sha256:%s\n"
+    value = json.loads(make_sbom("0.1.0", components_of_pins(pin % ("1" * 64, "2" * 64))))
+    named = value["metadata"]["component"]["properties"]
+    assert [one["value"] for one in named] == ["1" * 64, "2" * 64]
+
+
 def test_image_of_another_version_than_its_wheel_is_refused() -> None:
     with pytest.raises(MalformedError):
         make_sbom("0.2.0", components_of_wheels(json.dumps(WHEELS).encode()))
@@ -228,6 +235,26 @@ def test_prediction_in_a_release_can_be_pinned(desk: Desk) -> None:
 def test_release_without_a_part_is_not_signed(desk: Desk, without: str) -> None:
     assert desk.sign("r.dsse.json", without=without) == 10
     assert not Path(desk["r.dsse.json"]).exists()
+
+
+def test_machine_with_two_predictions_is_not_signed(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = desk["measurements.json"]
+    subjects = [flag for name in ("OVMF.fd",) for flag in ("--subject", desk[name])]
+    common = ["sign", "--version", "0.1.0", "--profile", "cpu", *subjects]
+    common += ["--key", desk["release.key"], "-o", desk["r.dsse.json"]]
+    twice = ["--measurements", f"tdx-4G={told}", "--measurements", f"tdx-4G={told}"]
+    for wrong in (twice, ["--measurements", told]):
+        assert main([*common, *wrong]) == 2
+        assert "once for each machine" in capsys.readouterr().err
+    assert not Path(desk["r.dsse.json"]).exists()
+
+
+def test_log_in_a_folder_that_cannot_be_made_is_refused(desk: Desk) -> None:
+    assert desk.sign("r.dsse.json") == 0
+    log = ["--log", f"{desk['OVMF.fd']}/log", "--key", desk["release.key"], "--origin", "e.com/i"]
+    assert main(["append", desk["r.dsse.json"], *log]) == 2
 
 
 def test_release_with_a_pack_that_the_image_does_not_name_is_not_signed(desk: Desk) -> None:

@@ -183,7 +183,9 @@ def test_log_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "2 releases" in text
     assert "the first 1 as you knew them" in text
     assert main(["release", "log", folder, *SIGNER]) == 0
-    assert "as you knew" not in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "as you knew" not in text
+    assert "with --before" in text
     assert main(["release", "log", folder, *SIGNER, "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert [one["version"] for one in value["releases"]] == ["0.0.0", "0.1.0"]

@@ -81,6 +81,7 @@ def test_bad_signature_under_a_listed_key_is_not_outweighed_by_a_good_one() -> N
     "change",
     [
         {"payload": "aGVsbG8"}, {"payload": 1}, {"payloadType": "in toto"}, {"payloadType": None},
+        {"signatures": []}, {"payload": "aGVsbG9="}, {"payload": "aGVsbG9\n"},
         {"signatures": {}}, {"signatures": [1]}, {"signatures": [{"keyid": "a", "sig": "?"}]},
         {"signatures": [{"keyid": "a b", "sig": ""}]}, {"more": 1},
         {"signatures": [{"keyid": "a", "sig": "", "cert": ""}]},
@@ -90,6 +91,24 @@ def test_bad_signature_under_a_listed_key_is_not_outweighed_by_a_good_one() -> N
 def test_envelope_in_another_form_is_refused(change: dict[str, Any]) -> None:
     value = json.loads(SIGNED.encode()) | change
     refusal(parse_envelope, jcs.canonicalize(value))
+
+
+@pytest.mark.parametrize("length", [0, 63, 65, 128])
+def test_signature_of_another_length_under_a_listed_key_is_refused(length: int) -> None:
+    signature = (SIGNED.signatures[0].signature * 2)[:length]
+    made = replace(SIGNED, signatures=(replace(SIGNED.signatures[0], signature=signature),))
+    assert refusal(verify_envelope, made, vkeys(1), error=EvidenceError) == "release_signature"
+
+
+def test_signature_under_the_name_of_another_listed_key_is_refused() -> None:
+    other = sign_envelope(TYPE, b"hello", [key(2)]).signatures[0].keyid
+    made = replace(SIGNED, signatures=(replace(SIGNED.signatures[0], keyid=other),))
+    assert refusal(verify_envelope, made, vkeys(1, 2), error=EvidenceError) == "release_signature"
+
+
+def test_member_that_stands_twice_is_refused() -> None:
+    twice = SIGNED.encode().replace(b'"payloadType"', b'"payload":"","payloadType"', 1)
+    refusal(parse_envelope, twice)
 
 
 @given(st.binary(max_size=200))
