@@ -158,6 +158,14 @@ _TREES = (
     "vmlinuz*",
     "initrd.img*",
 )
+_PRIVATE = (
+    "efi",
+    "etc/gshadow",
+    "etc/security/opasswd",
+    "etc/shadow",
+    "etc/ssl/private",
+    "root",
+)
 _UNIT_DIRECTORIES = ("usr/lib/systemd/system", "etc/systemd/system")
 
 
@@ -210,15 +218,18 @@ def lock_accounts(root: Path) -> None:
 
 
 def normalise_modes(root: Path) -> None:
-    """Nothing is set-id, and nothing can be written by group or others: a checkout's umask is not
-    part of the image.
+    """Nothing is set-id, nothing can be written by group or others, and all but `_PRIVATE` can be
+    read by everybody: the umasks of a checkout and of a build are not part of the image.
     """
+    private = tuple(root / name for name in _PRIVATE)
     for directory, names, files in os.walk(root):
         for name in (*names, *files):
             path = Path(directory, name)
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 continue
+            if not any(path.is_relative_to(one) for one in private):
+                mode |= 0o555 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o444
             cut = stat.S_ISUID | stat.S_ISGID | 0o022
             # Settings are no programs, whatever a package thinks.
             cut |= 0o111 if stat.S_ISREG(mode) and path.is_relative_to(root / "etc") else 0

@@ -161,8 +161,21 @@ def test_locked_accounts_have_neither_password_nor_shell(root: Path) -> None:
 
 def test_modes_do_not_depend_on_the_umask_of_a_checkout(root: Path) -> None:
     path = program(root, "usr/bin/helper", mode=0o6775)
+    read = program(root, "usr/lib/attested/module.py", mode=0o600)
+    path.parent.chmod(0o700)
     prune.normalise_modes(root)
     assert path.stat().st_mode & 0o7777 == 0o755
+    assert read.stat().st_mode & 0o7777 == 0o644
+    assert path.parent.stat().st_mode & 0o7777 == 0o755
+
+
+def test_what_is_private_stays_private(root: Path) -> None:
+    (root / "etc/shadow").chmod(0o600)
+    key = program(root, "root/key", mode=0o600)
+    key.parent.chmod(0o700)
+    prune.normalise_modes(root)
+    modes = [one.stat().st_mode & 0o777 for one in (root / "etc/shadow", key, key.parent)]
+    assert modes == [0o600, 0o600, 0o700]
 
 
 @pytest.mark.parametrize(
