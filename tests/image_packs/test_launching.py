@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from attestation.errors import UsageError
+from attestation.statement.model_lock import LockedEngine
 from enclave_image.launch.__main__ import main
 from enclave_image.launch.qemu import Guest, command_line
+from gateway.upstream.engine_start import require_hardened
+from gateway.upstream.surface import FORBIDDEN_VARIABLES
 from tests.refusals import refusal
 
 LAUNCH = Path(__file__).parents[2] / "enclave_image/launch"
@@ -97,3 +100,10 @@ def test_compose_file_names_images_by_digest_only_and_gives_no_service_more_than
     assert text.count("cap_drop: [ALL]") == text.count("read_only: true") == 2
     assert "network_mode: none" in text
     assert "privileged" not in text.replace("no-new-privileges", "")
+
+
+def test_engine_of_the_compose_file_is_as_closed_as_the_image_demands() -> None:
+    text = (LAUNCH / "compose.yaml").read_text(encoding="utf-8")
+    words = tuple(re.findall(r"^      - (--\S+)$", text, re.MULTILINE))
+    require_hardened(LockedEngine(name="vllm", version="0.32.0", arguments=words))
+    assert not {name for name in FORBIDDEN_VARIABLES if name in text}
