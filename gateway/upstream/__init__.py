@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.upstream.address import EngineAddress, parse_engine_url
-from gateway.upstream.call import Attempt, EngineCall
+from gateway.upstream.attempt import Attempt
+from gateway.upstream.call import EngineCall
 from gateway.upstream.client import Answer, Upstream
 from gateway.upstream.engines import EngineCondition, Engines, HealthRules
 from gateway.upstream.head import ResponseHead

@@ -62,5 +62,5 @@ async def _is_dead(engine: Upstream) -> bool:
     else:
         dead = answer.status >= _SERVER_ERROR
     if dead:
-        engine.breaker.failed(UNHEALTHY, asyncio.get_running_loop().time())
+        engine.breaker.ailing(UNHEALTHY, asyncio.get_running_loop().time())
     return dead

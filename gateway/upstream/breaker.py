@@ -4,16 +4,22 @@
      ▲                                                    ▲                    │
      └──────── an answer, or a good health check ─────────┴── a failure ───────┘
 
-While an engine is half open, one request at a time tries it.  Time is a parameter throughout:
-steady seconds.
+While an engine is half open, one request at a time tries it: a trial, which has a number.  Time is
+a parameter throughout: steady seconds.
 
 No connection and a bad health check speak for themselves.  Everything else could be the doing of
 the request that met it: a prompt that takes long to read, or one that brings the engine down.  So
 such failures open the breaker only if they are not all of one caller's requests; those of one
 caller alone only send that caller elsewhere, for a cooldown, if there is an elsewhere.
 
-Two rows are counted.  The beginning of an answer ends the row of requests that got none; only a
-whole answer ends the row of those whose answer broke off.
+Two rows of requests are counted.  The beginning of an answer ends the row of those that got none;
+only a whole answer ends the row of those whose answer broke off.  Bad health checks count along
+with the first row.  A good one ends their own row, and what requests met stays counted: it asks
+for little, and a request may fail where it does well.
+
+While an engine is not up, only trials and health checks say anything of it.  A request from before
+is none: its failure is older news than what opened the breaker, and so is its answer, which an
+engine that takes nothing new any more may well bring to its end.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import UpstreamFailure
+from gateway.upstream.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,34 +79,19 @@ def _ignore(_state: EngineState) -> None:
     """Tell nobody."""
 
 
-@dataclass(slots=True)
-class _Row:
-    """Failures in a row.  `caller` is the first one's, None if no caller had a part in it;
-    `shared` says that they are not all that one caller's.
-    """
-
-    count: int = 0
-    caller: bytes | None = None
-    shared: bool = False
-
-    def add(self, caller: bytes | None) -> None:
-        self.shared = self.shared or caller is None or (self.count > 0 and caller != self.caller)
-        if not self.count:
-            self.caller = caller
-        self.count += 1
-
-
 class Breaker:
     """The breaker of one engine in one process.
 
     `clear` is true as long as nothing speaks against the engine, so that the usual request asks
-    nothing else; `reason` is what the last failure was, "" without one.  A `caller` is whatever
-    tells callers apart.
+    nothing else; `reason` is what the last failure was, "" without one.  `trial` is the number of
+    the trial that was claimed last, 0 if none runs: a request that claimed one names it with
+    everything it tells.  A `caller` is whatever tells callers apart.
     """
 
     __slots__ = (
-        "_avoided_by", "_avoided_until", "_broken", "_rules", "_tell", "_trial_ends", "_tried_by",
-        "_tried_until", "_unanswered", "_until", "clear", "reason", "state",
+        "_avoided_by", "_avoided_until", "_broken", "_first_trial", "_kept_out", "_left", "_rules",
+        "_tell", "_trial_ends", "_trials", "_unanswered", "_until", "_unwell", "clear", "reason",
+        "state", "trial",
     )  # fmt: skip
 
     def __init__(
@@ -108,27 +100,32 @@ class Breaker:
         """`tell` is called with every new state."""
         self._rules = rules or BreakerRules()
         self._tell = tell
-        self._unanswered = _Row()
-        self._broken = _Row()
+        self._unanswered = Row()
+        self._broken = Row()
+        self._unwell = 0
         self._until = 0.0
+        self._trials = 0
+        self._first_trial = 0
         self._trial_ends = 0.0
         self._avoided_by: bytes | None = None
         self._avoided_until = 0.0
-        self._tried_by: bytes | None = None
-        self._tried_until = 0.0
+        # Of callers with trials only, and empty again when the engine is up.
+        self._kept_out: dict[bytes, float] = {}
+        self._left: set[bytes] = set()
         self.clear = True
         self.reason = ""
+        self.trial = 0
         self.state = EngineState.UP
 
     def admits(self, now: float, caller: bytes | None = None) -> bool:
         """Whether a request could go to the engine now.  Changes nothing.
 
-        A caller whose trial failed leaves the next one to others: it must not be able to keep an
-        engine from them by being the first each time.
+        A caller whose trial failed, or that left two in a row, leaves the next ones to others for
+        a while: it must not be able to keep an engine from them by being the first each time.
         """
         if self.state is EngineState.UP:
             return True
-        if caller is not None and caller == self._tried_by and now < self._tried_until:
+        if caller is not None and now < self._kept_out.get(caller, now):
             return False
         return now >= (self._until if self.state is EngineState.OPEN else self._trial_ends)
 
@@ -139,47 +136,82 @@ class Breaker:
     def claim(self, now: float, caller: bytes | None = None) -> bool:
         """Take the right to send one request; while half open nobody else gets it meanwhile.
 
-        It comes back with an answer, a failure or `abandon`, and after another cooldown by
-        itself: a trial that takes long must not keep an engine out of use.
+        If that makes the request a trial, its number is `trial` now.  The right comes back with
+        an answer, a failure or `abandon`, and after another cooldown by itself: a trial that takes
+        long must not keep an engine out of use, and still says something when it ends.
         """
         if not self.admits(now, caller):
             return False
         if self.state is not EngineState.UP:
-            self._enter(EngineState.HALF_OPEN)
+            self._trials += 1
+            if self.state is EngineState.OPEN:
+                self._first_trial = self._trials
+            self.trial = self._trials
             self._trial_ends = now + self._rules.cooldown
+            self._enter(EngineState.HALF_OPEN)
         return True
 
-    def abandon(self) -> None:
-        """Give the trial back: its caller left before the engine showed anything."""
-        self._trial_ends = 0.0
+    def abandon(self, trial: int, now: float, caller: bytes | None = None) -> None:
+        """Give a trial back that ended before the engine showed anything, everybody may have it.
 
-    def answered(self, status: int, now: float, caller: bytes | None = None) -> None:
+        `caller` is who left, None if nobody did.  Whoever leaves two in a row gets no other one
+        for a cooldown.
+        """
+        if not self._is_trial(trial):
+            return
+        if trial == self.trial:
+            self.trial, self._trial_ends = 0, 0.0
+        if caller in self._left:
+            self._kept_out[caller] = now + self._rules.cooldown
+        elif caller is not None:
+            self._left.add(caller)
+
+    def answered(
+        self, status: int, now: float, caller: bytes | None = None, trial: int = 0
+    ) -> None:
         """Note the head of an answer to a request."""
         if self._rules.by_status and status in _GIVEN_UP_STATUSES:
-            self.failed(BAD_STATUS, now, caller)
+            self.failed(BAD_STATUS, now, caller, trial)
         elif status >= _SERVER_ERROR and self.reason == UNHEALTHY:
             # It says what the health check said: an engine that calls itself dead answers so.
             return
-        elif not self.clear:
-            self._unanswered = _Row()
+        elif not self.clear and self._is_heard(trial):
+            self._unanswered, self._unwell = Row(), 0
             if not self._broken.count:
                 self._recover()
 
-    def completed(self) -> None:
+    def completed(self, trial: int = 0) -> None:
         """Note that an answer was whole."""
-        self._unanswered, self._broken = _Row(), _Row()
-        self._recover()
+        if self._is_heard(trial):
+            self._unanswered, self._broken = Row(), Row()
+            self._recover()
 
-    def failed(self, reason: str, now: float, caller: bytes | None = None) -> None:
-        """Note that a request got no answer, or a health check no good one.
+    def failed(self, reason: str, now: float, caller: bytes | None = None, trial: int = 0) -> None:
+        """Note that a request got no answer; `reason` is an `UpstreamFailure` or `BAD_STATUS`."""
+        unreachable = reason in _UNREACHABLE
+        if self._is_heard(trial):
+            self._note(self._unanswered, reason, now, None if unreachable else caller)
+        elif unreachable and self.state is EngineState.OPEN:
+            self._wait_for_health(reason)
 
-        `reason` is an `UpstreamFailure`, `BAD_STATUS` or `UNHEALTHY`.
-        """
-        self._note(self._unanswered, reason, now, None if reason in _UNREACHABLE else caller)
-
-    def broke(self, reason: str, now: float, caller: bytes | None = None) -> None:
+    def broke(self, reason: str, now: float, caller: bytes | None = None, trial: int = 0) -> None:
         """Note that an answer broke off: an `UpstreamFailure` or `BROKEN_STREAM`."""
-        self._note(self._broken, reason, now, caller)
+        if self._is_heard(trial):
+            self._note(self._broken, reason, now, caller)
+
+    def ailing(self, reason: str, now: float) -> None:
+        """Note a bad health check: an `UpstreamFailure` without a connection, or `UNHEALTHY`."""
+        if self.state is EngineState.OPEN:
+            self._wait_for_health(reason)
+            return
+        self.clear, self.reason = False, reason
+        self._unwell += 1
+        if (
+            self.state is EngineState.HALF_OPEN
+            or reason == UpstreamFailure.TIMEOUT_CONNECT
+            or self._unanswered.count + self._unwell >= self._rules.failures
+        ):
+            self._open(reason, now)
 
     def checked(self) -> None:
         """Note a good health check.
@@ -188,9 +220,11 @@ class Breaker:
         check went well is believed only when a request shows it.
         """
         if self.state is EngineState.UP:
-            return
-        if self.reason in _UNREACHABLE:
-            self._unanswered = _Row()
+            if self._unwell:
+                self._unwell = 0
+                self._look_at_rows()
+        elif self.reason in _UNREACHABLE:
+            self._unanswered = Row()
             self._recover()
         elif self.state is EngineState.OPEN:
             self._until = 0.0
@@ -202,34 +236,54 @@ class Breaker:
         end = self._until if self.state is EngineState.OPEN else self._trial_ends
         return self._rules.cooldown if math.isinf(end) else end - now
 
-    def _note(self, row: _Row, reason: str, now: float, caller: bytes | None) -> None:
-        self.clear = False
-        waits = self._rules.watched and reason in _UNREACHABLE
-        if self.state is EngineState.OPEN:
-            # What began before it was opened says nothing new, and must not keep it open; but an
-            # engine that is gone altogether comes back by its health, so that nobody waits for it.
-            if waits:
-                self.reason, self._until = reason, math.inf
-            return
-        self.reason = reason
-        row.add(caller)
+    def _is_trial(self, trial: int) -> bool:
+        """Whether this is a trial of the present half-open state, which may run no more."""
+        return self.state is EngineState.HALF_OPEN and trial >= self._first_trial
+
+    def _is_heard(self, trial: int) -> bool:
+        return self.state is EngineState.UP or self._is_trial(trial)
+
+    def _note(self, row: Row, reason: str, now: float, caller: bytes | None) -> None:
+        """Count a failure of a request that is heard."""
+        self.clear, self.reason = False, reason
+        row.add(reason, caller)
         if self.state is EngineState.HALF_OPEN:
-            self._tried_by, self._tried_until = caller, now + 2 * self._rules.cooldown
+            if caller is not None:
+                self._left.discard(caller)
+                self._kept_out[caller] = now + 2 * self._rules.cooldown
         elif reason != UpstreamFailure.TIMEOUT_CONNECT:
-            if row.count < self._rules.failures:
+            unwell = self._unwell if row is self._unanswered else 0
+            if row.count + unwell < self._rules.failures:
                 return
-            if not row.shared:
+            if not (row.shared or unwell):
                 self._avoided_by, self._avoided_until = row.caller, now + self._rules.cooldown
                 return
+        self._open(reason, now)
+
+    def _open(self, reason: str, now: float) -> None:
+        waits = self._rules.watched and reason in _UNREACHABLE
         self._until = math.inf if waits else now + self._rules.cooldown
+        self.trial = 0
         self._enter(EngineState.OPEN)
 
+    def _wait_for_health(self, reason: str) -> None:
+        # What comes while it is open must not keep it so; but an engine that is gone altogether
+        # comes back by its health where that is watched, so that nobody waits for it.
+        if self._rules.watched:
+            self.reason, self._until = reason, math.inf
+
     def _recover(self) -> None:
-        # What broke off stays counted until an answer is whole, whatever the engine's health says.
-        self.clear = not self._broken.count
-        self.reason = "" if self.clear else BROKEN_STREAM
-        self._avoided_by = self._tried_by = None
+        self._unwell = self.trial = 0
+        self._look_at_rows()
+        self._avoided_by = None
+        self._kept_out.clear()
+        self._left.clear()
         self._enter(EngineState.UP)
+
+    def _look_at_rows(self) -> None:
+        # What broke off stays counted until an answer is whole, whatever the engine's health says.
+        self.reason = self._unanswered.reason or self._broken.reason
+        self.clear = not self.reason
 
     def _enter(self, state: EngineState) -> None:
         if state is not self.state:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import UpstreamError, UpstreamFailure
 from gateway.upstream.again import did_nothing, may_repeat
-from gateway.upstream.breaker import BROKEN_STREAM, EngineState
+from gateway.upstream.attempt import ANSWERED, Attempt
+from gateway.upstream.breaker import BROKEN_STREAM
 from gateway.upstream.choice import pick
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from gateway.upstream.connection import EngineConnection, Sink
     from gateway.upstream.head import ResponseHead
 
-ANSWERED: Final = "ok"
 _OK: Final = 200
 _SERVER_ERROR: Final = 500
 _BROKEN: Final = frozenset(
@@ -29,19 +29,6 @@ _BROKEN: Final = frozenset(
 """What speaks against an engine in the middle of an answer; one that takes its time does not."""
 
 
-class Attempt(NamedTuple):
-    """One try at the engine `up`: `out` is "ok" or an `UpstreamFailure` word, `ms` runs to the
-    head or the failure, `local` says that it is this trust domain's own engine.
-
-    A tuple, because one is made for every request.
-    """
-
-    up: str
-    local: bool
-    out: str
-    ms: int
-
-
 class EngineCall:
     """One request and its response.
 
@@ -52,8 +39,8 @@ class EngineCall:
 
     __slots__ = (
         "_accept", "_body", "_caller", "_closed", "_connecting", "_connection", "_engine", "_loop",
-        "_order", "_path", "_request_id", "_running", "_seconds", "_started", "_whole_by_http",
-        "attempts", "complete",
+        "_order", "_path", "_request_id", "_running", "_seconds", "_started", "_trial",
+        "_whole_by_http", "attempts", "complete",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +67,8 @@ class EngineCall:
         self._order = order
         self._seconds = seconds
         self._caller = caller
+        # Whoever chose the engine claimed it just now.
+        self._trial = engine.breaker.trial if seconds is None else 0
         self._whole_by_http = False
         self._loop = asyncio.get_running_loop()
         self._connection: EngineConnection | None = None
@@ -118,7 +107,7 @@ class EngineCall:
             if second is None:
                 return head
         # On a fresh connection: an idle one could be just as dead.
-        self._engine = second
+        self._go_over_to(second)
         return await self._attempt(second, None, self._request_id + "-2", total)
 
     async def read(self) -> bytes:
@@ -162,15 +151,17 @@ class EngineCall:
     def was_whole(self) -> None:
         """Note that the stream had its terminal event: only who reads events can tell."""
         if not self._engine.breaker.clear:
-            self._engine.breaker.completed()
+            self._engine.breaker.completed(self._trial)
 
     def was_cut_short(self) -> None:
         """Note that the stream ended without its terminal event, whatever HTTP says of it."""
-        self._engine.breaker.broke(BROKEN_STREAM, self._loop.time(), self._caller)
+        self._engine.breaker.broke(BROKEN_STREAM, self._loop.time(), self._caller, self._trial)
 
     def close(self) -> None:
         """End the call: at once, and whatever state it is in."""
         self._closed = True
+        if self._trial:
+            self._end_trial(self._caller)
         if self._connecting is not None:
             self._connecting.cancel()
         if self._running is not None:
@@ -182,8 +173,6 @@ class EngineCall:
         self._started = self._loop.time()
         self._running = engine
         engine.in_flight += 1
-        breaker = engine.breaker
-        trial = not breaker.clear and breaker.state is EngineState.HALF_OPEN
         body = self._body
         try:
             self._connection = connection = reused or await self._connect(engine)
@@ -195,13 +184,14 @@ class EngineCall:
             head = await connection.head()
         except UpstreamError as error:
             self._record(engine, error.kind.value)
-            self._judge(engine, error, reused=reused, trial=trial)
+            self._judge(engine, error, reused)
             self._drop()
             raise
         engine.heard_at = now = self._record(engine, ANSWERED)
+        breaker = engine.breaker
         if (not breaker.clear or head.status >= _SERVER_ERROR) and self._seconds is None:
             self._whole_by_http = head.status == _OK and not head.is_event_stream
-            breaker.answered(head.status, now, self._caller)
+            breaker.answered(head.status, now, self._caller, self._trial)
         return head
 
     async def _in_place_of(self, engine: Upstream, status: int) -> Upstream | None:
@@ -245,21 +235,25 @@ class EngineCall:
         return task.result()
 
     def _judge(
-        self,
-        engine: Upstream,
-        error: UpstreamError,
-        *,
-        reused: EngineConnection | None,
-        trial: bool,
+        self, engine: Upstream, error: UpstreamError, reused: EngineConnection | None
     ) -> None:
         """Tell the engine's breaker, unless the failure is the caller's or the idle race's."""
-        if self._seconds is not None:
+        if self._seconds is not None or error.kind is UpstreamFailure.CLOSED:
             return
-        if error.kind is UpstreamFailure.CLOSED:
-            if trial:
-                engine.breaker.abandon()
-        elif reused is None or not error.untouched or error.kind is not UpstreamFailure.RESET:
-            engine.breaker.failed(error.kind, self._loop.time(), self._caller)
+        if reused is None or not error.untouched or error.kind is not UpstreamFailure.RESET:
+            engine.breaker.failed(error.kind, self._loop.time(), self._caller, self._trial)
+
+    def _go_over_to(self, second: Upstream) -> None:
+        """Let the next try be at `second`; nobody left the first engine, whatever it was asked."""
+        if second is not self._engine:
+            self._end_trial(None)
+            self._engine = second
+            self._trial = second.breaker.trial
+
+    def _end_trial(self, caller: bytes | None) -> None:
+        """Give the trial back, if there is one that still says nothing; `caller` is who left."""
+        trial, self._trial = self._trial, 0
+        self._engine.breaker.abandon(trial, self._loop.time(), caller)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -277,7 +271,7 @@ class EngineCall:
             engine.in_flight -= 1
             engine.pool.give_back(connection)
             if self._whole_by_http and not engine.breaker.clear:
-                engine.breaker.completed()
+                engine.breaker.completed(self._trial)
         return b""
 
     def _record(self, engine: Upstream, out: str) -> float:
@@ -290,7 +284,7 @@ class EngineCall:
         if self.attempts and self.attempts[-1].out == ANSWERED:
             self.attempts[-1] = self.attempts[-1]._replace(out=error.kind.value)
             if self._seconds is None and error.kind in _BROKEN:
-                self._engine.breaker.broke(error.kind, self._loop.time(), self._caller)
+                self._engine.breaker.broke(error.kind, self._loop.time(), self._caller, self._trial)
 
 
 def _given_up(*, untouched: bool = False) -> UpstreamError:

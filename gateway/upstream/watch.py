@@ -78,12 +78,12 @@ class Watch:
             )
         except UpstreamError as error:
             reason = str(error.kind) if error.kind in _UNREACHABLE else UNHEALTHY
-            engine.breaker.failed(reason, asyncio.get_running_loop().time())
+            engine.breaker.ailing(reason, asyncio.get_running_loop().time())
             return
         if answer.status < _SERVER_ERROR:
             engine.breaker.checked()
         else:
-            engine.breaker.failed(UNHEALTHY, asyncio.get_running_loop().time())
+            engine.breaker.ailing(UNHEALTHY, asyncio.get_running_loop().time())
 
     def _arm(self) -> None:
         if self._timer is not None:
