@@ -7,17 +7,20 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from attestation.encoding.making import maker_of
+from attestation.receipt.dialect import dialect_of
+from attestation.receipt.exchange import Exchange
 from attestation.receipt.outcome import LineageContext, abandoned
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement
 
 if TYPE_CHECKING:
+    from attestation.receipt.padding import Shaping
     from gateway.access.principal import Principal
     from gateway.edge.headers import RequestHead
     from gateway.edge.waiting import NotaryWaits
     from gateway.notary.interface import Notary
 
-METHOD: Final = "POST"
+_METHOD: Final = "POST"
 _announcement = maker_of(Announcement)
 
 
@@ -37,7 +40,7 @@ class Announcing:
             raise NotaryUnavailable("the notary is not healthy")
         announcement = _announcement(
             jti=jti,
-            method=METHOD,
+            method=_METHOD,
             path=path,
             sub=principal.sub,
             grant_digest=principal.grant_digest,
@@ -63,3 +66,22 @@ class Announcing:
         )
         with contextlib.suppress(NotaryUnavailable):
             await self._notary.seal(outcome)
+
+
+def exchange_of(
+    announced: Announcement, head: RequestHead, max_frame_bytes: int, shaping: Shaping
+) -> Exchange:
+    """Return what the receipt of an announced request is collected in."""
+    return Exchange(
+        jti=announced.jti,
+        method=announced.method,
+        path=announced.path,
+        sub=announced.sub,
+        grant_digest=announced.grant_digest,
+        dialect=dialect_of(announced.path),
+        inline=head.inline,
+        nonce=head.nonce,
+        lineage=head.lineage,
+        max_frame_bytes=max_frame_bytes,
+        shaping=shaping,
+    )

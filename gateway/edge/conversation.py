@@ -64,8 +64,8 @@ class Conversation(Ending):
 
     async def run(self) -> None:
         """Serve the request.  Raises nothing; a cancelled request is answered and sealed too."""
-        self._caller.converse()
         try:
+            self._caller.converse()
             await self._serve()
         except CallerGoneError:
             await self._abandon()

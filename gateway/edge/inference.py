@@ -4,21 +4,21 @@
 2. The key is authenticated; without one there is an answer in the route's own form, a count, and
    no receipt.
 3. The request is announced to the notary, before anything of it is parsed or forwarded.
-4. From there on a `Conversation` serves it and ends it in exactly one receipt.
+4. From there on a `Conversation` serves it and ends it in exactly one receipt.  If there never is
+   one, or it ends without an outcome, the request is forsaken: sealed as one that nobody served.
 """
 
 from __future__ import annotations
 
 from time import monotonic
+from types import coroutine
 from typing import TYPE_CHECKING
 
 from attestation.receipt.claims import ALLOWED, UNDECIDED, End
-from attestation.receipt.dialect import dialect_of
-from attestation.receipt.exchange import Exchange
 from gateway.access.denials import refusal_of
 from gateway.access.principal import Principal
 from gateway.edge import failures
-from gateway.edge.announcing import METHOD, Announcing
+from gateway.edge.announcing import Announcing, exchange_of
 from gateway.edge.conversation import Conversation, ConversationParts
 from gateway.edge.errors import JSON, Refusal, error_body, refuse
 from gateway.edge.ids import BlockDraw
@@ -34,7 +34,7 @@ from gateway.errors import NotaryUnavailable
 from gateway.telemetry.edge import EdgeMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
     from typing import Any
 
     from gateway.access.slots import RefusalBudget
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gateway.upstream import Engines
 
     Headers = tuple[tuple[bytes, bytes], ...]
+    Begun = tuple[Announcement | None, Coroutine[Any, Any, None]]
 
 _JSON = JSON.encode("ascii")
 _ID_DIGITS = 32
@@ -54,6 +55,11 @@ _FREE = (ALLOWED, UNDECIDED)
 
 def _ignore(_error: BaseException) -> None:
     """Report to nobody."""
+
+
+@coroutine
+def _task() -> Generator[None, None, None]:
+    yield  # to whoever makes a task of the coroutine
 
 
 class InferenceRoutes:
@@ -120,23 +126,38 @@ class InferenceRoutes:
         """
         if not self._load.enter():
             return self._turn_away(caller)
+        announced = None
         try:
-            serving = self._begin(caller)
+            announced, serving = self._begin(caller)
         except Exception as error:  # noqa: BLE001 - a bug must not look like the caller's mistake
             self._report(error)
             caller.fail()
             serving = caller.drained()
-        return self._guard(caller, serving)
+        guarded = self._guard(caller, serving, announced)
+        # A task that is cancelled before it begins runs nothing of a coroutine that has not begun.
+        guarded.send(None)
+        return guarded
 
-    async def _guard(self, caller: Caller, serving: Coroutine[Any, Any, None]) -> None:
+    async def _guard(
+        self,
+        caller: Caller,
+        serving: Coroutine[Any, Any, None],
+        announced: Announcement | None,
+    ) -> None:
+        """Serve; what is `announced` is seen to here until `serving` does that itself."""
         try:
+            await _task()
+            announced = None
             await serving
         except Exception as error:  # noqa: BLE001 - asyncio would print a traceback, with content
             self._report(error)
             caller.fail()
         finally:
-            caller.finish()
             self._load.leave()
+            caller.finish()
+            if announced is not None:
+                serving.close()
+                self._announcing.forsake(announced)
 
     async def _turn_away(self, caller: Caller) -> None:
         """Answer a request that is one too many, without asking whose it is."""
@@ -151,24 +172,25 @@ class InferenceRoutes:
         finally:
             caller.finish()
 
-    def _begin(self, caller: Caller) -> Coroutine[Any, Any, None]:
+    def _begin(self, caller: Caller) -> Begun:
+        """Return what serves the request, and how it was announced if it was."""
         principal = identified(self._keys, caller)
         if not isinstance(principal, Principal):
             self._notary.count_unauthenticated()
-            return _answer(caller, refusal_of(principal))
+            return None, _answer(caller, refusal_of(principal))
         jti = self._draw(_ID_DIGITS)
         headers = self._common_headers(jti)
         if self._refusals is not None and self._refusals.spent(principal.sub):
             self._notary.count_unreceipted()
             self._metrics.shed("refusals")
-            return _answer(caller, failures.TOO_MANY_REFUSALS, headers)
+            return None, _answer(caller, failures.TOO_MANY_REFUSALS, headers)
         head = head_of(caller, principal, self._draw)
         try:
             announced = self._announcing.announce(jti, caller.path, principal, head)
         except NotaryUnavailable:
             self._metrics.shed("notary")
-            return _answer(caller, failures.NO_NOTARY, headers)
-        return self._converse(announced, principal, head, headers, caller)
+            return None, _answer(caller, failures.NO_NOTARY, headers)
+        return announced, self._converse(announced, principal, head, headers, caller)
 
     async def _converse(
         self,
@@ -181,18 +203,23 @@ class InferenceRoutes:
         try:
             if not self._notary.hand_over():
                 await self._waits.wait(self._notary.handed_over())
-        except NotaryUnavailable:
+        except BaseException as error:
             self._announcing.forsake(announced)
+            if not isinstance(error, NotaryUnavailable):
+                raise
             self._metrics.shed("notary")
             await _answer(caller, failures.NO_NOTARY, headers)
             return
-        has_slot = self._keys.slots.acquire(principal)
+        has_slot, conversation = False, None
         try:
+            has_slot = self._keys.slots.acquire(principal)
             conversation = self._conversation(
                 announced, principal, head, headers, caller, has_slot=has_slot
             )
             await self._run(conversation, principal, caller)
         finally:
+            if conversation is None or conversation.outcome is None:
+                self._announcing.forsake(announced)
             if has_slot:
                 self._keys.slots.release(principal)
 
@@ -206,21 +233,16 @@ class InferenceRoutes:
         *,
         has_slot: bool,
     ) -> Conversation:
-        try:
-            early = self._early_refusal(principal, head, caller.path, has_slot=has_slot)
-            if early is None and principal.grant.quota is not None:
-                verdict = self._keys.quotas.admit(principal)
-                early, headers = verdict.refusal, headers + verdict.headers
-                if early is not None:
-                    self._metrics.quota_refused(verdict.kind)
-        except Exception:
-            # The caller is told by `_guard`; the request has its receipt all the same.
-            self._announcing.forsake(announced)
-            raise
+        early = self._early_refusal(principal, head, caller.path, has_slot=has_slot)
+        if early is None and principal.grant.quota is not None:
+            verdict = self._keys.quotas.admit(principal)
+            early, headers = verdict.refusal, headers + verdict.headers
+            if early is not None:
+                self._metrics.quota_refused(verdict.kind)
         self._metrics.began(caller.path)
         return Conversation(
             parts=self._parts,
-            exchange=self._exchange(announced, head),
+            exchange=exchange_of(announced, head, self._limits.frame_bytes, self._shaping),
             caller=caller,
             path=caller.path,
             head=head,
@@ -249,21 +271,6 @@ class InferenceRoutes:
         # Too large or too slow a body is a refusal too, whatever `end` calls it.
         if self._refusals is not None and outcome is not None and outcome.decision not in _FREE:
             self._refusals.charge(principal.sub)
-
-    def _exchange(self, announced: Announcement, head: RequestHead) -> Exchange:
-        return Exchange(
-            jti=announced.jti,
-            method=METHOD,
-            path=announced.path,
-            sub=announced.sub,
-            grant_digest=announced.grant_digest,
-            dialect=dialect_of(announced.path),
-            inline=head.inline,
-            nonce=head.nonce,
-            lineage=head.lineage,
-            max_frame_bytes=self._limits.frame_bytes,
-            shaping=self._shaping,
-        )
 
     def _note_end(self, path: str, caller: Caller, conversation: Conversation) -> None:
         metrics, outcome = self._metrics, conversation.outcome
