@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.encoding import base64url
 from attestation.encoding.digest import Digest
 from attestation.errors import (
     AttestationError,
@@ -26,6 +29,7 @@ from attestation.receipt.outcome import Body, Outcome
 from gateway.errors import NotaryUnavailable
 from gateway.notary.interface import Announcement, Challenge, Found, ReceiptState, SealedReceipt
 from gateway.notary.wire import announcements, messages, outcomes, receipts, replies, values
+from gateway.notary.wire.insertions import insertions
 from tests.refusals import refusal
 from tests.support.notaries import ALICE, announcement, new_jti, outcome
 from tests.wire.strategies import ANNOUNCEMENTS, DIGESTS, drawn_outcomes
@@ -324,3 +328,33 @@ def test_announcement_of_another_form_is_refused(changes: dict[str, Any]) -> Non
 def test_text_with_half_a_character_is_refused(text: str) -> None:
     assert refusal(values.free_text, text, 100) == "message"
     assert values.free_text("\u2014 name", 100) == "\u2014 name"
+
+
+@pytest.mark.parametrize("digits", ["\u0661", "\uff11", "\u00b2", "", "-1", "+1", "1_0", "0" * 17])
+def test_number_of_anything_but_ascii_digits_is_refused(digits: str) -> None:
+    with pytest.raises(MalformedError):
+        outcomes._number(digits)
+
+
+def test_what_one_connection_remembers_of_insertions_is_not_anothers() -> None:
+    one, other = insertions(), insertions()
+    said = base64url.encode(b"a salt")
+    assert one(said) is one(said)
+    assert one(said) == other(said)
+    assert one(said) is not other(said)
+
+
+def test_what_a_connection_remembers_of_insertions_is_gone_with_it() -> None:
+    read = insertions()
+    watched = weakref.ref(read)
+    read(base64url.encode(b"a salt"))
+    del read
+    gc.collect()
+    assert watched() is None
+
+
+def test_insertion_that_is_too_long_is_refused_each_time() -> None:
+    read = insertions()
+    for _ in range(2):
+        with pytest.raises(MalformedError):
+            read(base64url.encode(bytes(513)))

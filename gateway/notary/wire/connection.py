@@ -18,6 +18,7 @@ from gateway.notary.wire.frames import (
     Kind,
     encode_frame,
 )
+from gateway.notary.wire.insertions import insertions
 from gateway.notary.wire.questions import Questions
 from gateway.notary.wire.socket import read_unread
 from gateway.notary.wire.turns import Turns
@@ -43,6 +44,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._announced: dict[str, Announcement] = {}  # in the order of their admission
         self._sealing: set[int] = set()
+        self._inserted = insertions()
         self._questions = questions = Questions(server, self._send)
         self._asked = questions.numbers
         self._out: list[bytes] = []
@@ -167,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
             raise refused("an outcome of a request announced on this connection, once")
         self._sealing.add(frame.request)
         try:
-            outcome = outcomes.decode_outcome(frame.payload, said)
+            outcome = outcomes.decode_outcome(frame.payload, said, self._inserted)
         except MalformedError:
             # The fault may be one exchange's alone.  The others on this connection go on.
             self._server.keep(self._refuse_outcome(frame.request, said.jti))

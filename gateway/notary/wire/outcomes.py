@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from attestation.encoding import base64url
@@ -32,6 +31,7 @@ from attestation.receipt.claims import Attempt, End, Splice, Usage
 from attestation.receipt.outcome import Body, Outcome
 from gateway.notary.wire.announcements import LINEAGE, PARENTS, lineage_of
 from gateway.notary.wire.facts import decode_facts, encode_facts
+from gateway.notary.wire.insertions import inserted_bytes
 from gateway.notary.wire.values import refused
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from gateway.notary.interface import Announcement
     from gateway.notary.wire.facts import Facts
+    from gateway.notary.wire.insertions import Insertions
 
-MAX_INSERTED_BYTES: Final = 512
 _NONE: Final = text.MAX_INTEGER + 1
 _INLINE: Final = 1
 _PARTIAL: Final = 2
@@ -49,7 +49,6 @@ _JTI_BYTES: Final = 16
 _HEAD: Final = struct.Struct(">16sBH32sQ32sQ32sQ32sQQQQQQH")
 _NO_BODY: Final = (bytes(32), _NONE)
 _DIGITS: Final = 16
-_REMEMBERED: Final = 4096
 _attempt = maker_of(Attempt)
 _body_of = maker_of(Body)
 _digest = maker_of(Digest)
@@ -98,8 +97,13 @@ def outcome_id(payload: bytes) -> str:
     return payload[:_JTI_BYTES].hex()
 
 
-def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
-    """Return what SEAL says of the request with this announcement, or raise `MalformedError`."""
+def decode_outcome(
+    payload: bytes, said: Announcement, inserted: Insertions | None = None
+) -> Outcome:
+    """Return what SEAL says of the request with this announcement, or raise `MalformedError`.
+
+    `inserted` is what `insertions` made for the connection; without it nothing is remembered.
+    """
     if len(payload) < _HEAD.size:
         raise refused("an outcome")
     (
@@ -132,7 +136,10 @@ def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
         or lineage.parent_span != parent_span
     ):
         lineage = lineage_of(txn, span, parent_span, parents, repeated=flags & _REPEATED != 0)
-    splices, inserted = _rewrites(facts.rewrites, rewrites) if rewrites else _no_rewrite(facts)
+    if rewrites:
+        splices, pieces = _rewrites(facts.rewrites, rewrites, inserted or inserted_bytes)
+    else:
+        splices, pieces = _no_rewrite(facts)
     outcome = _outcome(
         jti=said.jti,
         method=said.method,
@@ -149,7 +156,7 @@ def decode_outcome(payload: bytes, said: Announcement) -> Outcome:
         request_partial=flags & _PARTIAL != 0,
         forwarded=_body(forwarded, forwarded_length),
         splices=splices,
-        inserted=inserted,
+        inserted=pieces,
         status=status or None,
         response=_body(delivered, delivered_length),
         response_type=facts.response_type,
@@ -189,8 +196,10 @@ def _rewrite_texts(outcome: Outcome) -> Iterator[str]:
         yield f"{splice.offset}:{splice.deleted}:{base64url.encode(piece)}"
 
 
-def _rewrites(codes: tuple[str, ...], said: str) -> tuple[tuple[Splice, ...], tuple[bytes, ...]]:
-    splices, inserted = [], []
+def _rewrites(
+    codes: tuple[str, ...], said: str, inserted: Insertions
+) -> tuple[tuple[Splice, ...], tuple[bytes, ...]]:
+    splices, pieces = [], []
     items = said.split(",")
     if len(items) != len(codes):
         raise refused("the bytes of every rewrite, and a code")
@@ -198,26 +207,17 @@ def _rewrites(codes: tuple[str, ...], said: str) -> tuple[tuple[Splice, ...], tu
         parts = item.split(":")
         if len(parts) != 3:
             raise refused("a rewrite: offset, deleted, inserted bytes")
-        piece = _inserted(parts[2])
+        piece = inserted(parts[2])
         offset, deleted = _number(parts[0]), _number(parts[1])
         splices.append(_splice(code=code, offset=offset, deleted=deleted, inserted=len(piece)))
-        inserted.append(piece)
-    return tuple(splices), tuple(inserted)
+        pieces.append(piece)
+    return tuple(splices), tuple(pieces)
 
 
 def _no_rewrite(facts: Facts) -> tuple[tuple[Splice, ...], tuple[bytes, ...]]:
     if facts.rewrites:
         raise refused("the bytes of every rewrite, and a code")
     return (), ()
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _inserted(said: str) -> bytes:
-    # What a caller's key has inserted is the same in every request.
-    piece = base64url.decode(said, what="what a rewrite inserted")
-    if len(piece) > MAX_INSERTED_BYTES:
-        raise refused(f"at most {MAX_INSERTED_BYTES} inserted bytes")
-    return piece
 
 
 def _attempts(known: tuple[tuple[str, str, bool], ...], times: str) -> tuple[Attempt, ...]:
@@ -267,7 +267,7 @@ def _usage(read: int, written: int, total: int) -> Usage | None:
 
 
 def _number(digits: str) -> int:
-    if not (digits.isdecimal() and len(digits) <= _DIGITS):
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS):
         raise refused(f"a number of 1 to {_DIGITS} digits")
     number = int(digits)
     if number > text.MAX_INTEGER:
