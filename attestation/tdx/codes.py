@@ -64,7 +64,7 @@ _PATTERNS = tuple((re.compile(pattern), code) for pattern, code in _TABLE)
 _PREFIX = "Verification failed: "
 _MAX_TEXT = 400
 # Up to ten digits: any such number is within the years that dates can write.
-_UNIX_TIME = re.compile(r"UnixTime\((\d{1,10})\)")
+_UNIX_TIME = re.compile(r"UnixTime\((\d{1,10})\)", re.ASCII)
 # What the library writes in its debug form about dates, in words.
 _DATED = (
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import TYPE_CHECKING
 
 from attestation.errors import UnavailableError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.attester.kernel import Kernel
 
 _EXPECTED = "a TDX guest with Linux 6.7 or newer, configfs mounted and the tdx_guest driver loaded"
+_RELEASE = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?![0-9])")
 _OTHER_TEES = {"sev_guest": "an AMD SEV-SNP guest", "arm_cca_guest": "an Arm CCA guest"}
 
 
@@ -89,10 +91,8 @@ def _old_or_no_driver(release: str) -> str:
 
 
 def _version(release: str) -> tuple[int, int]:
-    numbers = release.partition("-")[0].split(".")
-    if len(numbers) < 2 or not all(number.isdigit() for number in numbers[:2]):
-        return (0, 0)
-    return int(numbers[0]), int(numbers[1])
+    found = _RELEASE.match(release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _unavailable(message: str, code: str, observed: str, hint: str) -> UnavailableError:

@@ -21,6 +21,7 @@ _JSON_TYPE: Final = re.compile(
 )
 _TRACE: Final = 32
 _SPAN: Final = 16
+_MOST_DIGITS: Final = 19
 _DRAWN: Final = _TRACE + _SPAN
 _INLINE: Final = b"inline"
 _FIRST_TRY: Final = [b"0"]
@@ -70,10 +71,11 @@ def read_head(
     nonce = _nonce(fields) if b"x-receipt-nonce" in fields.values else None
     lineage = _lineage(fields, draw(_DRAWN))
     length = fields.one(b"content-length")
+    counts = length is not None and length.isdigit() and len(length) <= _MOST_DIGITS
     return _request_head(
         content_type=content_type,
         accept=fields.values.get(b"accept", (None,))[0],
-        declared_length=int(length) if length is not None and length.isdigit() else None,
+        declared_length=int(length) if length is not None and counts else None,
         inline=inline,
         nonce=nonce,
         lineage=lineage,

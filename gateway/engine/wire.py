@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+_DIGITS = re.compile(r"[0-9]{1,16}")
+_HEX_DIGITS = re.compile(r"[0-9A-Fa-f]{1,16}")
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -178,7 +181,7 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
     try:
         if headers.get("transfer-encoding", "").lower() == "chunked":
             return await _read_chunks(reader)
-        length = int(headers.get("content-length", "0"))
+        length = _number(headers.get("content-length", "0"), 10)
         if length > MAX_BODY_BYTES:
             raise WireError("request body too long")
         return await reader.readexactly(length)
@@ -186,9 +189,16 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
         raise WireError("bad request body") from None
 
 
+def _number(digits: str, base: int) -> int:
+    # What `int` takes beside digits (signs, underscores, other alphabets) HTTP has no place for.
+    if not (_HEX_DIGITS if base == 16 else _DIGITS).fullmatch(digits):
+        raise WireError("bad number in a request")
+    return int(digits, base)
+
+
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     body = bytearray()
-    while size := int((await reader.readline()).split(b";")[0], 16):
+    while size := _number((await reader.readline()).split(b";")[0].strip().decode("latin-1"), 16):
         body += await reader.readexactly(size)
         await reader.readexactly(2)
         if len(body) > MAX_BODY_BYTES:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _ENV_PREFIX = "ATTESTED_"
 # Variables of the program that are no settings.
 _OTHER_VARIABLES = frozenset({"ATTESTED_DEBUG", "ATTESTED_VECTORS"})
+_PLACE = re.compile(r"[0-9]{1,9}")
 _POSITION = re.compile(r"\(at (line \d+, column \d+|end of document)\)$")
 _LOCAL_PATHS = (
     ("access", "keys_file"),
@@ -202,7 +203,7 @@ _ABSENT = object()
 
 
 def _member(value: Any, part: str) -> Any:  # noqa: ANN401 - any TOML value
-    if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+    if isinstance(value, list) and _PLACE.fullmatch(part) and int(part) < len(value):
         return value[int(part)]
     return value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
 
@@ -253,7 +254,7 @@ _LISTED: Final[dict[str, type[BaseModel]]] = {
 
 
 def _close(name: str, known: set[str]) -> str:
-    *above, last = (part for part in name.split(".") if not part.isdigit())
+    *above, last = (part for part in name.split(".") if not _PLACE.fullmatch(part))
     listed = _LISTED.get(".".join(above))
     if listed is not None:
         names = sorted(path for path, _ in declared(listed))

@@ -96,6 +96,14 @@ def test_dstack_that_extends_nothing_needs_other_settings(
     assert found["evidence.rtmr3"].level is Level.WARN
 
 
+@pytest.mark.parametrize("version", ["0.\u00b2", "\u0661.0", "9" * 5000, ""])
+def test_dstack_whose_version_has_other_digits_than_ascii_is_no_later_one(
+    tmp_path: Path, agent: DstackAgent, version: str
+) -> None:
+    agent.version = version
+    assert on_dstack(tmp_path)["evidence.dstack"].level is Level.OK
+
+
 def test_dstack_too_old_to_tell_its_version_is_taken(tmp_path: Path, agent: DstackAgent) -> None:
     agent.version = None
     assert on_dstack(tmp_path)["evidence.dstack"].level is Level.OK

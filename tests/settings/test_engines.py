@@ -8,6 +8,7 @@ import pytest
 
 from attestation.errors import UsageError
 from gateway.settings import Settings, load_settings
+from gateway.settings.load import _ABSENT, _member
 
 REST = """
 [access]
@@ -157,3 +158,8 @@ def test_lock_speaks_of_the_one_engine_behind_a_unix_socket(tmp_path: Path) -> N
     # Two local engines and one lock: it would not be plain whose arguments were measured.
     both = TWO.replace('url = "http://127.0.0.1:8000"', 'uds = "/run/a.sock"')
     assert "one engine inside this trust domain" in refusal(tmp_path, both + lock)
+
+
+@pytest.mark.parametrize("place", ["\u00b2", "\u0661", "9" * 5000, "-1", ""])
+def test_place_in_a_list_is_named_in_ascii_digits_only(place: str) -> None:
+    assert _member([1, 2, 3], place) is _ABSENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 AREA = "evidence"
 SLOW_QUOTE = 0.7
 _RTMR3 = 3
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _NO_EVENT = (0, 6)  # the first dstack whose agent extends nothing for applications
 
 
@@ -223,7 +225,7 @@ def _agent(provider: DstackProvider) -> Iterator[Finding]:
     if version is None:
         yield subject.ok("does not tell its version (before 0.5.5)")
         return
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in version.split(".")[:2] if _NUMBER.fullmatch(part))
     if numbers >= _NO_EVENT and provider.can_extend_rtmr3:
         yield subject.fail(
             f"version {version}: from 0.6 on applications cannot extend RTMR3",
