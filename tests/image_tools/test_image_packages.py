@@ -11,6 +11,7 @@ import pytest
 from image_files import ImageError
 from image_packages import (
     Package,
+    all_cached,
     load_installed,
     load_lock,
     preferences,
@@ -91,3 +92,20 @@ def test_pins_ask_for_versions_even_if_they_are_older() -> None:
     assert preferences((package(),)) == (
         "Package: systemd\nPin: version 257.13-1\nPin-Priority: 1001\n\n"
     )
+
+
+def test_pinned_packages_in_the_cache_need_no_mirror(tmp_path: Path) -> None:
+    save_lock("cpu", installed_from(tmp_path, "1:4.17-2", b"file"))
+    assert all_cached("cpu", tmp_path)
+
+
+@pytest.mark.parametrize("change", ["altered", "gone", "unpinned"])
+def test_cache_that_lacks_something_pinned_needs_one(tmp_path: Path, change: str) -> None:
+    installed = installed_from(tmp_path, "1:4.17-2", b"file")
+    save_lock("cpu", () if change == "unpinned" else installed)
+    path = tmp_path / "passwd_1%3a4.17-2_amd64.deb"
+    if change == "altered":
+        path.write_bytes(b"other")
+    elif change == "gone":
+        path.unlink()
+    assert not all_cached("cpu", tmp_path)
