@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from attestation.encoding import jcs
 from attestation.errors import EvidenceError, MalformedError
 from attestation.release.dsse import (
+    MAX_ENVELOPE_BYTES,
     EnvelopeSignature,
     pae,
     parse_envelope,
@@ -104,6 +105,16 @@ def test_signature_under_the_name_of_another_listed_key_is_refused() -> None:
     other = sign_envelope(TYPE, b"hello", [key(2)]).signatures[0].keyid
     made = replace(SIGNED, signatures=(replace(SIGNED.signatures[0], keyid=other),))
     assert refusal(verify_envelope, made, vkeys(1, 2), error=EvidenceError) == "release_signature"
+
+
+def test_envelope_that_nobody_signed_says_so() -> None:
+    unsigned = replace(SIGNED, signatures=()).encode()
+    assert refusal(parse_envelope, unsigned) == "release_signature"
+
+
+def test_envelope_of_more_than_24_mebibytes_is_not_read() -> None:
+    assert MAX_ENVELOPE_BYTES == 24 * 1024 * 1024
+    assert refusal(parse_envelope, b" " * (MAX_ENVELOPE_BYTES + 1)) == "size"
 
 
 def test_member_that_stands_twice_is_refused() -> None:

@@ -28,6 +28,23 @@ def test_partitions_are_named_by_the_halves_of_the_root_hash() -> None:
     assert LAYOUT.data_partuuid.bytes_le in LAYOUT.head()
 
 
+def test_partitions_are_called_data_and_verity() -> None:
+    names = [LAYOUT.head()[at + 56 : at + 128].decode("utf-16-le") for at in (1024, 1152)]
+    assert [name.rstrip("\0") for name in names] == ["data", "verity"]
+
+
+@pytest.mark.parametrize("size", [1 << 40, (1 << 32) * 512, 3 << 40])
+def test_protective_record_covers_what_32_bits_can_say(size: int) -> None:
+    layout = PackLayout(root=ROOT, data_bytes=size, verity_bytes=BLOCK_BYTES)
+    told = int.from_bytes(layout.head()[458:462], "little")
+    assert told == min(layout.size // 512 - 1, 0xFFFFFFFF)
+    assert parse_head(layout.head()) == layout
+
+
+def test_pack_of_four_exbibytes_is_refused() -> None:
+    refusal(parse_head, PackLayout(root=ROOT, data_bytes=1 << 62, verity_bytes=512).head())
+
+
 def test_partitions_lie_on_whole_mebibytes() -> None:
     assert (LAYOUT.data_start, LAYOUT.verity_start, LAYOUT.size) == (1 << 20, 2 << 20, 4 << 20)
 

@@ -76,6 +76,11 @@ def test_no_bytes_make_the_parsers_fail_otherwise(data: bytes) -> None:
             parse(data)
 
 
+@pytest.mark.parametrize("parse", [parse_pack_description, parse_engine_lock])
+def test_file_of_more_than_64_kibibytes_is_not_read(parse: Callable[[bytes], object]) -> None:
+    assert refusal(parse, b" " * ((1 << 16) + 1)) == "size"
+
+
 def test_fixed_values_differ_between_kinds_and_locks() -> None:
     found = [
         seeds_of(PackKind.MODEL, LOCK),
