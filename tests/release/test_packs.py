@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +81,15 @@ def test_no_bytes_make_the_parsers_fail_otherwise(data: bytes) -> None:
 @pytest.mark.parametrize("parse", [parse_pack_description, parse_engine_lock])
 def test_file_of_more_than_64_kibibytes_is_not_read(parse: Callable[[bytes], object]) -> None:
     assert refusal(parse, b" " * ((1 << 16) + 1)) == "size"
+
+
+def test_fixed_values_are_those_of_the_document() -> None:
+    name = f"attested-gateway/pack/v1/model/{LOCK.hex}"
+    space = uuid.UUID("9d0c8c4f-6c1e-5d1b-8a55-1c5b0f2f7d10")
+    made = seeds_of(PackKind.MODEL, LOCK)
+    assert made.salt == hashlib.sha256(name.encode()).digest()
+    assert made.erofs_uuid == uuid.uuid5(space, f"{name}/erofs")
+    assert made.verity_uuid == uuid.uuid5(space, f"{name}/verity")
 
 
 def test_fixed_values_differ_between_kinds_and_locks() -> None:
