@@ -67,9 +67,9 @@ def test_good_health_check_after_a_bad_one_leaves_counted_what_requests_met() ->
     assert (breaker.clear, breaker.reason) == (False, RESET)
     for _ in range(2):
         breaker.failed(RESET, 1.0, Y)
-    assert breaker.state is EngineState.UP
-    breaker.failed(RESET, 1.0, Y)
     assert str(breaker.state) == "up"
+    breaker.failed(RESET, 1.0, Y)
+    assert breaker.state is EngineState.OPEN
 
 
 @pytest.mark.parametrize("reason", [REFUSED, SILENT, UNHEALTHY])
