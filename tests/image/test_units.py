@@ -175,6 +175,7 @@ ENGINE = {
     "CoredumpFilter": "0",
     "DevicePolicy": "closed",
     "IPAddressDeny": "any",
+    "IPAddressAllow": "localhost",
     "KeyringMode": "private",
     "OOMPolicy": "stop",
     "PrivateDevices": "yes",
