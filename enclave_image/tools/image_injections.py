@@ -16,7 +16,7 @@ from pathlib import Path
 from image_boot import KERNEL_RUNS, compare, fetch_evidence, predict
 from image_cases import Case, cases
 from image_files import PROFILES, ImageError, artefact, cache, exclusive, output, say
-from image_insider import require_dormant, require_end
+from image_insider import Console, require_dormant, require_end
 from image_machine import Machine, Plan, copy_sparse, free_port
 
 from attestation.measure.compare import read_tpm_log
@@ -25,7 +25,7 @@ from attestation.tdx.ccel import type_name
 
 _BOOT_SECONDS = 900.0
 _CORRUPTED = b"is corrupted"  # the kernel's dm-verity
-_PANIC = b"Kernel panic - not syncing: dm-verity device has corrupted block"
+_PANIC = b"Kernel panic - not syncing: dm-verity"
 # What the image decides, and nobody else; nothing is predicted for 12 and 13, where systemd-stub
 # measures what does not come with the UKI.
 _OWN = frozenset({"pcr4", "pcr5", "pcr9", "pcr11"})
@@ -104,7 +104,7 @@ def run_case(case: Case, profile: str, measurements: Path, out: Path) -> str:
         return "measurements as predicted, and the gateway serves as without"
 
 
-def require_panic(vm: Machine) -> str:
+def require_panic(vm: Console) -> str:
     """The machine ends, for dm-verity's sake, or `ImageError`."""
     if not vm.wait_ended(_BOOT_SECONDS):
         raise ImageError("expected the machine to end, but it runs")

@@ -12,9 +12,9 @@ from __future__ import annotations
 import base64
 import time
 from pathlib import Path
+from typing import Any, Protocol
 
 from image_files import ImageError
-from image_machine import Machine
 
 MARKER = b"INJECTED-BY-THE-HOST"
 CREDENTIAL = "tmpfiles.extra"
@@ -36,6 +36,14 @@ for p in filter(str.isdigit,os.listdir("/proc")):
   pass
 """
 _RULE = 'ACTION=="change",ENV{RESIZE}=="1",RUN+="/usr/bin/python3 /run/x"\n'
+
+
+class Console(Protocol):
+    """What is asked of the machine (`image_machine.Machine`)."""
+
+    def console(self) -> bytes: ...
+    def wait_ended(self, seconds: float) -> bool: ...
+    def execute(self, command: str, **arguments: Any) -> Any: ...  # noqa: ANN401 - QMP's answer
 
 
 def tmpfiles() -> str:
@@ -61,13 +69,13 @@ def trigger_disk(folder: Path) -> tuple[str, ...]:
     )
 
 
-def pull(machine: Machine, times: int) -> None:
+def pull(machine: Console, times: int) -> None:
     """Have the guest see another size of the second disk, each time a larger one."""
     size = _TRIGGER * (times + 1)
     machine.execute("block_resize", device="trigger", size=size)
 
 
-def require_dormant(machine: Machine) -> None:
+def require_dormant(machine: Console) -> None:
     """Nothing of the host's runs when the trigger is pulled, or `ImageError`."""
     for times in (1, 2):
         pull(machine, times)
@@ -77,7 +85,7 @@ def require_dormant(machine: Machine) -> None:
         raise ImageError("expected nothing of the host's to run, seen its program")
 
 
-def require_end(machine: Machine) -> str:
+def require_end(machine: Console) -> str:
     """The host's program kills the notary, and the machine powers off, or `ImageError`."""
     end = time.monotonic() + _PATIENCE
     times = 0

@@ -14,7 +14,8 @@ import pytest
 from image_cases import Case, cases
 from image_changes import Partition, add_boot_option, spoil_settings
 from image_files import ImageError
-from image_injections import describe, require_registers
+from image_injections import describe, require_panic, require_registers
+from image_insider import require_dormant, require_end
 
 from attestation.measure.efivars import GLOBAL, parse_variable_store, variable_data
 from attestation.measure.hostpart import LoggedEvent
@@ -129,3 +130,65 @@ def test_case_that_only_changes_measurements_says_which(every: tuple[Case, ...])
 def test_every_case_injects_something_of_its_own(every: tuple[Case, ...]) -> None:
     assert all(case.extra or case.change or case.variables for case in every)
     assert len({case.name for case in every}) == len(every)
+
+
+class Ended:
+    """A machine that has ended, and what was on its console."""
+
+    def __init__(self, console: bytes) -> None:
+        self._console = console
+
+    def console(self) -> bytes:
+        return self._console
+
+    def wait_ended(self, seconds: float) -> bool:
+        return seconds > 0
+
+    def execute(self, command: str, **arguments: object) -> None:
+        assert command == "block_resize"
+        assert arguments
+
+
+class Running(Ended):
+    """The same of one that goes on."""
+
+    def wait_ended(self, seconds: float) -> bool:
+        return seconds <= 0
+
+
+CORRUPTED = b"device-mapper: verity: 254:2: data block 39687 is corrupted\n"
+PANIC = b"Kernel panic - not syncing: dm-verity device corrupted\n"
+NOTARY = (
+    b"INJECTED-BY-THE-HOST kills the notary\n",
+    b'attested[408]: {"event": "boot.ended", "reason": "notary_died"}\n',
+    b"systemd[1]: attested-gateway.service: Failed with result 'exit-code'.\n",
+    b"reboot: Power down\n",
+)
+
+
+def test_root_that_was_altered_ends_in_a_panic_of_dm_verity() -> None:
+    assert "panicked" in require_panic(Ended(CORRUPTED + PANIC))
+    for console in (CORRUPTED, PANIC, CORRUPTED + b"reboot: Power down\n"):
+        with pytest.raises(ImageError, match="not for dm-verity's sake"):
+            require_panic(Ended(console))
+
+
+def test_killed_notary_ends_boot_unit_and_machine() -> None:
+    assert "powered off" in require_end(Ended(b"".join(NOTARY)))
+
+
+@pytest.mark.parametrize("left_out", range(len(NOTARY)))
+def test_machine_that_ended_otherwise_is_a_failure(left_out: int) -> None:
+    console = b"".join(line for at, line in enumerate(NOTARY) if at != left_out)
+    with pytest.raises(ImageError, match="not for the notary's sake"):
+        require_end(Ended(console))
+
+
+def test_program_of_the_host_that_runs_uninvited_is_a_failure() -> None:
+    with pytest.raises(ImageError, match="nothing of the host's"):
+        require_dormant(Running(b"INJECTED-BY-THE-HOST runs\n"))
+
+
+def test_gateway_that_ends_with_a_credential_of_the_hosts_is_a_failure() -> None:
+    with pytest.raises(ImageError, match="expected the gateway to go on"):
+        require_dormant(Ended(b""))
