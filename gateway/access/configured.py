@@ -35,8 +35,9 @@ def load_key_store(settings: Settings) -> KeyStore:
 
 
 def budget_file(settings: Settings, table: QuotaTable) -> BudgetFile:
-    """Return the file in the data folder that keeps the budgets of `table`."""
-    return BudgetFile(settings.notary.data_dir / FILE_NAME, table, time.time)
+    """Return the file that keeps the budgets of `table`: as set, or in the data folder."""
+    path = settings.access.budgets_file or settings.notary.data_dir / FILE_NAME
+    return BudgetFile(path, table, time.time)
 
 
 def open_budgets(
@@ -49,7 +50,7 @@ def open_budgets(
 ) -> BudgetKeeper:
     """Load what was spent, and keep it on disk until `stack` closes.
 
-    The data folder must be there.  `tell` is called whenever the keeper's code changes.  Raises
+    The file's folder must be there.  `tell` is called whenever the keeper's code changes.  Raises
     as `BudgetFile.load` does.
     """
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "gateway.cli.demo",
     "serve": "gateway.cli.serve",
+    "notary": "gateway.cli.notary",
     "keys": "gateway.cli.keys",
     "config": "gateway.cli.config",
     "doctor": "gateway.cli.doctor",

@@ -10,7 +10,7 @@ that is gone leaves its counters in the sums, as far as they were heard of.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attestation.errors import MalformedError
 from gateway.telemetry.families import Sums, parse_snapshot
@@ -18,12 +18,19 @@ from gateway.telemetry.families import Sums, parse_snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.processes.channel import Message
-    from gateway.processes.child_process import ChildProcess
+    from gateway.processes.channel import Channel, Message
     from gateway.telemetry.edge import Snapshot
 
 ASK = "count"
 ANSWER = "counts"
+
+
+class Asked(Protocol):
+    """A process that can be asked."""
+
+    @property
+    def channel(self) -> Channel:
+        """The way to it."""
 
 
 class ProcessCounts:
@@ -34,7 +41,7 @@ class ProcessCounts:
         self._newest: dict[str, Snapshot] = {}
         self._heard: dict[str, asyncio.Event] = {}
 
-    async def ask(self, processes: Mapping[str, ChildProcess], seconds: float) -> int:
+    async def ask(self, processes: Mapping[str, Asked], seconds: float) -> int:
         """Have all say what they counted; returns how many did not in so many seconds."""
         waiting = []
         for place, process in processes.items():

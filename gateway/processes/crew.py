@@ -30,11 +30,12 @@ _ACK_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrewPlan:
-    """What every worker is told: `settings` in JSON, the notary's socket, what it inherits."""
+    """What every worker is told: settings in JSON, the notary's socket and user, descriptors."""
 
     count: int
     settings: dict[str, Any]
     notary_socket: Path
+    notary_uid: int
     listening: socket.socket
     slots: int
     quotas: int
@@ -174,6 +175,7 @@ class Crew:
             "start",
             settings=plan.settings,
             socket=str(plan.notary_socket),
+            notary_uid=plan.notary_uid,
             index=index,
             listen_fd=listening,
             slots_fd=plan.slots,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +28,9 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage import usage
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Collection
+
     from gateway.processes.channel import Channel, Message
     from gateway.settings import Settings
 
@@ -37,29 +40,40 @@ _SLACK_SECONDS: Final = 10.0
 class NotaryProcess:
     """One boot and its socket, as long as the supervisor wants them."""
 
-    def __init__(self, channel: Channel, settings: Settings) -> None:
+    def __init__(
+        self, channel: Channel, settings: Settings, *, uids: Collection[int] | None = None
+    ) -> None:
+        """Let in `uids`, without any this process's own user."""
         self._channel = channel
         self._settings = settings
+        self._uids = uids
+        self.serves = False
+        self.reason = ""
+        """Why it ended or will end; "" where the gateway wanted it, or is gone."""
         self._server: WireServer | None = None
         self._metrics = Metrics()
         self._events = Events(sys.stderr, time.time)
         self._layer = FileLayer()
 
-    async def serve(self, tls_spki: tuple[Digest, ...], path: Path) -> None:
-        """Start the boot, serve the socket at `path`, end both in order."""
+    async def serve(self, tls_spki: tuple[Digest, ...], sock: socket.socket) -> None:
+        """Start the boot, serve the socket that listens, end both in order."""
         async with AsyncExitStack() as stack:
-            sock = bind_notary_socket(path)
-            stack.callback(path.unlink, missing_ok=True)
-            stack.callback(sock.close)
             notary = await self._boot(tls_spki)
             stack.push_async_callback(notary.close)
-            self._server = server = WireServer(notary, sock)
+            self._server = server = WireServer(notary, sock, uids=self._uids)
             await server.start()
             stack.push_async_callback(server.close)
             settle_interpreter()
             self._channel.send("ready")
+            self.serves = True
             await self._watch_conditions(stack)
             await self._wait_for_the_end(server)
+            self.serves = False
+
+    def ask_for_the_end(self, reason: str) -> None:
+        """Have the gateway end what runs, and then this."""
+        self.reason = self.reason or reason
+        self._channel.send("ended", reason=reason)
 
     async def _boot(self, tls_spki: tuple[Digest, ...]) -> LocalNotary:
         parts = open_notary_parts(
@@ -101,6 +115,8 @@ class NotaryProcess:
             self._server.introduce()
 
     def _on_end(self, reason: str) -> None:
+        if self.serves:
+            self.reason = self.reason or reason
         if self._server is not None:
             self._server.notify()
         self._channel.send("ended", reason=reason)
@@ -109,7 +125,12 @@ class NotaryProcess:
 async def _serve(channel: Channel, message: Message) -> None:
     process = NotaryProcess(channel, settings_of(message))
     spki = tuple(Digest.from_hex(text) for text in message["tls_spki"])
-    await process.serve(spki, Path(message["socket"]))
+    path = Path(message["socket"])
+    with ExitStack() as stack:
+        sock = bind_notary_socket(path)
+        stack.callback(path.unlink, missing_ok=True)
+        stack.callback(sock.close)
+        await process.serve(spki, sock)
 
 
 def main() -> int:

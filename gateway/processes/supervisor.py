@@ -1,6 +1,6 @@
 """The process that `attested serve` is: it binds, starts the others, and ends them in order.
 
-    supervisor ── notary      keys, log, quotes; serves a Unix socket
+    supervisor ── notary      keys, log, quotes; serves a Unix socket (or another user's, apart)
                ├─ worker 0    the listening socket, inherited; the TLS key, through its channel
                └─ worker …
 
@@ -26,9 +26,11 @@ from gateway.access.shared_slots import create_slots
 from gateway.errors import NotaryUnavailable
 from gateway.notary.wire.client import RemoteNotary
 from gateway.notary.wire.socket import fits_address
+from gateway.processes.apart import ApartNotary
 from gateway.processes.child_process import ChildProcess
 from gateway.processes.counting import ANSWER, ProcessCounts
 from gateway.processes.crew import Crew, CrewPlan
+from gateway.processes.users import uid_of
 from gateway.serving import (
     Addresses,
     announce_start,
@@ -80,7 +82,7 @@ class Supervisor:
         self._reason = ""
         self._stopping = False
         self._socket_path = Path()
-        self._notary: ChildProcess | None = None
+        self._notary: ChildProcess | ApartNotary | None = None
         self._remote: RemoteNotary | None = None
         self._crew: Crew | None = None
         self._addresses: Addresses | None = None
@@ -94,7 +96,7 @@ class Supervisor:
         """Return a gateway whose workers accept connections.
 
         1. TLS key, socket, keys file, a look at the engines: what can be refused without a boot
-        2. the notary process; its boot is quoted and durable
+        2. the notary process, started or found apart; its boot is quoted and durable
         3. the admin listener
         4. the workers
 
@@ -171,20 +173,37 @@ class Supervisor:
         announce_start(self._events, self.boot, self._addresses)
 
     async def _start_notary(self, stack: AsyncExitStack, tls: BootTls | None) -> None:
-        self._notary = notary = await ChildProcess.start("notary", NOTARY_MODULE)
-        stack.push_async_callback(self._end_notary, notary)
-        notary.channel.send(
-            "start",
-            settings=_plain(self._settings),
-            socket=str(self._socket_path),
-            tls_spki=[] if tls is None else [tls.spki_sha256.hex],
-        )
+        spki = [] if tls is None else [tls.spki_sha256.hex]
+        self._notary = notary = await self._new_notary(stack, spki)
         await notary.wait_ready()
-        self._remote = await RemoteNotary.connect(self._socket_path)
+        self._remote = await RemoteNotary.connect(self._socket_path, uid=self._notary_uid)
         stack.push_async_callback(self._remote.close)
         watching = asyncio.create_task(self._watch_notary(notary))
         stack.callback(watching.cancel)
         stack.push_async_callback(self._close_notary, notary, watching)
+
+    async def _new_notary(
+        self, stack: AsyncExitStack, spki: list[str]
+    ) -> ChildProcess | ApartNotary:
+        """Return a notary that makes its boot: one of ours, or the one apart."""
+        if self._settings.notary.apart:
+            apart = await ApartNotary.find(self._settings, spki)
+            stack.push_async_callback(self._end_notary, apart)
+            return apart
+        own = await ChildProcess.start("notary", NOTARY_MODULE)
+        stack.push_async_callback(self._end_notary, own)
+        own.channel.send(
+            "start",
+            settings=_plain(self._settings),
+            socket=str(self._socket_path),
+            tls_spki=spki,
+        )
+        return own
+
+    @property
+    def _notary_uid(self) -> int:
+        user = self._settings.notary.user
+        return os.geteuid() if user is None else uid_of(user)
 
     def _new_crew(
         self, stack: AsyncExitStack, tls: BootTls | None, listening: socket.socket
@@ -201,6 +220,7 @@ class Supervisor:
             count=settings.workers,
             settings=_plain(settings),
             notary_socket=self._socket_path,
+            notary_uid=self._notary_uid,
             listening=listening,
             slots=slots,
             quotas=quotas,
@@ -213,7 +233,7 @@ class Supervisor:
 
     # -- end -------------------------------------------------------------------------------
 
-    async def _watch_notary(self, notary: ChildProcess) -> None:
+    async def _watch_notary(self, notary: ChildProcess | ApartNotary) -> None:
         """Hear from the notary why its boot ended, or that it is gone."""
         while (message := await notary.channel.receive()) is not None:
             if message["kind"] == "ended":
@@ -233,13 +253,15 @@ class Supervisor:
         if self._crew is not None:
             self._crew.tell_conditions([code for code in (*self._conditions, kept) if code])
 
-    async def _close_notary(self, notary: ChildProcess, watching: asyncio.Task[None]) -> None:
+    async def _close_notary(
+        self, notary: ChildProcess | ApartNotary, watching: asyncio.Task[None]
+    ) -> None:
         """Have the notary seal what is left and close, once no worker is left."""
         notary.channel.send("stop")
         await asyncio.wait((watching,), timeout=_CLOSING_SECONDS)
 
     @staticmethod
-    async def _end_notary(notary: ChildProcess) -> None:
+    async def _end_notary(notary: ChildProcess | ApartNotary) -> None:
         await notary.channel.close()
         await notary.end(_CLOSING_SECONDS)
 

@@ -51,7 +51,7 @@ class WorkerProcess:
             keys.share(QuotaTable(start["quotas_fd"]))
             # The supervisor keeps budgets on disk; if it is gone, nobody else would.
             stack.callback(save_last, budget_file(settings, keys.table))
-            notary = await RemoteNotary.connect(Path(start["socket"]))
+            notary = await RemoteNotary.connect(Path(start["socket"]), uid=start["notary_uid"])
             stack.push_async_callback(notary.close)
             sock = socket.socket(fileno=start["listen_fd"])
             stack.callback(sock.close)

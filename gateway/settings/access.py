@@ -92,6 +92,9 @@ class AccessSettings(Section):
     """API keys, and tokens of others."""
 
     keys_file: Path = unmeasured(REQUIRED, "file of hashed API keys (attested keys add)")
+    budgets_file: Path | None = unmeasured(
+        None, "file that keeps what was spent of token budgets; without one, in notary.data_dir"
+    )
     issuers: tuple[IssuerSettings, ...] = measured(
         (), "issuers whose tokens are let in", max_length=MAX_ISSUERS
     )

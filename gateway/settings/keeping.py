@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from gateway.settings.fields import REQUIRED, Section, measured, unmeasured
 from gateway.settings.places import require_absolute
 
 _MEBIBYTE = 1 << 20
+_USER = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$"
 
 
 class NotarySettings(Section):
@@ -18,6 +20,17 @@ class NotarySettings(Section):
     data_dir: Path = unmeasured(REQUIRED, "folder for receipts and leaves, mode 0700")
     socket: Path | None = unmeasured(
         None, "Unix socket between notary and workers; without one, in a fresh temporary folder"
+    )
+    user: str | None = unmeasured(
+        None,
+        "user of a notary apart (attested notary), to which attested serve connects at socket",
+        pattern=_USER,
+    )
+    gateway_user: str | None = unmeasured(
+        None, "user of attested serve, the only one whom a notary apart lets connect", pattern=_USER
+    )
+    connect_seconds: float = unmeasured(
+        30.0, "seconds in which a notary apart has to be there", gt=0, le=3600
     )
     keyset_days: int = measured(30, "days after which this boot's keys end", ge=1, le=366)
     retain_days: int = unmeasured(
@@ -41,6 +54,20 @@ class NotarySettings(Section):
     @classmethod
     def _absolute(cls, socket: Path | None) -> Path | None:
         return require_absolute(socket)
+
+    @model_validator(mode="after")
+    def _apart_is_complete(self) -> Self:
+        # Neither side may guess who is on the other end.
+        if (self.user is None) != (self.gateway_user is None):
+            raise ValueError("set both of user and gateway_user, or none")
+        if self.user is not None and self.socket is None:
+            raise ValueError("a notary apart is found by its socket: set notary.socket")
+        return self
+
+    @property
+    def apart(self) -> bool:
+        """Whether the notary is started by itself, not by `attested serve`."""
+        return self.user is not None
 
 
 class LogSettings(Section):

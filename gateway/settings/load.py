@@ -31,6 +31,7 @@ _PLACE = re.compile(r"[0-9]{1,9}")
 _POSITION = re.compile(r"\(at (line \d+, column \d+|end of document)\)$")
 _LOCAL_PATHS = (
     ("access", "keys_file"),
+    ("access", "budgets_file"),
     ("notary", "data_dir"),
     ("evidence", "collateral_file"),
     ("evidence", "endorsements"),

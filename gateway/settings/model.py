@@ -104,6 +104,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _notary_apart_is_apart(self) -> Self:
+        if self.notary.apart and self.workers == 0:
+            raise ValueError("a notary apart has no part in one process: set workers to 1 or more")
+        if self.notary.apart and self.access.budgets_file is None:
+            raise ValueError(
+                "notary.data_dir is closed to the gateway of a notary apart: set "
+                "access.budgets_file to a file in a folder of the gateway's"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _locked_model_is_here(self) -> Self:
         # Only a Unix socket is known to end in this trust domain; a port could be forwarded.
         # A lock measures one engine, so it must be plain which one that is.

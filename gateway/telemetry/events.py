@@ -61,6 +61,8 @@ EVENTS: Final[dict[str, dict[str, Callable[[object], bool]]]] = {
     "endorsements.chosen": {"digest": HEX, "number": NUMBER, "until": NUMBER},
     "endorsements.refused": {"digest": HEX, "reason": CODE},
     "endorsements.unkept": {"reason": CODE},
+    "gateway.awaited": {"address": ADDRESS},
+    "gateway.refused": {"reason": CODE},
     "index.trouble": {"reason": CODE},
     "model.unmeasured": {"digest": HEX},
     "budgets.kept": {},

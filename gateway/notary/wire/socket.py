@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,9 @@ MAX_PATH_BYTES: Final = 107
 """What the kernel takes for the address of a Unix socket (sun_path, unix(7)), less its NUL."""
 _FOLDER_MODE: Final = 0o700
 _SOCKET_MODE: Final = 0o600
+_SHARED_MODE: Final = 0o660
+_NOT_SHARED: Final = 0o027
+"""What a folder may not have whose group is let in: writing by the group, anything by others."""
 _BACKLOG: Final = 128
 _UNREAD_BYTES: Final = 1 << 20
 """Read at most from a connection that is lost; a socket of the kernel's usual size holds less."""
@@ -33,15 +37,39 @@ def bind_notary_socket(path: Path) -> socket.socket:
     The folder is made if there is none; a socket that no process serves any more is replaced.
     Raises `UsageError`.
     """
+
+    def prepare() -> None:
+        path.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        _require_private(path.parent)
+
+    return _bind(path, prepare, lambda: path.chmod(_SOCKET_MODE))
+
+
+def bind_shared_socket(path: Path) -> socket.socket:
+    """Return a socket that listens at `path` for this user and the group of its folder.
+
+    The folder must be there, this user's own, and closed to all but its group, which may enter
+    and not write.  A socket that no process serves any more is replaced.  Raises `UsageError`.
+    """
+
+    def share() -> None:
+        group = path.parent.stat().st_gid
+        if path.stat().st_gid != group:
+            os.chown(path, -1, group)
+        path.chmod(_SHARED_MODE)
+
+    return _bind(path, lambda: _require_shared(path.parent), share)
+
+
+def _bind(path: Path, prepare: Callable[[], None], give_mode: Callable[[], None]) -> socket.socket:
     if not fits_address(path):
         raise _unusable(path, f"a path of at most {MAX_PATH_BYTES} bytes", "a longer one")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.parent.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-        _require_private(path.parent)
+        prepare()
         _remove_stale(path)
         sock.bind(os.fspath(path))
-        path.chmod(_SOCKET_MODE)
+        give_mode()
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
@@ -54,9 +82,14 @@ def bind_notary_socket(path: Path) -> socket.socket:
 
 def peer_uid(sock: socket.socket) -> int:
     """Return the user id of the process that connected, as the kernel noted it (SO_PEERCRED)."""
+    return peer_process(sock)[1]
+
+
+def peer_process(sock: socket.socket) -> tuple[int, int]:
+    """Return process id and user id of who connected, or of who listens where we connected."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(raw)
-    return int(uid)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return int(pid), int(uid)
 
 
 def read_unread(descriptor: int) -> bytes:
@@ -83,6 +116,15 @@ def _require_private(folder: Path) -> None:
         raise _unusable(folder, "a folder with mode 0700", f"{stat.S_IMODE(state.st_mode):04o}")
 
 
+def _require_shared(folder: Path) -> None:
+    state = folder.stat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
+        raise _unusable(folder, "a folder of the notary's own user", "another owner")
+    mode = stat.S_IMODE(state.st_mode)
+    if mode & _NOT_SHARED:
+        raise _unusable(folder, "a folder with mode 0750, for the gateway's group", f"{mode:04o}")
+
+
 def _remove_stale(path: Path) -> None:
     if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
         return  # bind itself refuses what else stands there
@@ -99,5 +141,5 @@ def _unusable(path: Path, expected: str, observed: str) -> UsageError:
         code="notary_socket",
         expected=expected,
         observed=observed,
-        hint="set notary.socket to a path in a folder of mode 0700, or leave it unset",
+        hint="set notary.socket to a path in such a folder; see docs/operating.md, Processes",
     )
