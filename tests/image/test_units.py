@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,14 @@ CPU = ROOT / "enclave_image" / "mkosi.profiles" / "cpu" / "mkosi.extra"
 SYSTEM = "usr/lib/systemd/system"
 
 Unit = Mapping[str, list[str]]
-CHAIN = ("attested-firewall", "attested-measure", "vllm", "attested-gateway")
+CHAIN = (
+    "attested-firewall",
+    "attested-measure",
+    "vllm",
+    "attested-ready",
+    "attested-notary",
+    "attested-gateway",
+)
 SERVICES = sorted(
     path
     for place in (EXTRA, GPU)
@@ -80,6 +88,11 @@ def last(one: Unit, name: str) -> str:
         ("vllm", "attested-pack@model"),
         ("attested-gateway", "attested-measure"),
         ("attested-gateway", "vllm"),
+        ("attested-ready", "attested-measure"),
+        ("attested-ready", "vllm"),
+        ("attested-notary", "attested-measure"),
+        ("attested-notary", "attested-ready"),
+        ("attested-gateway", "attested-notary"),
         ("attested-gpu-evidence", "attested-measure"),
         ("attested-gpu", "attested-measure"),
         ("attested-gpu", "attested-gpu-evidence"),
@@ -95,11 +108,18 @@ def test_engine_of_the_gpu_image_waits_for_accepted_gpus() -> None:
     drop_in = read(GPU / SYSTEM / "vllm.service.d" / "10-gpu.conf")
     assert words(drop_in, "Unit.Requires") == {"attested-gpu.service"}
     assert "attested-gpu.service" in words(unit("vllm"), "Unit.After")
-    assert "attested-gpu.service" in words(unit("attested-gateway"), "Unit.After")
+    for name in ("attested-ready", "attested-gateway"):
+        assert "attested-gpu.service" in words(unit(name), "Unit.After")
 
 
-def test_gateway_ends_with_its_engine() -> None:
-    assert words(unit("attested-gateway"), "Unit.BindsTo") == {"vllm.service"}
+def test_gateway_ends_with_its_engine_and_its_notary() -> None:
+    bound = words(unit("attested-gateway"), "Unit.BindsTo")
+    assert bound == {"attested-notary.service", "vllm.service"}
+
+
+def test_workers_start_after_the_notary_says_that_it_can_be_connected_to() -> None:
+    assert last(unit("attested-notary"), "Service.Type") == "notify"
+    assert last(unit("attested-notary"), "Service.NotifyAccess") == "main"
 
 
 def test_packet_filter_is_there_before_the_network() -> None:
@@ -109,11 +129,13 @@ def test_packet_filter_is_there_before_the_network() -> None:
 
 
 def test_engine_is_seen_to_be_closed_before_the_notary_binds_keys() -> None:
-    one = unit("attested-gateway")
-    (before,) = one["Service.ExecStartPre"]
-    (serve,) = one["Service.ExecStart"]
-    assert " measure-runtime ready " in before
+    (ready,) = unit("attested-ready")["Service.ExecStart"]
+    (notary,) = unit("attested-notary")["Service.ExecStart"]
+    (serve,) = unit("attested-gateway")["Service.ExecStart"]
+    assert " measure-runtime ready " in ready
+    assert " notary " in notary
     assert " serve " in serve
+    assert last(unit("attested-ready"), "Service.Type") == "oneshot"
 
 
 def test_gpus_are_ready_only_after_their_evidence_is_measured() -> None:
@@ -130,7 +152,7 @@ def test_every_command_of_the_gateway_reads_the_same_settings() -> None:
         for command in read(path).get(f"Service.{name}", [])
         if "/usr/lib/attested/bin/attested " in command and " engine " not in command
     ]
-    assert len(commands) == 4
+    assert len(commands) == 5
     assert all(" --config /usr/share/attested/gateway.toml" in command for command in commands)
 
 
@@ -144,7 +166,7 @@ def test_machine_ends_when_a_part_of_it_fails(path: Path) -> None:
     assert one.get("Service.Restart", ["no"]) == ["no"]
 
 
-@pytest.mark.parametrize("name", ["vllm", "attested-gateway"])
+@pytest.mark.parametrize("name", ["vllm", "attested-notary", "attested-gateway"])
 def test_machine_ends_when_what_serves_stops_by_itself(name: str) -> None:
     assert last(unit(name), "Unit.SuccessAction") == "poweroff"
 
@@ -213,7 +235,10 @@ def test_variables_of_the_host_reach_no_unit(path: Path) -> None:
 
 @pytest.mark.parametrize("path", HARDENED, ids=lambda path: path.stem)
 def test_no_unit_runs_as_root(path: Path) -> None:
-    assert last(read(path), "Service.User") in {"attested", "vllm"}
+    # None but the notary's steps runs as the notary's user.
+    others = {"vllm": "vllm", "attested-gateway": "attested-gateway"}
+    assert last(read(path), "Service.User") == others.get(path.stem, "attested-notary")
+    assert last(read(path), "Service.Group") == last(read(path), "Service.User")
 
 
 @pytest.mark.parametrize("name", ENGINE)
@@ -228,8 +253,56 @@ def test_engine_sees_neither_keys_nor_evidence_interfaces() -> None:
         "-/dev/tdx_guest",
         "-/sys/devices/virtual/misc/tdx_guest",
         "-/var/lib/attested",
+        "-/var/lib/attested-gateway",
+        "-/run/attested",
+        "-/run/attested-notary",
+    }
+
+
+def test_workers_reach_the_port_and_two_sockets_and_nothing_of_the_notarys() -> None:
+    one = unit("attested-gateway")
+    assert words(one, "Service.InaccessiblePaths") == {
+        "-/sys/kernel/config",
+        "-/dev/tdx_guest",
+        "-/sys/devices/virtual/misc/tdx_guest",
+        "-/var/lib/attested",
         "-/run/attested",
     }
+    assert one["Service.PrivateDevices"] == ["yes"]
+    assert one["Service.DevicePolicy"] == ["closed"]
+    assert "Service.DeviceAllow" not in one
+    assert "Service.ReadWritePaths" not in one
+    assert one["Service.StateDirectory"] == ["attested-gateway"]
+    assert words(one, "Service.RestrictAddressFamilies") == {"AF_UNIX", "AF_INET"}
+
+
+def test_notary_has_the_quotes_the_registers_the_log_and_no_network() -> None:
+    one = unit("attested-notary")
+    assert one["Service.DeviceAllow"] == ["/dev/tdx_guest rw"]
+    assert one["Service.DevicePolicy"] == ["closed"]
+    assert one["Service.StateDirectory"] == ["attested"]
+    assert one["Service.StateDirectoryMode"] == ["0700"]
+    assert one["Service.IPAddressDeny"] == ["any"]
+    assert words(one, "Service.RestrictAddressFamilies") == {"AF_UNIX", "AF_VSOCK"}
+    # Only the step that asks the engine whether it is closed may connect to it.
+    assert "Service.SupplementaryGroups" not in one
+    assert unit("attested-ready")["Service.SupplementaryGroups"] == ["vllm"]
+
+
+def test_notarys_socket_is_its_groups_and_where_the_settings_say() -> None:
+    one = unit("attested-notary")
+    settings = tomllib.loads((EXTRA / "usr/share/attested/gateway.toml").read_text())
+    place = Path(settings["notary"]["socket"])
+    assert one["Service.RuntimeDirectory"] == [place.parent.name]
+    assert place.parent.parent == Path("/run")
+    assert one["Service.RuntimeDirectoryMode"] == ["0750"]
+    assert one["Service.User"] == [settings["notary"]["user"]]
+    assert unit("attested-gateway")["Service.User"] == [settings["notary"]["gateway_user"]]
+    log = Path(settings["notary"]["data_dir"])
+    assert log.parent == Path("/var/lib", *one["Service.StateDirectory"])
+    budgets = Path(settings["access"]["budgets_file"])
+    kept = unit("attested-gateway")["Service.StateDirectory"]
+    assert budgets.parent == Path("/var/lib", *kept)
 
 
 def test_engine_cannot_look_into_other_processes() -> None:
@@ -246,7 +319,7 @@ def test_no_unit_has_a_capability(path: Path) -> None:
 
 
 def test_quotes_through_configfs_take_one_capability_where_they_are_asked_for() -> None:
-    drop_in = read(GPU / SYSTEM / "attested-gateway.service.d" / "10-configfs.conf")
+    drop_in = read(GPU / SYSTEM / "attested-notary.service.d" / "10-configfs.conf")
     assert drop_in == {
         "Service.AmbientCapabilities": ["CAP_DAC_OVERRIDE"],
         "Service.CapabilityBoundingSet": ["CAP_DAC_OVERRIDE"],
@@ -266,9 +339,10 @@ def test_engine_starts_by_its_lock_alone() -> None:
 
 def test_users_have_the_numbers_that_the_units_name() -> None:
     accounts = (EXTRA / "usr/lib/sysusers.d/attested.conf").read_text()
-    numbers = dict(re.findall(r"^u (\w+) (\d+) ", accounts, re.MULTILINE))
-    assert set(numbers) == {"attested", "vllm"}
-    assert re.search(r"^m attested vllm$", accounts, re.MULTILINE)
+    numbers = dict(re.findall(r"^u ([\w-]+) (\d+) ", accounts, re.MULTILINE))
+    assert set(numbers) == {"attested-gateway", "attested-notary", "vllm"}
+    members = re.findall(r"^m ([\w-]+) ([\w-]+)$", accounts, re.MULTILINE)
+    assert members == [("attested-gateway", "vllm"), ("attested-gateway", "attested-notary")]
     (cache,) = unit("vllm")["Service.TemporaryFileSystem"]
     assert f"uid={numbers['vllm']},gid={numbers['vllm']}," in cache
 
@@ -280,7 +354,7 @@ def test_only_the_notarys_user_gets_registers_and_reports() -> None:
         if line and not line.startswith("#")
     ]
     assert [line[1].rsplit("/", 1)[1] for line in lines] == ["rtmr3:sha384", "tdx_guest"]
-    assert {tuple(line[2:5]) for line in lines} == {("0600", "attested", "attested")}
+    assert {tuple(line[2:5]) for line in lines} == {("0600", "attested-notary", "attested-notary")}
     assert "PrivateDevices" in (EXTRA / SYSTEM / "vllm.service").read_text()
 
 
@@ -350,7 +424,7 @@ def test_units_are_as_systemd_reads_them(tmp_path: Path) -> None:
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
     (tmp_path / "etc").mkdir()
-    users = (("root", 0), ("attested", 982), ("vllm", 983))
+    users = (("root", 0), ("attested-gateway", 981), ("attested-notary", 982), ("vllm", 983))
     (tmp_path / "etc/passwd").write_text(
         "".join(f"{name}:x:{number}:{number}::/:/usr/sbin/nologin\n" for name, number in users)
     )
