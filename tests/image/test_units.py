@@ -246,28 +246,28 @@ def test_hardening_line_stands_in_the_engines_unit(name: str) -> None:
     assert unit("vllm")[f"Service.{name}"] == [ENGINE[name]]
 
 
+NOTARYS = {
+    "-/sys/kernel/config",
+    "-/dev/tdx_guest",
+    "-/sys/devices/virtual/misc/tdx_guest",
+    "-/var/lib/attested",
+    "-/run/attested",
+}
+
+
 def test_engine_sees_neither_keys_nor_evidence_interfaces() -> None:
     hidden = words(unit("vllm"), "Service.InaccessiblePaths")
-    assert hidden == {
-        "-/sys/kernel/config",
-        "-/dev/tdx_guest",
-        "-/sys/devices/virtual/misc/tdx_guest",
-        "-/var/lib/attested",
-        "-/var/lib/attested-gateway",
-        "-/run/attested",
-        "-/run/attested-notary",
-    }
+    assert hidden == NOTARYS | {"-/var/lib/attested-gateway", "-/run/attested-notary"}
+
+
+# The verifier of the GPUs' vendor runs as the notary's user before there is a notary.
+@pytest.mark.parametrize("name", ["attested-gateway", "attested-gpu-evidence"])
+def test_interfaces_and_files_of_the_notary_are_hidden_from(name: str) -> None:
+    assert words(unit(name), "Service.InaccessiblePaths") == NOTARYS
 
 
 def test_workers_reach_the_port_and_two_sockets_and_nothing_of_the_notarys() -> None:
     one = unit("attested-gateway")
-    assert words(one, "Service.InaccessiblePaths") == {
-        "-/sys/kernel/config",
-        "-/dev/tdx_guest",
-        "-/sys/devices/virtual/misc/tdx_guest",
-        "-/var/lib/attested",
-        "-/run/attested",
-    }
     assert one["Service.PrivateDevices"] == ["yes"]
     assert one["Service.DevicePolicy"] == ["closed"]
     assert "Service.DeviceAllow" not in one
