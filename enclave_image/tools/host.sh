@@ -82,9 +82,18 @@ make_tree() {
     mv "$tree.new" "$tree"
 }
 
+require_tree() {
+    [ -f "$tree/.complete" ] || make_tree
+    for tool in mkosi qemu-system-x86_64 swtpm swtpm_setup mkfs.erofs veritysetup; do
+        [ -e "$tree/usr/bin/$tool" ] || [ -e "$tree/usr/sbin/$tool" ] ||
+            fail "expected $tool in the build environment, seen none." \
+                "Remove $tree: the next command makes it anew."
+    done
+}
+
 setup() {
     if has_tools; then say "this machine has the tools: no environment needed"; return; fi
-    [ -f "$tree/.complete" ] || make_tree
+    require_tree
     say "build environment: $tree"
 }
 
@@ -114,7 +123,7 @@ sources) sources ;;
 run)
     shift
     if has_tools; then exec "$@"; fi
-    [ -f "$tree/.complete" ] || make_tree
+    require_tree
     exec unshare --mount --propagation private "$0" --inside "$@"
     ;;
 --inside) shift; inside "$@" ;;

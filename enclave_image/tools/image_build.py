@@ -94,6 +94,7 @@ def input_words(args: argparse.Namespace) -> list[str]:
 
 def build(profile: str, folder: Path, words: list[str], *, pinned: bool) -> None:
     """Run mkosi once, from nothing but the package cache, into `folder`."""
+    run([HOST, "setup"], what="the build environment")
     work = cache() / "work"
     shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -103,7 +104,6 @@ def build(profile: str, folder: Path, words: list[str], *, pinned: bool) -> None
     say("laying out the gateway")
     make_tree(work / "gateway", epoch())
     make_sandbox(work / "sandbox", profile, pinned=pinned)
-    run([HOST, "setup"], what="the build environment")
     sources = (work / "sandbox/etc/apt/sources.list.d/mkosi.sources").read_text()
     offline = pinned and is_offline(profile, sources)
     say(f"mkosi builds profile {profile} into {folder}")
