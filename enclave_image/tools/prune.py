@@ -31,7 +31,7 @@ _BOTH = frozenset(
     }
 )
 _IMAGE = frozenset({"networkctl", "nft", "python3", "python3.13", "systemd-notify", "veritysetup"})
-_GPU = frozenset({"nvidia-persistenced", "nvidia-smi", "nvattest"})
+_GPU = frozenset({"nvidia-modprobe", "nvidia-persistenced", "nvidia-smi"})
 # Each of the others opens a door for the host or the disk: shells, gettys, ssh over vsock, swap and
 # other partitions found by type, units named on the command line.
 _GENERATORS = frozenset({"systemd-fstab-generator", "systemd-veritysetup-generator"})
