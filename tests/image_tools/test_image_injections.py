@@ -160,8 +160,7 @@ CORRUPTED = b"device-mapper: verity: 254:2: data block 39687 is corrupted\n"
 PANIC = b"Kernel panic - not syncing: dm-verity device corrupted\n"
 NOTARY = (
     b"INJECTED-BY-THE-HOST kills the notary\n",
-    b'attested[408]: {"event": "boot.ended", "reason": "notary_died"}\n',
-    b"systemd[1]: attested-gateway.service: Failed with result 'exit-code'.\n",
+    b"systemd[1]: attested-notary.service: Failed with result 'signal'.\n",
     b"reboot: Power down\n",
 )
 
