@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Self
 from gateway.access.configured import load_key_store, open_budgets
 from gateway.api.admin import build_admin_app
 from gateway.app import AppParts, build_app, reporter
-from gateway.edge.limits import ConnectionLimits
+from gateway.edge.configured import bind_public, connection_limits_of, new_tls, url_of
 from gateway.edge.server import EdgeServer, Listen, bind
-from gateway.edge.tls import BootTls
 from gateway.edge.waiting import NotaryWaits, WaitLimits
 from gateway.notary.conditions import Conditions, rules_of
 from gateway.notary.files import FileLayer
@@ -28,15 +27,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.requests import all_of, event_writer
 from gateway.telemetry.spans import open_spans
 from gateway.telemetry.usage import usage
-from gateway.upstream import (
-    EngineAddress,
-    Engines,
-    HealthRules,
-    Upstream,
-    UpstreamLimits,
-    parse_engine_url,
-)
-from gateway.upstream.self_check import Demand, check_engines
+from gateway.upstream.configured import check_own_engines, engines_of
 
 if TYPE_CHECKING:
     import socket
@@ -45,9 +36,9 @@ if TYPE_CHECKING:
     from gateway.access.budgets import BudgetKeeper
     from gateway.access.store import KeyStore
     from gateway.api.admin import CertifiableTls, ReadMetrics
+    from gateway.edge.tls import BootTls
     from gateway.notary.interface import Boot, Notary
     from gateway.settings import Settings
-    from gateway.settings.engines import EngineSettings, UpstreamSettings
     from gateway.telemetry.events import Events
     from gateway.telemetry.requests import Observe
 
@@ -78,7 +69,7 @@ class EdgeParts:
 async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket) -> EdgeServer:
     """Serve the whole HTTP surface on a bound socket; `stack` closes it again."""
     settings = parts.settings
-    engines = engines_of(settings, parts.metrics, parts.share)
+    engines = engines_of(settings, parts.metrics.engine_state, parts.share)
     stack.callback(engines.close)
     # Both end after the server, whose last requests need them.
     observe = open_observer(stack, settings, parts.events)
@@ -103,7 +94,7 @@ async def open_edge(stack: AsyncExitStack, parts: EdgeParts, sock: socket.socket
         app,
         sock,
         tls=parts.tls,
-        limits=_connection_limits(settings),
+        limits=connection_limits_of(settings),
         drain_seconds=settings.limits.drain_seconds,
         metrics=parts.metrics,
     )
@@ -142,7 +133,7 @@ async def open_admin(
     sock = bind(Listen(host=admin.host, port=admin.port), None)
     stack.callback(sock.close)
     app = build_admin_app(read_metrics, tls)
-    server = EdgeServer(app, sock, limits=_connection_limits(settings), drain_seconds=1.0)
+    server = EdgeServer(app, sock, limits=connection_limits_of(settings), drain_seconds=1.0)
     await server.start()
     stack.push_async_callback(server.stop)
     return url_of(sock, None)
@@ -294,33 +285,6 @@ def announce_start(events: Events, boot: Boot, addresses: Addresses) -> None:
     events.emit("listening", address=addresses.public)
 
 
-async def check_own_engines(settings: Settings, events: Events | None = None) -> None:
-    """Raise `UnavailableError` if an engine offers what the settings do not let pass.
-
-    Nothing listens yet when this is asked: no caller reaches a gateway whose engine is open.
-    `events` are told of engines that did not answer.
-    """
-
-    def unchecked(name: str) -> None:
-        if events is not None:
-            events.emit("engine.unchecked", engine=name)
-
-    limits = UpstreamLimits(first_byte_timeout=5.0, idle_timeout=5.0, total_timeout=10.0)
-    upstreams = [
-        Upstream(_address_of(engine), limits, name=engine.name) for engine in settings.engines
-    ]
-    try:
-        await check_engines(
-            upstreams,
-            Demand(settings.selfcheck.routes),
-            patience=settings.selfcheck.patience_seconds,
-            unchecked=unchecked,
-        )
-    finally:
-        for upstream in upstreams:
-            upstream.close()
-
-
 def edge_metrics_of(settings: Settings) -> EdgeMetrics:
     """Return what a process that serves callers counts with these settings."""
     return EdgeMetrics(engine.name for engine in settings.engines)
@@ -356,78 +320,3 @@ async def open_conditions(
     await conditions.start()
     stack.push_async_callback(conditions.close)
     return conditions
-
-
-def new_tls(settings: Settings) -> BootTls | None:
-    """Draw the TLS key of a boot, None where TLS is off."""
-    if settings.tls.mode == "off":
-        return None
-    return BootTls.generate(settings.tls.names, now=int(time.time()))
-
-
-def bind_public(settings: Settings, tls: BootTls | None) -> socket.socket:
-    """Bind the address callers use; see `bind`."""
-    listen = settings.listen
-    return bind(Listen(host=listen.host, port=listen.port, uds=listen.uds), tls)
-
-
-def url_of(sock: socket.socket, tls: BootTls | None) -> str:
-    """Return the address of a bound socket as a URL."""
-    name = sock.getsockname()
-    if isinstance(name, str):
-        return f"unix:{name}"
-    host, port = name[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'http' if tls is None else 'https'}://{shown}:{port}"
-
-
-def _connection_limits(settings: Settings) -> ConnectionLimits:
-    limits = settings.limits
-    return ConnectionLimits(
-        header_bytes=limits.header_bytes,
-        header_count=limits.header_count,
-        header_seconds=limits.header_seconds,
-        keep_alive_seconds=limits.keep_alive_seconds,
-        stall_seconds=limits.stall_seconds,
-        connections=limits.connections,
-        connections_per_address=limits.connections_per_address,
-    )
-
-
-def engines_of(settings: Settings, metrics: EdgeMetrics, share: int = 1) -> Engines:
-    """Return the engines of these settings; `share` processes watch them together."""
-    health = settings.health
-    rules = HealthRules(
-        path=health.path,
-        interval=health.interval,
-        timeout=health.timeout,
-        failures=health.failures,
-        cooldown=health.cooldown,
-        share=share,
-    )
-    return Engines(map(_upstream_of, settings.engines), rules, tell=metrics.engine_state)
-
-
-def _upstream_of(settings: EngineSettings) -> Upstream:
-    limits = UpstreamLimits(
-        connect_timeout=settings.connect_timeout,
-        first_byte_timeout=settings.first_byte_timeout,
-        idle_timeout=settings.idle_timeout,
-        total_timeout=settings.total_timeout,
-    )
-    # Only a Unix socket is known to end in this trust domain; a port of it could be forwarded.
-    return Upstream(
-        _address_of(settings),
-        limits,
-        name=settings.name,
-        local=settings.uds is not None,
-        label=settings.engine,
-        weight=settings.weight,
-        models=settings.models,
-    )
-
-
-def _address_of(settings: UpstreamSettings) -> EngineAddress:
-    if settings.url is not None:
-        return parse_engine_url(settings.url)
-    return EngineAddress(path=str(settings.uds))

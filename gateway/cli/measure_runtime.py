@@ -31,8 +31,8 @@ from gateway.notary.launch import (
     ready_of,
 )
 from gateway.notary.runtime_log import RuntimeLog
-from gateway.serving import check_own_engines
 from gateway.settings.engines import SelfCheckSettings
+from gateway.upstream.configured import check_own_engines
 from gateway.upstream.engine_start import ENVIRONMENT, command_of, require_hardened
 from gateway.upstream.surface import FORBIDDEN_ROUTES
 

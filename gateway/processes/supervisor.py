@@ -23,6 +23,7 @@ from attestation.errors import UsageError
 from gateway.access.configured import load_key_store, open_budgets
 from gateway.access.quota_table import QuotaTable, create_quota_table
 from gateway.access.shared_slots import create_slots
+from gateway.edge.configured import bind_public, new_tls, url_of
 from gateway.errors import NotaryUnavailable
 from gateway.notary.wire.client import RemoteNotary
 from gateway.notary.wire.socket import fits_address
@@ -31,17 +32,10 @@ from gateway.processes.child_process import ChildProcess
 from gateway.processes.counting import ANSWER, ProcessCounts
 from gateway.processes.crew import Crew, CrewPlan
 from gateway.processes.users import uid_of
-from gateway.serving import (
-    Addresses,
-    announce_start,
-    bind_public,
-    check_own_engines,
-    new_tls,
-    open_admin,
-    url_of,
-)
+from gateway.serving import Addresses, announce_start, open_admin
 from gateway.telemetry.processes import ProcessMetrics
 from gateway.telemetry.usage import usage
+from gateway.upstream.configured import check_own_engines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
