@@ -29,6 +29,9 @@ gateway's user is in. Systemd (Type=notify) is told once the socket takes connec
 made when the gateway comes, because its keyset names the gateway's TLS key. One gateway in its
 life: when that ends, the notary seals what is left and ends too.
 
+A signal has the gateway end first, for at most limits.drain_seconds and 20 s; a second one does
+not wait for it. Either way the notary seals what is left, and no signal cuts that short.
+
 examples:
   attested notary --config gateway.toml
   setpriv --reuid attested-notary --regid attested-notary --init-groups \\

@@ -60,7 +60,7 @@ class Channel:
             if length > _MAX_MESSAGE:
                 return None
             message = json.loads(await self._reader.readexactly(length))
-        except (OSError, asyncio.IncompleteReadError, ValueError):
+        except (OSError, asyncio.IncompleteReadError, ValueError, RecursionError):
             return None
         return message if isinstance(message, dict) else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,7 @@ from gateway.notary.files import FileLayer
 from gateway.notary.local import LocalNotary
 from gateway.notary.opening import open_notary_parts
 from gateway.notary.wire.server import WireServer
-from gateway.notary.wire.socket import bind_notary_socket
+from gateway.notary.wire.socket import bind_notary_socket, listening
 from gateway.processes.child import forbid_inspection, run_child, settings_of
 from gateway.processes.counting import ANSWER, ASK
 from gateway.processes.tuning import settle_interpreter
@@ -48,6 +48,8 @@ class NotaryProcess:
         self._settings = settings
         self._uids = uids
         self.serves = False
+        self.closes = False
+        """Whether it seals and signs what is left: nothing must cut that short."""
         self.reason = ""
         """Why it ended or will end; "" where the gateway wanted it, or is gone."""
         self._server: WireServer | None = None
@@ -58,17 +60,24 @@ class NotaryProcess:
     async def serve(self, tls_spki: tuple[Digest, ...], sock: socket.socket) -> None:
         """Start the boot, serve the socket that listens, end both in order."""
         async with AsyncExitStack() as stack:
-            notary = await self._boot(tls_spki)
-            stack.push_async_callback(notary.close)
-            self._server = server = WireServer(notary, sock, uids=self._uids)
-            await server.start()
-            stack.push_async_callback(server.close)
-            settle_interpreter()
-            self._channel.send("ready")
-            self.serves = True
-            await self._watch_conditions(stack)
-            await self._wait_for_the_end(server)
-            self.serves = False
+            try:
+                await self._serve_boot(stack, tls_spki, sock)
+            finally:
+                self.serves, self.closes = False, True
+
+    async def _serve_boot(
+        self, stack: AsyncExitStack, tls_spki: tuple[Digest, ...], sock: socket.socket
+    ) -> None:
+        notary = await self._boot(tls_spki)
+        stack.push_async_callback(notary.close)
+        self._server = server = WireServer(notary, sock, uids=self._uids)
+        await server.start()
+        stack.push_async_callback(server.close)
+        settle_interpreter()
+        self._channel.send("ready")
+        self.serves = True
+        await self._watch_conditions(stack)
+        await self._wait_for_the_end(server)
 
     def ask_for_the_end(self, reason: str) -> None:
         """Have the gateway end what runs, and then this."""
@@ -99,9 +108,10 @@ class NotaryProcess:
 
     async def _wait_for_the_end(self, server: WireServer) -> None:
         while (message := await self._channel.receive()) is not None:
-            if message["kind"] == "stop":
+            kind = message.get("kind")
+            if kind == "stop":
                 return
-            if message["kind"] == ASK:
+            if kind == ASK:
                 self._channel.send(ANSWER, snapshot=usage("notary"))
         # The supervisor is gone.  Workers notice as well; what they still run may end first.
         patience = self._settings.limits.drain_seconds + _SLACK_SECONDS
@@ -126,10 +136,7 @@ async def _serve(channel: Channel, message: Message) -> None:
     process = NotaryProcess(channel, settings_of(message))
     spki = tuple(Digest.from_hex(text) for text in message["tls_spki"])
     path = Path(message["socket"])
-    with ExitStack() as stack:
-        sock = bind_notary_socket(path)
-        stack.callback(path.unlink, missing_ok=True)
-        stack.callback(sock.close)
+    with listening(bind_notary_socket, path) as sock:
         await process.serve(spki, sock)
 
 

@@ -6,7 +6,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -80,6 +81,22 @@ def _bind(path: Path, prepare: Callable[[], None], give_mode: Callable[[], None]
     return sock
 
 
+@contextmanager
+def listening(bind: Callable[[Path], socket.socket], path: Path) -> Iterator[socket.socket]:
+    """Bind as one of the functions above does; at the end the socket is closed and taken away.
+
+    Its own only: whoever came after it closed may have put another one there.
+    """
+    sock = bind(path)
+    made = _identity(path)
+    try:
+        yield sock
+    finally:
+        if made is not None and _identity(path) == made:
+            path.unlink(missing_ok=True)
+        sock.close()
+
+
 def peer_uid(sock: socket.socket) -> int:
     """Return the user id of the process that connected, as the kernel noted it (SO_PEERCRED)."""
     return peer_process(sock)[1]
@@ -129,10 +146,23 @@ def _remove_stale(path: Path) -> None:
     if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
         return  # bind itself refuses what else stands there
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A socket whose queue is full is served by somebody: that is not waited for.
+        probe.setblocking(False)  # noqa: FBT003 - the standard library knows no other way
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
             path.unlink()
+        except BlockingIOError:
+            return
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    # An inode's number may be given to the next file at once; its time tells them apart.
+    try:
+        state = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino, state.st_ctime_ns
 
 
 def _unusable(path: Path, expected: str, observed: str) -> UsageError:
