@@ -206,7 +206,8 @@ class EngineCall:
 
     def _second(self, reused: EngineConnection | None, error: UpstreamError) -> Upstream | None:
         """Return the engine for another try, None if there must not be one."""
-        if not may_repeat(error):
+        # Closed in the very turn in which the try failed: nobody would give back another trial.
+        if self._closed or not may_repeat(error):
             return None
         first = self._engine
         other = self._other_than(first)

@@ -130,3 +130,25 @@ async def test_whole_answer_to_a_request_from_before_does_not_bring_an_engine_ba
     before.was_whole()
     before.close()
     assert together.conditions()[0].state == "open"
+
+
+async def test_call_that_was_closed_as_its_engine_failed_takes_no_trial_of_another(
+    engines: Field,
+) -> None:
+    await engines.add("a", Script(close=Close.DROP))
+    await engines.add("b")
+    together = engines.together(HealthRules(failures=1, cooldown=3600.0))
+    second = engines.upstreams[1].breaker
+    for nth in (8, 9):
+        second.failed(UpstreamFailure.RESET, 0.0, bytes([nth]))
+    assert second.state == "open"
+    second._until = 0.0
+    call = start(together, first="a")
+    engines.upstreams[0].breaker._tell = lambda _: call.close()
+    engines.upstreams[0].breaker.failed(UpstreamFailure.RESET, 0.0, b"8")
+    with pytest.raises(UpstreamError) as caught:
+        await call.head()
+    assert caught.value.kind is UpstreamFailure.RESET
+    assert second.state == "open"
+    assert engines.asked()["b"] == []
+    assert outs(await ask(together, nth=2)) == [("b", "ok")]
