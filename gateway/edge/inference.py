@@ -155,8 +155,8 @@ class InferenceRoutes:
         finally:
             self._load.leave()
             caller.finish()
+            serving.close()  # which may never have begun
             if announced is not None:
-                serving.close()
                 self._announcing.forsake(announced)
 
     async def _turn_away(self, caller: Caller) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Coroutine
 from typing import Any, cast
 
@@ -106,6 +108,19 @@ async def test_task_that_is_cancelled_before_it_begins_leaves_no_request_running
     assert bench.reported == []
 
 
+async def test_refusal_whose_task_is_cancelled_before_it_begins_is_not_left_behind(
+    start: Start,
+) -> None:
+    bench = await start(PLAIN)
+    caller = cast("Caller", Refused())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bench.routes.converse(caller).close()
+        gc.collect()
+    assert caught == []
+    assert bench.routes._load.requests == 0
+
+
 async def test_request_whose_task_is_never_made_leaves_no_request_running(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +139,17 @@ async def test_request_whose_task_is_never_made_leaves_no_request_running(
     client.send(bench.request())
     await asyncio.wait_for(over.wait(), 60)
     await nothing_is_left(bench)
+
+
+class Refused:
+    """A caller without a key."""
+
+    path = "/v1/chat/completions"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    known = None
+
+    def finish(self) -> None:
+        """Nothing."""
 
 
 class BalkingSlots:
