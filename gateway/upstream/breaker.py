@@ -177,6 +177,7 @@ class Breaker:
             return
         elif not self.clear and self._is_heard(trial):
             self._unanswered, self._unwell = Row(), 0
+            self._look_at_rows()
             if not self._broken.count:
                 self._recover()
 

@@ -49,6 +49,17 @@ def test_failures_in_a_row_open_it_and_an_answer_between_starts_again() -> None:
     assert not breaker.claim(10.9)
 
 
+def test_answer_takes_back_what_was_said_against_it_but_for_answers_that_broke_off() -> None:
+    breaker = Breaker(WATCHED)
+    breaker.broke(BROKEN_STREAM, 1.0, X)
+    breaker.ailing(UNHEALTHY, 1.0)
+    assert breaker.reason == UNHEALTHY
+    breaker.answered(200, 1.0, Y)
+    assert (breaker.reason, breaker.clear) == (BROKEN_STREAM, False)
+    breaker.completed()
+    assert (breaker.reason, breaker.clear) == ("", True)
+
+
 def test_one_connect_timeout_opens_it_at_once() -> None:
     breaker = Breaker(RULES)
     breaker.failed(SILENT, 0.0)
