@@ -76,6 +76,16 @@ class BudgetFile:
             ) from error
         self._saved = self._table.changes
 
+    def require_folder(self) -> None:
+        """Raise `UnavailableError` unless the folder is there: nothing makes it later."""
+        if not self._path.parent.is_dir():
+            raise UnavailableError(
+                f"the token budgets cannot be kept in {self._path}",
+                code="budgets_file",
+                observed="a folder that is not there",
+                hint="make the folder, the gateway user's own, or change access.budgets_file",
+            )
+
     def save(self) -> bool:
         """Put what was spent on disk if it changed; true if it did.
 

@@ -51,7 +51,7 @@ def open_budgets(
     """Load what was spent, and keep it on disk until `stack` closes.
 
     The file's folder must be there.  `tell` is called whenever the keeper's code changes.  Raises
-    as `BudgetFile.load` does.
+    as `BudgetFile` does.
     """
 
     def told(error: OSError | None) -> None:
@@ -63,6 +63,7 @@ def open_budgets(
 
     file = budget_file(settings, table)
     file.load()
+    file.require_folder()
     keeper = BudgetKeeper(file, told)
     keeper.start()
     stack.push_async_callback(keeper.close)

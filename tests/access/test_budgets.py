@@ -154,6 +154,14 @@ def test_budgets_that_had_room_in_one_table_have_room_in_the_next(path: Path) ->
     assert {sub for sub, _ in table.budgets(0)} == {sub.value for sub in subs}
 
 
+def test_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    gateway = Gateway(path=tmp_path / "absent" / "budgets.json")
+    with pytest.raises(UnavailableError, match="cannot be kept") as caught:
+        gateway.file.require_folder()
+    assert "access.budgets_file" in caught.value.hint
+    assert not (tmp_path / "absent").exists()
+
+
 def test_file_that_cannot_be_read_stops_the_start(path: Path) -> None:
     path.mkdir()
     with pytest.raises(UnavailableError, match="cannot be read"):

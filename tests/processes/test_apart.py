@@ -383,6 +383,17 @@ def test_what_prevents_the_boot_is_said_on_both_sides(house: House, standin: Sta
     assert said.splitlines()[-1] == house.says("notary").splitlines()[-1]
 
 
+def test_budgets_without_their_folder_stop_the_start(house: House, standin: Standin) -> None:
+    house.furnish(standin())
+    notary = house.start_notary()
+    absent = str(house.folder / "absent" / "budgets.json")
+    code, said = refused(house, house.users.gateway, ATTESTED_ACCESS__BUDGETS_FILE=absent)
+    assert code == 14
+    assert "a folder that is not there" in said
+    assert "Traceback" not in said
+    assert notary.wait(PATIENCE) == 0
+
+
 def test_service_manager_hears_when_the_gateway_may_start(house: House, standin: Standin) -> None:
     house.furnish(standin())
     path = house.folder / "notify"
