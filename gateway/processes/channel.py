@@ -25,6 +25,7 @@ from attestation.errors import (
 
 _LENGTH: Final = struct.Struct(">I")
 _MAX_MESSAGE: Final = 4 << 20
+_CLOSE_SECONDS: Final = 10.0
 _ERRORS: Final[dict[str, type[AttestationError]]] = {
     kind.__name__: kind
     for kind in (MalformedError, EvidenceError, PolicyError, UnavailableError, UsageError)
@@ -65,10 +66,12 @@ class Channel:
         return message if isinstance(message, dict) else None
 
     async def close(self) -> None:
-        """Send what waits, then end it."""
+        """Send what waits, then end it; who takes nothing for some seconds gets no more."""
         self._writer.close()
         try:
-            await self._writer.wait_closed()
+            await asyncio.wait_for(self._writer.wait_closed(), _CLOSE_SECONDS)
+        except TimeoutError:
+            self._writer.transport.abort()
         except OSError:
             return  # the other side was gone already
 

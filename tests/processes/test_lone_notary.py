@@ -18,7 +18,7 @@ import pytest
 from attestation.errors import UsageError
 from gateway.notary.local import LocalNotary
 from gateway.notary.wire.socket import bind_shared_socket
-from gateway.processes import alone
+from gateway.processes import alone, channel
 from gateway.processes.alone import STOPPED, LoneNotary
 from gateway.processes.apart import ApartNotary, _Tries
 from gateway.settings import Settings, load_settings
@@ -203,6 +203,21 @@ async def test_gateway_that_says_nonsense_later_ends_its_notary_in_order(
     async with running(settings) as (_, task):
         gateway = await found(settings)
         gateway.channel._writer.write(struct.pack(">I", len(said)) + said)
+        gateway.channel.send("stop")
+        assert await ended(task) == ""
+        await gateway.channel.close()
+
+
+async def test_gateway_that_reads_nothing_does_not_keep_a_notary_that_has_closed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "_CLOSE_SECONDS", 0.1)
+    async with running(settings) as (lone, task):
+        gateway = await found(settings)
+        gateway.channel._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        assert lone._process is not None
+        for _ in range(300):
+            lone._process._channel.send("conditions", codes=["x" * 10_000])
         gateway.channel.send("stop")
         assert await ended(task) == ""
         await gateway.channel.close()
