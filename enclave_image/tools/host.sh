@@ -99,6 +99,8 @@ setup() {
 
 # mkosi needs a root that is a mount point, which a plain chroot is not.
 inside() {
+    # Before anything of this machine lies over the tree: then the two could be one file.
+    cat /etc/resolv.conf >"$tree/etc/resolv.conf" 2>/dev/null || :
     mount --bind "$tree" "$tree"
     for path in /proc /sys /dev; do mount --rbind "$path" "$tree$path"; done
     for path in "$repo" "$cache" /tmp; do
@@ -106,7 +108,6 @@ inside() {
         mount --bind "$path" "$tree$path"
     done
     mkdir -p "$tree/.host"
-    cat /etc/resolv.conf >"$tree/etc/resolv.conf" 2>/dev/null || :
     work=$PWD
     cd "$tree"
     pivot_root . .host
@@ -123,6 +124,8 @@ sources) sources ;;
 run)
     shift
     if has_tools; then exec "$@"; fi
+    # Both lie over the environment where they are outside, and "/" would be all of it.
+    [ "$repo" != / ] && [ "$cache" != / ] || fail "expected a checkout and a cache in folders, seen /."
     require_tree
     exec unshare --mount --propagation private "$0" --inside "$@"
     ;;
