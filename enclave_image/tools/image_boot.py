@@ -4,7 +4,8 @@
 2. Boot it: QEMU without KVM, OVMF, software TPM. No TDX: evidence is simulated.
 3. Take the event log out of the guest's memory. It leads to the TPM's values of the PCRs that are
    predicted, and is compared with the prediction, event by event.
-4. Send a chat to the gateway inside, verify the receipt outside.
+4. Send a chat to the gateway inside, verify the receipt outside. The GPU image finds no GPU here:
+   instead of a chat, the machine has to end, and its port must never open.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from image_files import (
 )
 from image_machine import Machine, Plan, free_port
 from image_tpm import require_replayed
+from image_without_gpu import require_closed
 
 from gateway.attester.simulated.platform import SimulatedPlatform
 
@@ -206,16 +208,19 @@ def chat(port: int, folder: Path, evidence: bytes) -> None:
     print(f"the gateway inside answered {len(answer)} bytes; receipt verified outside (simulated)")
 
 
-def boot(profile: str, *, with_chat: bool) -> None:
-    """The whole of it; `ImageError` for whatever is not as it has to be."""
+def boot(profile: str, finish: Callable[[Machine, Path], None]) -> None:
+    """The whole of it; `ImageError` for whatever is not as it has to be.
+
+    `finish` looks at what the machine does once its log was compared.
+    """
     folder = output(profile)
     out = cache() / "boot" / profile
     out.mkdir(parents=True, exist_ok=True)
     measurements = predict(profile, folder, out)
     say(f"predicted: {measurements}")
-    port = free_port()
+    plan = Plan(disk=artefact(folder, profile, "raw"), folder=out / "run", port=free_port())
     begun = time.monotonic()
-    with Machine(Plan(disk=artefact(folder, profile, "raw"), folder=out / "run", port=port)) as vm:
+    with Machine(plan) as vm:
         vm.wait_console(KERNEL_RUNS, seconds=_BOOT_SECONDS)
         log = out / "tpm.log"
         events, values = vm.measured(covered(measurements))
@@ -228,14 +233,26 @@ def boot(profile: str, *, with_chat: bool) -> None:
         (out / "comparison.json").write_text(json.dumps(document, indent=1))
         same, other = show_comparison(document)
         print(f"{same} events as predicted, {other} named above", flush=True)
-        if with_chat:
-            evidence = fetch_evidence(port, _BOOT_SECONDS, vm)
-            say(f"the gateway answers after {time.monotonic() - begun:.0f} s")
-            chat(port, out, evidence)
+        finish(vm, out)
     refuse_unexplained(document)
     print(
         f"the {other} are the host's alone, in PCR 1, and taken as they are; PCR 0 is not predicted"
     )
+
+
+def _serve(machine: Machine, out: Path) -> None:
+    begun = time.monotonic()
+    evidence = fetch_evidence(machine.plan.port, _BOOT_SECONDS, machine)
+    say(f"the gateway answers {time.monotonic() - begun:.0f} s later")
+    chat(machine.plan.port, out, evidence)
+
+
+def _end(machine: Machine, _out: Path) -> None:
+    print(require_closed(machine, _BOOT_SECONDS))
+
+
+def _leave(_machine: Machine, _out: Path) -> None:
+    """Nothing more: the log was what was asked for."""
 
 
 def refuse_unexplained(document: dict[str, Any]) -> None:
@@ -266,9 +283,10 @@ def main() -> int:
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--no-chat", action="store_true", help="compare the event log only")
     args = parser.parse_args()
+    finish = _leave if args.no_chat else _end if args.profile == "gpu" else _serve
     try:
         with exclusive():
-            boot(args.profile, with_chat=not args.no_chat)
+            boot(args.profile, finish)
     except ImageError as error:
         say(str(error))
         return 1

@@ -45,6 +45,7 @@ class Machine:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.port = plan.port
         self.serial = plan.folder / "serial.log"
         self._tpm: subprocess.Popen[bytes] | None = None
         self._qemu: subprocess.Popen[bytes] | None = None

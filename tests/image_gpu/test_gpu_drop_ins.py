@@ -58,3 +58,13 @@ def test_no_compiler_is_among_the_packages_that_stay() -> None:
     stays = text.split("\nPackages=", 1)[1].split("\nBuildPackages=", 1)[0].split()
     assert not {"gcc", "make", "binutils", "patch"} & {name.partition("/")[0] for name in stays}
     assert "BuildScripts=modules.chroot" in text
+
+
+def test_modules_are_made_known_to_the_image_behind_their_build() -> None:
+    lines = (PROFILE / "mkosi.conf").read_text().splitlines()
+    assert "PostInstallationScripts=depmod.chroot" in lines
+    script = (PROFILE / "depmod.chroot").read_text()
+    built = (PROFILE / "modules.chroot").read_text()
+    modules = "for module in nvidia nvidia-uvm nvidia-modeset; do"
+    assert modules in script
+    assert modules in built
