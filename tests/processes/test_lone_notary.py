@@ -180,6 +180,7 @@ async def test_socket_is_gone_after_its_notary(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "said",
     [b"[" * 200_000, b"{", b"[]", b'{"kind": []}', b'{"other": 1}', b"\xff" * 9, b"1" * 9999],
+    ids=["deep", "cut", "list", "odd_kind", "no_kind", "no_text", "long_number"],
 )
 async def test_gateway_that_says_nonsense_first_is_refused_and_the_notary_waits_on(
     settings: Settings, said: bytes
@@ -196,7 +197,11 @@ async def test_gateway_that_says_nonsense_first_is_refused_and_the_notary_waits_
         assert await ended(task) == ""
 
 
-@pytest.mark.parametrize("said", [b"[" * 200_000, b'{"other": 1}', b'{"kind": {}}'])
+@pytest.mark.parametrize(
+    "said",
+    [b"[" * 200_000, b'{"other": 1}', b'{"kind": {}}'],
+    ids=["deep", "no_kind", "odd_kind"],
+)
 async def test_gateway_that_says_nonsense_later_ends_its_notary_in_order(
     settings: Settings, said: bytes
 ) -> None:
