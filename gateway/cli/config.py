@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attestation.errors import UsageError
 from gateway.attester.base import require_known
+from gateway.processes.users import require_two_users
 from gateway.settings import Loaded, load_settings
 
 HELP = "check settings, or show them with where each came from"
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_from_arguments(args)
     if args.action == "check":
         require_known(loaded.settings.evidence.provider)
+        require_two_users(loaded.settings.notary)
     if args.json:
         print(json.dumps(_document(loaded)))
     elif args.action == "check":

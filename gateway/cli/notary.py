@@ -12,6 +12,7 @@ from attestation.errors import UnavailableError, UsageError
 from gateway.cli.config import add_settings_arguments, load_from_arguments
 from gateway.processes.alone import LoneNotary
 from gateway.processes.child import allow_open_files, forbid_core_dumps, forbid_inspection
+from gateway.processes.users import require_two_users
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -24,10 +25,11 @@ notary.gateway_user in the settings it starts none: it connects to this one at n
 workers hold neither keys nor log, and cannot ask for quotes nor extend RTMR3: only the notary's
 user may. Both sides ask the kernel who is on the other end.
 
-The socket's folder has to be there: the notary user's own, mode 0750, its group one that the
-gateway's user is in. Systemd (Type=notify) is told once the socket takes connections; the boot is
-made when the gateway comes, because its keyset names the gateway's TLS key. One gateway in its
-life: when that ends, the notary seals what is left and ends too.
+The two users have to be different ones. The socket's folder has to be there: the notary user's own,
+mode 0750, its group one that the gateway's user is in. Systemd (Type=notify) is told once the
+socket takes connections; the boot is made when the gateway comes, because its keyset names the
+gateway's TLS key. One gateway in its life: when that ends, the notary seals what is left and ends
+too.
 
 A signal has the gateway end first, for at most limits.drain_seconds and 20 s; a second one does
 not wait for it. Either way the notary seals what is left, and no signal cuts that short.
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     allow_open_files()
     settings = load_from_arguments(args).settings
     _require_apart(settings)
+    require_two_users(settings.notary)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         reason = runner.run(LoneNotary(settings).run())
     if reason:

@@ -17,6 +17,7 @@ from attestation.errors import UnavailableError
 from gateway.cli.config import add_settings_arguments, load_from_arguments
 from gateway.processes.child import allow_open_files, forbid_core_dumps
 from gateway.processes.supervisor import Processes, Supervisor
+from gateway.processes.users import require_two_users
 from gateway.serving import Gateway
 from gateway.telemetry.events import Events
 
@@ -38,6 +39,10 @@ A supervisor, one notary and N workers; --workers 0 serves in one process. The a
 the provider and the processes are shown on stderr, then one JSON line an event. SIGTERM and SIGINT
 let running requests end, at most limits.drain_seconds, then seal what is left; a second one cuts
 them at once.
+
+exit codes: 0 a signal ended it; 2 usage, or settings that are refused; 10 a log or evidence that
+contradicts itself; 13 a file that is malformed; 14 something it needs is not to be had, or the
+boot ended by itself
 """
 _SIMULATED = "SIMULATED: these quotes prove nothing about hardware"
 
@@ -60,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.workers is not None:
         args.assignments = [*args.assignments, f"workers={args.workers}"]
     settings = load_from_arguments(args).settings
+    require_two_users(settings.notary)
     # A core file would put the boot's keys and callers' prompts on disk.
     forbid_core_dumps()
     allow_open_files()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+from typing import TYPE_CHECKING
 
 from attestation.errors import UsageError
+
+if TYPE_CHECKING:
+    from gateway.settings import NotarySettings
 
 
 def uid_of(name: str) -> int:
@@ -34,3 +38,32 @@ def require_user(name: str, command: str) -> None:
             observed=f"user {own}",
             hint="start it as that user, or change notary.user and notary.gateway_user",
         )
+
+
+def require_two_users(notary: NotarySettings) -> None:
+    """Raise `UsageError` if a notary apart and its gateway are one user, by name or by number.
+
+    Names that this machine does not know are compared as they are: settings may be checked on
+    another one.
+    """
+    if notary.user is None or notary.gateway_user is None:
+        return
+    names = (notary.user, notary.gateway_user)
+    numbers = tuple(map(_known_uid, names))
+    if names[0] != names[1] and (None in numbers or numbers[0] != numbers[1]):
+        return
+    shown = names[0] if numbers[0] is None else f"{names[0]} ({numbers[0]})"
+    raise UsageError(
+        "notary and gateway are to run as one user: that is no notary apart",
+        code="user",
+        expected="notary.user and notary.gateway_user of different users",
+        observed=f"{shown} and {names[1]}",
+        hint="make a user for each; without both settings attested serve starts its own notary",
+    )
+
+
+def _known_uid(name: str) -> int | None:
+    try:
+        return uid_of(name)
+    except UsageError:
+        return None

@@ -31,7 +31,10 @@ AWAITED = '"gateway.awaited"'
 
 @pytest.fixture(scope="module")
 def users() -> Users:
-    return find_users()
+    # Notary and gateway of one user are refused.
+    found = find_users()
+    found.need_several()
+    return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,8 +64,7 @@ class House:
         ):
             path = self.folder / name
             path.mkdir()
-            if users.several:
-                os.chown(path, owner, owner)
+            os.chown(path, owner, owner)
             path.chmod(mode)
         self.write(engine, tables)
         keys = self.folder / "keys.json"
@@ -176,7 +178,6 @@ def test_workers_of_another_user_serve_with_the_notarys_receipts(
 
 
 def test_gateways_user_reaches_neither_keys_nor_log(house: House, standin: Standin) -> None:
-    house.users.need_several()
     house.furnish(standin())
     notary = house.start_notary()
     gateway = house.start_gateway()
@@ -206,7 +207,6 @@ print("in")
 
 
 def test_third_user_is_refused_by_folder_and_socket(house: House, standin: Standin) -> None:
-    house.users.need_several()
     house.furnish(standin())
     notary = house.start_notary()
     users, place = house.users, (str(house.socket), str(house.users.notary))
@@ -234,7 +234,6 @@ def test_third_user_is_refused_by_folder_and_socket(house: House, standin: Stand
 
 
 async def test_root_is_no_peer_of_a_notary_apart(house: House, standin: Standin) -> None:
-    house.users.need_several()
     house.furnish(standin())
     house.start_notary()
     house.start_gateway()
@@ -310,7 +309,6 @@ def test_gateway_without_a_notary_says_so_after_its_time(house: House, standin: 
 
 
 def test_gateway_that_may_not_enter_the_folder_says_so(house: House, standin: Standin) -> None:
-    house.users.need_several()
     house.furnish(standin(), notary={"connect_seconds": 0.4})
     house.start_notary()
     house.socket.parent.chmod(0o700)
@@ -329,7 +327,6 @@ def test_gateway_waits_for_a_notary_that_comes_later(house: House, standin: Stan
 
 
 def test_socket_of_another_user_is_no_notary(house: House, standin: Standin) -> None:
-    house.users.need_several()
     house.furnish(standin())
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as false:
         false.bind(str(house.socket))
@@ -365,11 +362,34 @@ def test_other_measured_settings_are_refused_and_the_notary_waits_on(
 
 @pytest.mark.parametrize("command", ["notary", "serve"])
 def test_command_of_the_wrong_user_is_refused(house: House, standin: Standin, command: str) -> None:
-    house.users.need_several()
     house.furnish(standin())
     code, said = refused(house, house.users.stranger, command)
     assert code == 2
     assert "another user than the settings say" in said
+
+
+@pytest.mark.parametrize("command", ["notary", "serve"])
+def test_notary_and_gateway_of_one_user_are_refused(
+    house: House, standin: Standin, command: str
+) -> None:
+    # The same number, once with a zero before it.
+    house.furnish(standin(), notary={"gateway_user": f"0{house.users.notary}"})
+    code, said = refused(house, house.users.notary, command)
+    assert code == 2
+    assert "no notary apart" in said
+    assert "of different users" in said
+    assert AWAITED not in said
+    assert not house.socket.exists()
+
+
+def test_notary_without_its_folder_says_which_one_it_needs(house: House, standin: Standin) -> None:
+    house.furnish(standin())
+    house.socket.parent.rmdir()
+    code, said = refused(house, house.users.notary, "notary")
+    assert code == 2
+    assert f"the folder {house.socket.parent}, of the notary's own user, mode 0750" in said
+    assert "no such folder" in said
+    assert f"install -d -m 0750 -o {house.users.notary}" in said
 
 
 def test_what_prevents_the_boot_is_said_on_both_sides(house: House, standin: Standin) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import UsageError
+from gateway.cli import main as program
+from gateway.processes.users import require_two_users
 from gateway.settings import Settings, load_settings
 
 APART = {
@@ -66,6 +68,34 @@ def test_notary_apart_has_no_place_in_one_process(file: Path) -> None:
 def test_name_that_no_user_has_is_refused(file: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"notary\.user"):
         settings(file, APART | {"notary.user": name})
+
+
+@pytest.mark.parametrize(
+    ("user", "gateway"), [("root", "root"), ("root", "0"), ("0", "00"), ("nobody-here",) * 2]
+)
+def test_notary_and_gateway_of_one_user_are_refused(
+    file: Path, user: str, gateway: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = APART | {"notary.user": user, "notary.gateway_user": gateway}
+    assigned = [part for pair in flags.items() for part in ("--set", "=".join(pair))]
+    arguments = ["--config", str(file), *assigned]
+    for command in (["config", "check"], ["notary"], ["serve"]):
+        assert program.main([*command, *arguments]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "notary.user and notary.gateway_user of different users" in said.err
+        assert f"{user} " in said.err
+        assert "hint" in said.err
+
+
+@pytest.mark.parametrize(("user", "gateway"), [("root", "1"), ("root", "nobody-here"), ("a", "b")])
+def test_two_users_are_accepted_known_here_or_not(file: Path, user: str, gateway: str) -> None:
+    flags = APART | {"notary.user": user, "notary.gateway_user": gateway}
+    require_two_users(settings(file, flags).notary)
+
+
+def test_settings_without_a_notary_apart_name_no_users(file: Path) -> None:
+    require_two_users(settings(file, {}).notary)
 
 
 def test_budgets_are_kept_where_the_settings_say_relative_to_their_file(file: Path) -> None:

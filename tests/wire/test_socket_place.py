@@ -70,14 +70,25 @@ def test_shared_folder_that_others_may_enter_or_its_group_may_change_is_refused(
     tmp_path.chmod(mode)
     with pytest.raises(UsageError) as caught:
         bind_shared_socket(tmp_path / "notary.sock")
-    assert caught.value.observed == f"{mode:04o}"
+    assert caught.value.observed == f"mode {mode:04o}"
     assert not (tmp_path / "notary.sock").exists()
 
 
 def test_shared_folder_is_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "absent"
+    with pytest.raises(UsageError) as caught:
+        bind_shared_socket(folder / "notary.sock")
+    assert not folder.exists()
+    assert f"the folder {folder}," in caught.value.expected
+    assert caught.value.observed == "no such folder"
+    assert f"install -d -m 0750 -o {os.geteuid()} " in caught.value.hint
+    assert str(folder) in caught.value.hint
+
+
+def test_file_in_place_of_the_shared_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(UsageError):
-        bind_shared_socket(tmp_path / "absent" / "notary.sock")
-    assert not (tmp_path / "absent").exists()
+        bind_shared_socket(tmp_path / "file" / "notary.sock")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="not root: no folder can be given to another user")
@@ -87,4 +98,4 @@ def test_shared_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(folder, 61_001, 61_001)
     with pytest.raises(UsageError) as caught:
         bind_shared_socket(folder / "notary.sock")
-    assert caught.value.observed == "another owner"
+    assert caught.value.observed == "one of user 61001"

@@ -18,7 +18,7 @@ MAX_PATH_BYTES: Final = 107
 _FOLDER_MODE: Final = 0o700
 _SOCKET_MODE: Final = 0o600
 _SHARED_MODE: Final = 0o660
-_NOT_SHARED: Final = 0o027
+NOT_SHARED: Final = 0o027
 """What a folder may not have whose group is let in: writing by the group, anything by others."""
 _BACKLOG: Final = 128
 _UNREAD_BYTES: Final = 1 << 20
@@ -59,7 +59,7 @@ def bind_shared_socket(path: Path) -> socket.socket:
             os.chown(path, -1, group)
         path.chmod(_SHARED_MODE)
 
-    return _bind(path, lambda: _require_shared(path.parent), share)
+    return _bind(path, lambda: _require_shared(path), share)
 
 
 def _bind(path: Path, prepare: Callable[[], None], give_mode: Callable[[], None]) -> socket.socket:
@@ -133,13 +133,31 @@ def _require_private(folder: Path) -> None:
         raise _unusable(folder, "a folder with mode 0700", f"{stat.S_IMODE(state.st_mode):04o}")
 
 
-def _require_shared(folder: Path) -> None:
-    state = folder.stat()
-    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
-        raise _unusable(folder, "a folder of the notary's own user", "another owner")
+def _require_shared(path: Path) -> None:
+    try:
+        state = path.parent.stat()
+    except FileNotFoundError:
+        raise _not_shared(path, "no such folder") from None
+    if not stat.S_ISDIR(state.st_mode):
+        raise _not_shared(path, "no folder")
+    if state.st_uid != os.geteuid():
+        raise _not_shared(path, f"one of user {state.st_uid}")
     mode = stat.S_IMODE(state.st_mode)
-    if mode & _NOT_SHARED:
-        raise _unusable(folder, "a folder with mode 0750, for the gateway's group", f"{mode:04o}")
+    if mode & NOT_SHARED:
+        raise _not_shared(path, f"mode {mode:04o}")
+
+
+def _not_shared(path: Path, observed: str) -> UsageError:
+    return UsageError(
+        f"the notary's socket cannot be made at {path}",
+        code="notary_socket",
+        expected=(
+            f"the folder {path.parent}, of the notary's own user, mode 0750, "
+            "its group one that the gateway's user is in"
+        ),
+        observed=observed,
+        hint=f"install -d -m 0750 -o {os.geteuid()} -g GROUP_OF_THE_GATEWAY {path.parent}",
+    )
 
 
 def _remove_stale(path: Path) -> None:
