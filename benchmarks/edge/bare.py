@@ -21,7 +21,7 @@ from attestation.receipt.dialect import dialect_of
 from attestation.receipt.exchange import Exchange, ForwardPlan, State
 from attestation.receipt.outcome import LineageContext, Outcome
 from benchmarks.edge.dialogue import PATH
-from gateway.edge import inference
+from gateway.edge import announcing
 from gateway.notary.interface import SealedReceipt
 from gateway.notary.wire.client import RemoteNotary
 from gateway.processes import worker
@@ -132,7 +132,7 @@ def put(module: ModuleType, name: str, value: Any) -> None:  # noqa: ANN401 - an
 def main() -> int:
     """Run the process."""
     put(worker, "RemoteNotary", NullNotary)
-    put(inference, "Exchange", HollowExchange)
+    put(announcing, "Exchange", HollowExchange)
     return worker.main()
 
 
