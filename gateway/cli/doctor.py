@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from attestation.cli.files import print_text
 from attestation.encoding.printable import printable
 from attestation.errors import AttestationError, UnavailableError, UsageError
+from gateway.cli.checkup.apart import Part, Viewer, unseen, viewer_of
 from gateway.cli.checkup.clock import Instant, KnownTime, clock_findings, kernel_state
 from gateway.cli.checkup.endorsed import (
     ENDORSEMENTS,
@@ -22,8 +23,8 @@ from gateway.cli.checkup.endorsed import (
     look_at_tcb,
     newest_issue,
 )
-from gateway.cli.checkup.evidence import Seen, Wanted, look_at_evidence
-from gateway.cli.checkup.finding import Finding, Level
+from gateway.cli.checkup.evidence import Wanted, look_at_evidence
+from gateway.cli.checkup.finding import Finding, Level, Subject
 from gateway.cli.checkup.machine import Machine
 from gateway.cli.checkup.service import newest_record, service_findings
 from gateway.cli.config import add_settings_arguments, load_from_arguments
@@ -46,12 +47,17 @@ Every line is ok, warn (works, with a consequence), fail (needed by these settin
 had) or absent (not there, and not needed). Asks for one quote and times it; RTMR3 is read and never
 extended, no secret is read, and the settings, keys and log are left as they are.
 
+With a notary apart (notary.user, notary.gateway_user) run it as both users: each can look at its
+own part, and is told what only the other one can look at. As root it looks at both, but not at
+data_dir, and what it says of permissions is about root.
+
 exit codes: 0 nothing that is needed is missing, 14 something is, 2 usage
 """
 _VARIABLES = tuple(f"ATTESTED_{name}__" for name in ("UPSTREAM", "ACCESS", "NOTARY", "EVIDENCE"))
 _PROVIDERS = (("machine.dstack", "dstack:"), ("machine.reports", "configfs-tsm:"))
 _WIDTH = 100
 _INDENT = 34
+_QUOTES = Subject(id="evidence.quote", area="evidence", title="quotes, endorsements")
 _UNAVAILABLE = UnavailableError.exit_code
 
 
@@ -79,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         )
     alone = args.provider is not None or not configured
     settings = None if alone else load_from_arguments(args).settings
-    findings = tuple(examine(settings, args.provider, Path("/")))
+    viewer = viewer_of(settings, os.geteuid())
+    findings = tuple(examine(settings, args.provider, Path("/"), viewer))
     code = exit_code(findings)
     if args.json:
         print(json.dumps(_document(findings, code), indent=2))
@@ -89,29 +96,44 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def examine(settings: Settings | None, provider: str | None, root: Path) -> Iterator[Finding]:
-    """Look at the machine below `root`, then at evidence, service and clock as they are set up."""
+def examine(
+    settings: Settings | None, provider: str | None, root: Path, viewer: Viewer
+) -> Iterator[Finding]:
+    """Look at the machine below `root`, then at evidence, service and clock as they are set up.
+
+    Of a notary apart and its gateway, at what `viewer` can look at.
+    """
     began = Instant.now()
     wanted = _wanted(settings, provider)
-    yield from _machine(wanted, root).findings()
-    seen, known = Seen(), []
-    if wanted is not None:
-        seen = look_at_evidence(wanted, time.monotonic)
-        yield from seen.findings
-        configured, refused = _configured(settings, int(time.time()))
-        choice = choose_endorsements(configured, seen)
-        chosen, refused = choice.collateral, refused or choice.refused
-        if settings is not None or chosen is not None:
-            yield refused or look_at_endorsements(chosen, seen, int(time.time()))
-        if (judgement := look_at_tcb(chosen, seen, int(time.time()))) is not None:
-            yield judgement
-        if (at := newest_issue(chosen)) is not None:
-            known.append(KnownTime(what="the endorsements' issue", at=at))
+    asks = viewer.sees(Part.NOTARY)
+    yield from _machine(wanted if asks else None, root).findings()
+    known: list[KnownTime] = []
+    if settings is not None and not asks:
+        yield unseen(_QUOTES, settings.notary, Part.NOTARY)
+    elif wanted is not None:
+        yield from _evidence(settings, wanted, known)
     if settings is not None:
-        yield from service_findings(settings, int(time.time()), time.monotonic)
+        yield from service_findings(settings, viewer, int(time.time()), time.monotonic)
         if (at := newest_record(settings.notary.data_dir)) is not None:
             known.append(KnownTime(what="the newest record of the log", at=at))
     yield from clock_findings(began, Instant.now(), tuple(known), kernel_state())
+
+
+def _evidence(
+    settings: Settings | None, wanted: Wanted, known: list[KnownTime]
+) -> Iterator[Finding]:
+    """Look at quotes and endorsements; what these say of the time is added to `known`."""
+    seen = look_at_evidence(wanted, time.monotonic)
+    yield from seen.findings
+    configured, refused = _configured(settings, int(time.time()))
+    choice = choose_endorsements(configured, seen)
+    chosen, refused = choice.collateral, refused or choice.refused
+    if settings is not None or chosen is not None:
+        yield refused or look_at_endorsements(chosen, seen, int(time.time()))
+    if (judgement := look_at_tcb(chosen, seen, int(time.time()))) is not None:
+        yield judgement
+    if (at := newest_issue(chosen)) is not None:
+        known.append(KnownTime(what="the endorsements' issue", at=at))
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -146,6 +168,8 @@ def _verdict(findings: Sequence[Finding]) -> str:
     warnings = f"{warned} warning{'' if warned == 1 else 's'}"
     if failed:
         return f"not ready: {', '.join(failed)} ({warnings})"
+    if any(each.data.get("looked") is False for each in findings):
+        return f"nothing that is needed is missing of what this user can look at ({warnings})"
     if any(each.area == "evidence" for each in findings):
         return f"nothing that is needed is missing ({warnings})"
     return f"{_offer(findings)} ({warnings}; no settings were given: --config FILE)"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from attestation.errors import AttestationError
 from gateway.access.keyfile import load_keys
+from gateway.cli.checkup.apart import Part, apart_findings, unseen
 from gateway.cli.checkup.callers import caller_findings
 from gateway.cli.checkup.engine import engine_findings
 from gateway.cli.checkup.finding import Finding, Subject
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gateway.settings import AccessSettings, Settings
+    from gateway.cli.checkup.apart import Viewer
+    from gateway.settings import AccessSettings, NotarySettings, Settings
 
 AREA = "service"
 SLOW_FSYNC = 0.02
@@ -29,18 +31,34 @@ _TRIES = 5
 _RECORD = bytes(4096)
 _LITTLE_SPACE = 1 << 30
 _SEGMENTS = "*/segments/*.seg"
+_MODEL = Subject(id="service.model", area=AREA, title="model lock")
+_CALLERS = Subject(id="service.callers", area=AREA, title="keys, budgets, engines")
 
 
-def service_findings(settings: Settings, now: int, clock: Callable[[], float]) -> Iterator[Finding]:
+def service_findings(
+    settings: Settings, viewer: Viewer, now: int, clock: Callable[[], float]
+) -> Iterator[Finding]:
     """Look at folder, keys, TLS, model and engine; nothing stays behind that was written.
 
-    `now` is in Unix seconds, `clock` counts seconds.
+    Of what is another user's, `viewer` is told to have that one look.  `now` is in Unix seconds,
+    `clock` counts seconds.
     """
-    yield from _data_dir(settings.notary.data_dir, clock)
-    yield _keys(settings.access, now)
-    yield from caller_findings(settings, now)
+    notary = settings.notary
+    yield from apart_findings(settings, viewer)
+    if viewer.keeps_data:
+        yield from _data_dir(notary, clock)
+    gateways = viewer.sees(Part.GATEWAY)
+    if gateways:
+        yield _keys(settings.access, now)
+        yield from caller_findings(settings, now)
     yield _tls(settings)
-    yield _model(settings)
+    if viewer.sees(Part.NOTARY):
+        yield _model(settings)
+    else:
+        yield unseen(_MODEL, notary, Part.NOTARY)
+    if not gateways:
+        yield unseen(_CALLERS, notary, Part.GATEWAY)
+        return
     for engine in settings.engines:
         yield from asyncio.run(engine_findings(engine, alone=len(settings.engines) == 1))
 
@@ -53,15 +71,19 @@ def newest_record(data_dir: Path) -> int | None:
         return None
 
 
-def _data_dir(folder: Path, clock: Callable[[], float]) -> Iterator[Finding]:
+def _data_dir(notary: NotarySettings, clock: Callable[[], float]) -> Iterator[Finding]:
+    folder = notary.data_dir
+    owner = "run as the user of the gateway"
+    if notary.user is not None:
+        owner = f"chown -R {notary.user} {folder}, whose user this is"
     subject = Subject(id="service.data_dir", area=AREA, title="data folder")
     try:
         mode = folder.stat().st_mode
     except FileNotFoundError:
-        yield _future_folder(subject, folder)
+        yield _future_folder(subject, folder, notary.user or "the user of the gateway")
         return
     except OSError as error:
-        yield subject.fail(f"{folder}: {error.strerror}", "run as the user of the gateway")
+        yield subject.fail(f"{folder}: {error.strerror}", owner)
         return
     if not stat.S_ISDIR(mode):
         yield subject.fail(f"{folder} is no folder", "name another one as notary.data_dir")
@@ -79,20 +101,20 @@ def _data_dir(folder: Path, clock: Callable[[], float]) -> Iterator[Finding]:
             free=free,
         )
     )
-    yield _fsync(folder, clock)
+    yield _fsync(folder, owner, clock)
 
 
-def _future_folder(subject: Subject, folder: Path) -> Finding:
+def _future_folder(subject: Subject, folder: Path, user: str) -> Finding:
     parent = folder.parent
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
         return subject.ok(f"{folder} is made at the first start")
     return subject.fail(
         f"{folder} is not there, and cannot be made in {parent}",
-        "make the folder above it and give it to the user of the gateway",
+        f"make the folder above it and give it to {user}",
     )
 
 
-def _fsync(folder: Path, clock: Callable[[], float]) -> Finding:
+def _fsync(folder: Path, owner: str, clock: Callable[[], float]) -> Finding:
     """Time what every receipt waits for, on a file without a name."""
     subject = Subject(id="service.fsync", area=AREA, title="durable write")
     times = []
@@ -105,9 +127,7 @@ def _fsync(folder: Path, clock: Callable[[], float]) -> Finding:
                 os.fdatasync(file.fileno())
                 times.append(clock() - began)
     except OSError as error:
-        return subject.fail(
-            f"cannot be made: {error.strerror}", "run as the user of the gateway; is the disk full?"
-        )
+        return subject.fail(f"cannot be made: {error.strerror}", f"{owner}; is the disk full?")
     middle = statistics.median(times)
     shown, data = f"{middle * 1000:.1f} ms", {"seconds": round(middle, 6)}
     if middle > SLOW_FSYNC:
@@ -155,11 +175,10 @@ def _tls(settings: Settings) -> Finding:
 
 
 def _model(settings: Settings) -> Finding:
-    subject = Subject(id="service.model", area=AREA, title="model lock")
     try:
         model = load_measured_model(settings)
     except AttestationError as error:
-        return subject.refused(error)
+        return _MODEL.refused(error)
     if model is None:
-        return subject.absent("none: receipts then name no measured model")
-    return subject.ok(f"{model.digest.hex[:16]}…, {model.engine}", digest=model.digest.hex)
+        return _MODEL.absent("none: receipts then name no measured model")
+    return _MODEL.ok(f"{model.digest.hex[:16]}…, {model.engine}", digest=model.digest.hex)
