@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIN_CID = 3
-_MEMORY = re.compile(r"[1-9][0-9]{0,5}[MG]")
+_MEMORY = re.compile(r"[1-9][0-9]{0,11}[KMGT]")
 _VSOCK = re.compile(r"vsock:([0-9]{1,9}):([0-9]{1,9})")
 _UNIX = re.compile(r"unix:(/[A-Za-z0-9/._-]{1,100})")
 
@@ -91,7 +91,12 @@ def _socket(quotes: str) -> dict[str, str]:
 
 def _require(guest: Guest) -> None:
     if not _MEMORY.fullmatch(guest.memory):
-        raise _refused("memory", "a number with M or G behind it", guest.memory)
+        # Without a letter QEMU counts MiB, and the prediction bytes.
+        raise _refused(
+            "memory",
+            "a number with K, M, G or T behind it, as attested measure tdx had it",
+            guest.memory,
+        )
     if not 1 <= guest.cpus <= 1024:
         raise _refused("cpus", "1 to 1024", str(guest.cpus))
     if not 1 <= guest.published <= 0xFFFF:
@@ -99,13 +104,14 @@ def _require(guest: Guest) -> None:
     if guest.cid is not None and guest.cid < MIN_CID:
         raise _refused("cid", f"{MIN_CID} or more: those below are the host's", str(guest.cid))
     if len(guest.packs) > 2:
-        raise _refused("packs", "an engine and a model", f"{len(guest.packs)}")
+        raise _refused("pack", "at most two: an engine and a model", f"{len(guest.packs)}")
 
 
-def _refused(what: str, expected: str, observed: str) -> UsageError:
+def _refused(option: str, expected: str, observed: str) -> UsageError:
     return UsageError(
-        f"a guest with this {what} cannot be started",
+        f"no guest can be started with this --{option}",
         code="launch",
         expected=expected,
         observed=ascii(observed)[:80],
+        hint="python -m enclave_image.launch --help",
     )

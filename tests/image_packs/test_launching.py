@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from attestation.cli.measure_inputs import parse_size
 from attestation.errors import UsageError
 from attestation.statement.model_lock import LockedEngine
 from enclave_image.launch.__main__ import main
@@ -75,8 +76,8 @@ def test_only_the_image_is_booted_from() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"memory": "64"}, {"memory": "0G"}, {"memory": "64G,maxmem=1T"}, {"cpus": 0},
-        {"cpus": 2000}, {"cid": 2}, {"published": 0}, {"published": 65536}, {"quotes": "tcp:1:2"},
+        {"memory": "64"}, {"memory": "0G"}, {"memory": "64P"}, {"memory": "64G,maxmem=1T"},
+        {"cpus": 0}, {"cpus": 2000}, {"cid": 2}, {"published": 0}, {"published": 65536}, {"quotes": "tcp:1:2"},
         {"quotes": "unix:/a b"}, {"quotes": "vsock:2"}, {"packs": (Path("a"),) * 3},
     ],
 )  # fmt: skip
@@ -88,8 +89,50 @@ def test_command_line_is_printed_for_a_shell(capsys: pytest.CaptureFixture[str])
     arguments = ["--firmware", "OVMF.fd", "--disk", "gateway.raw", "--memory", "64G"]
     assert main([*arguments, "--pack", "engine.raw", "--pack", "a,b.raw", "--cid", "5"]) == 0
     assert shlex.split(capsys.readouterr().out) == command_line(GUEST)
-    assert main([*arguments, "--run"]) == 2, "the files are not there"
-    assert main([*arguments, "--cpus", "0"]) == 2
+
+
+OPTIONS = ("--firmware", "OVMF.fd", "--disk", "gateway.raw", "--memory", "64G")
+
+
+def test_files_that_are_not_there_are_warned_about_and_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*OPTIONS, "--pack", "engine.raw"]) == 0
+    told = capsys.readouterr()
+    for name in ("OVMF.fd", "gateway.raw", "engine.raw"):
+        assert f"'{name}' is not a file on this machine" in told.err
+    assert main([*OPTIONS, "--run"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "seen     'OVMF.fd', which is none" in told.err
+
+
+@pytest.mark.parametrize("qemu", ["/absent/qemu", "qemu-that-nobody-has", "a\0b", "."])
+def test_qemu_that_cannot_be_started_is_one_message(
+    tmp_path: Path, qemu: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / "OVMF.fd", tmp_path / "gateway.raw"]
+    for path in files:
+        path.touch()
+    arguments = ["--firmware", str(files[0]), "--disk", str(files[1]), "--memory", "64G"]
+    assert main([*arguments, "--run", "--qemu", qemu]) == 14
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "QEMU cannot be started as " in told.err
+    assert "--qemu" in told.err
+
+
+@pytest.mark.parametrize("memory", ["4194304K", "512M", "64G", "1T"])
+def test_sizes_are_those_of_the_prediction(memory: str) -> None:
+    assert values(command_line(replace(GUEST, memory=memory)), "-m") == [memory]
+    assert parse_size(memory) > 0
+
+
+def test_refusal_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*OPTIONS, "--cpus", "0"]) == 2
+    told = capsys.readouterr().err
+    assert "with this --cpus" in told
+    assert "expected 1 to 1024" in told
 
 
 def test_compose_file_names_images_by_digest_only_and_gives_no_service_more_than_it_needs() -> None:
