@@ -86,6 +86,23 @@ def require_regular(path: Path) -> None:
         )
 
 
+def require_file(path: Path) -> None:
+    """Raise `UsageError` unless an argument names a regular file that is there."""
+    if not os.path.lexists(path):
+        raise UsageError(
+            f"there is no file {str(path)!a}",
+            code="file",
+            expected="the name of a file that is there",
+            observed="no such file",
+        )
+    if not is_regular(path):
+        raise UsageError(
+            f"{str(path)!a} is not a regular file",
+            code="file",
+            expected="a regular file, or a link to one",
+        )
+
+
 def list_folder(name: str) -> list[Path]:
     """Return what is in a folder, in order.  Raises `UsageError` if that cannot be told."""
     try:

@@ -22,10 +22,9 @@ image is a good one: rebuild it to see that it came from the source.
 """
 _EPILOG = """\
 examples:
-  attested release verify release.dsse.json --signer VKEY --artefact gateway.efi
-  attested release verify release.dsse.json --signer VKEY --measurements tdx-64G > measurements.json
-  attested release log enclave_image/measurements --signer VKEY --before kept-checkpoint
-  attested release pack model.raw --root 3f8a...
+  attested release verify release.dsse.json --signer release.vkey --log enclave_image/measurements
+  attested release log enclave_image/measurements --signer release.vkey --before kept-checkpoint
+  attested release pack model.raw --root "$ROOT"
 
 `attested release ACTION --help` explains an action, with its exit codes.
 """

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from attestation.cli.files import print_json, print_text, require_regular
+from attestation.cli.files import print_json, print_text, require_file
 from attestation.encoding.digest import Digest
-from attestation.errors import EvidenceError, MalformedError, UsageError
+from attestation.errors import EvidenceError, IncompleteError, MalformedError, UsageError
 from attestation.release.gpt import HEAD_BYTES, PackLayout, parse_head
 from attestation.release.verity import BLOCK_BYTES, Superblock, parse_superblock, verify_tree
 
@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+_NOTHING = "compared with nothing: root hash taken from the pack itself; give --root"
+
 HELP = "check a model or engine pack against its root hash"
 
 _EPILOG = """\
 Reads all of it: partition table, hash tree, and each block of 4096 bytes.  Needs memory for the
-hash tree, 1/128 of the pack.  Without --root it says which root hash the pack has.
+hash tree, 1/128 of the pack.  The root hash to compare with is the one on the command line that
+was measured, never one that came with the pack: whoever changes a pack gives it a root hash that
+fits.  Without --root the pack is compared with nothing.
 
-exit codes: 0 every block is as the root hash has it; 10 another root hash, or a block that was
-changed; 13 no pack; 2 usage
+exit codes: 0 every block is as the root hash of --root has it; 10 another root hash, or a block
+that was changed; 12 whole, but compared with nothing (no --root); 13 no pack; 2 usage
 
 examples:
-  attested release pack model.raw --root 3f8a...
+  attested release pack model.raw --root "$ROOT"
 """
 
 
@@ -41,9 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the pack, print its root hash."""
-    asked = None if args.root is None else Digest.from_hex(args.root, what="--root")
+    asked = None if args.root is None else _asked(args.root)
     path = Path(args.file)
-    require_regular(path)
+    require_file(path)
     try:
         with path.open("rb") as file:
             layout, superblock = _verified(file)
@@ -58,12 +62,42 @@ def run(args: argparse.Namespace) -> int:
             code="pack_root",
             expected=asked.hex,
             observed=root.hex,
+            hint="fetch the pack again, or take the root hash of the release that you mean",
         )
+    code = IncompleteError.exit_code if asked is None else 0
     if args.json:
-        print_json({"root": root.hex, "data_blocks": superblock.data_blocks, "size": layout.size})
+        print_json(
+            {
+                "root": root.hex,
+                "compared_with": None if asked is None else asked.hex,
+                "data_blocks": superblock.data_blocks,
+                "size": layout.size,
+                "exit_code": code,
+                "not_proved": [_NOTHING] if asked is None else [],
+            }
+        )
     else:
-        print_text(f"{root.hex}: {superblock.data_blocks} blocks, each as this root hash has it\n")
-    return 0
+        print_text(_text(root, superblock.data_blocks, asked))
+    return code
+
+
+def _text(root: Digest, blocks: int, asked: Digest | None) -> str:
+    if asked is None:
+        return f"{root.hex}: {blocks} blocks agree with it\n  {_NOTHING}\n"
+    return f"{root.hex}: {blocks} blocks, each as this root hash of --root has it\n"
+
+
+def _asked(text: str) -> Digest:
+    try:
+        return Digest.from_hex(text, what="--root")
+    except MalformedError as error:
+        raise UsageError(
+            "--root is no root hash",
+            code="root",
+            expected="64 hexadecimal digits, lower case, as behind attested.model= or "
+            "attested.engine= on the measured command line",
+            observed=ascii(text)[:80],
+        ) from error
 
 
 def _verified(file: IO[bytes]) -> tuple[PackLayout, Superblock]:

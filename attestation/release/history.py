@@ -7,22 +7,27 @@ key.  Whoever kept an older checkpoint sees whether what it covered is still the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from attestation.errors import EvidenceError
+from attestation.encoding.counts import counted
+from attestation.errors import EvidenceError, MalformedError
 from attestation.merkle.checkpoint import Checkpoint, parse_checkpoint
 from attestation.merkle.note import parse_note, verify_note
 from attestation.merkle.tree import leaf_hash, root_hash
 from attestation.release.dsse import parse_envelope
-from attestation.release.statement import Release, verify_release
+from attestation.release.statement import Release, parse_release, verify_release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from attestation.merkle.note import Vkey
     from attestation.merkle.note_key import NoteKey
 
 ENTRY_SUFFIX = ".dsse.json"
+_EITHER: Final = (
+    "a download that broke looks the same: fetch the log again; if it stays so, keep it, and the "
+    "checkpoint with it"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +80,98 @@ def verify_log(
 
     Raises `EvidenceError` (code "release_log" beside those of the steps), `MalformedError`.
     """
-    if checkpoint_over(checkpoint.origin, entries) != checkpoint:
-        raise _broken("the entries that the checkpoint covers", "others")
-    releases = tuple(verify_release(parse_envelope(entry), vkeys)[0] for entry in entries)
-    seen: set[tuple[str, str]] = set()
-    for release in releases:
-        name = (release.profile, release.version)
+    _require_covered(entries, checkpoint, vkeys)
+    releases = tuple(_read_entries(entries, vkeys))
+    seen: dict[tuple[str, str], str] = {}
+    for index, release in enumerate(releases):
+        name = (release.version, release.profile)
         if name in seen:
-            raise _broken("each version of a profile once", " ".join(name))
-        seen.add(name)
+            raise EvidenceError(
+                "a version stands in the log of releases twice",
+                code="release_log",
+                expected="each version of a profile once",
+                observed=f"{name[0]} ({name[1]}) in {seen[name]} and {entry_name(index)}",
+                hint="keep both entries: the release key signed two images under one name",
+            )
+        seen[name] = entry_name(index)
     if before is not None:
         _require_grown(entries, checkpoint, before)
     return ReleaseLog(checkpoint=checkpoint, releases=releases)
+
+
+def require_in_log(entries: Sequence[bytes], log: ReleaseLog, entry: bytes) -> int:
+    """Return the place of this very release, byte for byte, among the entries of a verified log.
+
+    Raises `EvidenceError` (code "release_log"); it names the entry that has the same version.
+    """
+    if entry in entries:
+        return entries.index(entry)
+    payload = parse_envelope(entry).payload
+    here = parse_release(payload)
+    for index, release in enumerate(log.releases):
+        if (release.version, release.profile) == (here.version, here.profile):
+            same = parse_envelope(entries[index]).payload == payload
+            raise _unlisted(
+                f"the same statement with other signatures in {entry_name(index)}"
+                if same
+                else f"another release {here.version} ({here.profile}) in {entry_name(index)}",
+                "take the file from the log"
+                if same
+                else "keep both: the release key signed two images under one name",
+            )
+    raise _unlisted(
+        f"no {here.version} ({here.profile}) among its {counted(len(entries), 'release')}",
+        "fetch the log again, it may have grown; rely on no release that is not in it",
+    )
+
+
+def _unlisted(observed: str, hint: str) -> EvidenceError:
+    return EvidenceError(
+        "this release does not stand in the log of releases",
+        code="release_log",
+        expected="an entry that is this file, byte for byte",
+        observed=observed,
+        hint=hint,
+    )
+
+
+def _read_entries(entries: Sequence[bytes], vkeys: Sequence[Vkey]) -> Iterator[Release]:
+    """Yield the release in each entry; a refusal names the entry."""
+    for index, entry in enumerate(entries):
+        try:
+            yield verify_release(parse_envelope(entry), vkeys)[0]
+        except (EvidenceError, MalformedError) as error:
+            raise type(error)(
+                f"{entry_name(index)}: {error.message}",
+                code=error.code,
+                expected=error.expected,
+                observed=error.observed,
+                hint=error.hint,
+            ) from error
+
+
+def _require_covered(
+    entries: Sequence[bytes], checkpoint: Checkpoint, vkeys: Sequence[Vkey]
+) -> None:
+    if checkpoint_over(checkpoint.origin, entries) == checkpoint:
+        return
+    fewer_or_more = len(entries) != checkpoint.size
+    raise EvidenceError(
+        "entries and checkpoint of the log of releases do not belong together",
+        code="release_log",
+        expected=f"the {counted(checkpoint.size, 'release')} that the checkpoint covers, in order",
+        observed=f"{len(entries)}" if fewer_or_more else _what_differs(entries, vkeys),
+        hint=_EITHER,
+    )
+
+
+def _what_differs(entries: Sequence[bytes], vkeys: Sequence[Vkey]) -> str:
+    """A checkpoint does not say which entry it misses; one that is no release gives itself away."""
+    try:
+        count = len(list(_read_entries(entries, vkeys)))
+    except (EvidenceError, MalformedError) as error:
+        return error.message
+    return f"{counted(count, 'signed release')}, of which some are others or in another order"
 
 
 def _require_grown(entries: Sequence[bytes], now: Checkpoint, before: Checkpoint) -> None:

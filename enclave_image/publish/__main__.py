@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attestation.cli.files import is_regular, load_bytes, load_parsed, save_bytes, save_whole
 from attestation.cli.main import describe
-from attestation.cli.release_log import CHECKPOINT, load_entries
+from attestation.cli.release_folder import CHECKPOINT, load_entries
 from attestation.encoding.digest import Digest
 from attestation.errors import AttestationError, UsageError
 from attestation.measure.document import parse_measurements

@@ -276,4 +276,5 @@ def test_tree_of_a_pack_that_is_read_in_several_parts_is_whole(tmp_path: Path) -
         file.truncate(70 << 20)
     assert attested(["model", "lock", str(folder), "--name", "large", "-o", str(lock)]) == 0
     assert build_model(folder, lock, tmp_path / "large.raw") == 0
-    assert attested(["release", "pack", str(tmp_path / "large.raw")]) == 0
+    root = parse_head((tmp_path / "large.raw").read_bytes()[:HEAD_BYTES]).root.hex()
+    assert attested(["release", "pack", str(tmp_path / "large.raw"), "--root", root]) == 0

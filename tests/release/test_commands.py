@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -54,15 +55,44 @@ def write_checkpoint(folder: Path, entries: list[bytes]) -> str:
 
 
 def test_pack_is_checked_block_by_block(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["release", "pack", str(pack)]) == 0
-    root = capsys.readouterr().out.partition(":")[0]
+    root = layout_of(pack).root.hex()
+    assert main(["release", "pack", str(pack), "--root", root]) == 0
+    text = capsys.readouterr().out
+    assert text == f"{root}: 300 blocks, each as this root hash of --root has it\n"
     assert main(["release", "pack", str(pack), "--root", root, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["data_blocks"] == 300
+    value = json.loads(capsys.readouterr().out)
+    assert (value["data_blocks"], value["compared_with"], value["exit_code"]) == (300, root, 0)
+    assert value["not_proved"] == []
+
+
+def test_pack_that_was_compared_with_nothing_does_not_pass(
+    pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever changes a pack gives it a root hash that fits: only --root tells it apart."""
+    nothing = "compared with nothing: root hash taken from the pack itself; give --root"
+    assert main(["release", "pack", str(pack)]) == 12
+    text = capsys.readouterr().out
+    assert nothing in text
+    assert "as this root hash" not in text
+    assert main(["release", "pack", str(pack), "--json"]) == 12
+    value = json.loads(capsys.readouterr().out)
+    assert value["root"] == layout_of(pack).root.hex()
+    assert (value["compared_with"], value["exit_code"]) == (None, 12)
+    assert value["not_proved"] == [nothing]
 
 
 def test_pack_with_another_root_hash_is_rejected(pack: Path) -> None:
     assert main(["release", "pack", str(pack), "--root", "00" * 32]) == 10
-    assert main(["release", "pack", str(pack), "--root", "00"]) == 13
+
+
+@pytest.mark.parametrize("root", ["", "00", "3f8a...", "A" * 64])
+def test_what_is_no_root_hash_is_a_wrong_use_and_no_bad_file(
+    root: str, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["release", "pack", str(pack), "--root", root]) == 2
+    told = capsys.readouterr().err
+    assert "64 hexadecimal digits" in told
+    assert f"seen     {root!a}" in told
 
 
 def layout_of(file: Path) -> PackLayout:
@@ -108,9 +138,13 @@ def test_hash_tree_over_a_part_of_the_data_is_refused(pack: Path) -> None:
     assert main(["release", "pack", str(pack)]) == 13
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["release", "pack", str(tmp_path)]) == 2
+    assert "is not a regular file" in capsys.readouterr().err
     assert main(["release", "pack", str(tmp_path / "absent")]) == 2
+    told = capsys.readouterr().err
+    assert "no such file" in told
+    assert "take it out" not in told
 
 
 # verify
@@ -127,7 +161,12 @@ def test_release_and_artefacts_are_verified(
     assert text.count("  compared  ") == 2
     assert text.count("  named  ") == 3
     assert main(["release", "verify", published, *SIGNER, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["compared"] == []
+    value = json.loads(capsys.readouterr().out)
+    assert value["compared"] == []
+    assert value["log"] is None
+    assert any(
+        one.startswith("that it stands in the log of releases") for one in value["not_proved"]
+    )
 
 
 def test_release_by_another_signer_is_rejected(published: str) -> None:
@@ -180,7 +219,9 @@ def test_log_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     kept = write_checkpoint(tmp_path, ENTRIES[:1])
     assert main(["release", "log", folder, *SIGNER, "--before", kept]) == 0
     text = capsys.readouterr().out
-    assert "2 releases" in text
+    assert f"2 releases, root {checkpoint_over('example.com/images', ENTRIES).root.hex()}" in text
+    for number, entry in enumerate(ENTRIES):
+        assert f"{hashlib.sha256(entry).hexdigest()}  0.{number}.0 (cpu)" in text
     assert "the first 1 as you knew them" in text
     assert main(["release", "log", folder, *SIGNER]) == 0
     text = capsys.readouterr().out
@@ -189,6 +230,7 @@ def test_log_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["release", "log", folder, *SIGNER, "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert [one["version"] for one in value["releases"]] == ["0.0.0", "0.1.0"]
+    assert value["releases"][1]["sha256"] == hashlib.sha256(ENTRIES[1]).hexdigest()
 
 
 def test_log_that_was_rewritten_is_rejected(tmp_path: Path) -> None:
@@ -215,5 +257,58 @@ def test_entry_that_is_no_file_is_refused(tmp_path: Path) -> None:
     assert main(["release", "log", folder, *SIGNER]) == 2
 
 
-def test_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_checkpoint_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_log(tmp_path / "log", ENTRIES)
+    (tmp_path / "log/checkpoint").unlink()
+    assert main(["release", "log", folder, *SIGNER]) == 2
+    assert "checkpoint" in capsys.readouterr().err
+
+
+def test_log_in_which_nothing_stands_yet_is_said_to_be_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["release", "log", str(tmp_path), *SIGNER]) == 2
+    told = capsys.readouterr().err
+    assert "no release stands in" in told
+    assert "00000000.dsse.json" in told
+    assert "hint" in told
+
+
+def test_changed_entry_is_named_and_nobody_is_blamed_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_log(tmp_path / "log", ENTRIES)
+    place = tmp_path / "log" / entry_name(1)
+    content = bytearray(ENTRIES[1])
+    content[len(content) // 2] ^= 1
+    place.write_bytes(bytes(content))
+    assert main(["release", "log", folder, *SIGNER]) == 10
+    told = capsys.readouterr().err
+    assert entry_name(1) in told
+    assert entry_name(0) not in told
+    assert "fetch the log again" in told
+    assert "keeper" not in told
+
+
+def test_entry_by_another_signer_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_log(tmp_path / "log", [ENTRIES[0], signed(release(version="0.9.0"), 2)])
+    assert main(["release", "log", folder, *SIGNER]) == 10
+    assert f"{entry_name(1)}: no listed key has signed" in capsys.readouterr().err
+
+
+def test_signer_is_a_key_or_the_file_that_holds_it(tmp_path: Path) -> None:
+    file = tmp_path / "release.vkey"
+    file.write_text(f"{key(1).vkey}\n")
+    folder = write_log(tmp_path / "log", ENTRIES)
+    assert main(["release", "log", folder, "--signer", str(file)]) == 0
+    entry = f"{folder}/{entry_name(0)}"
+    assert main(["release", "verify", entry, "--signer", str(file)]) == 0
+    file.write_text(f"{key(2).vkey}\n")
+    assert main(["release", "verify", entry, "--signer", str(file)]) == 10
+    file.write_text("no key")
+    assert main(["release", "verify", entry, "--signer", str(file)]) == 13
+    assert main(["release", "verify", entry, "--signer", str(tmp_path / "absent")]) == 2
