@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from attestation.cli.main import main as attested
 from attestation.errors import MalformedError
 from attestation.measure.document import encode_measurements
 from attestation.merkle.note_key import encode_note_key
+from attestation.release.dsse import parse_envelope
 from enclave_image.publish.__main__ import main
 from enclave_image.publish.sbom import (
     components_of_manifest,
@@ -187,13 +189,16 @@ class Desk:
         version: str = "0.1.0",
         without: str = "",
         pack: str = "model.raw",
+        profile: str = "cpu",
+        more: tuple[str, ...] = (),
     ) -> int:
-        names = ["OVMF.fd", "gateway.efi", "gateway.raw", "model.raw"]
+        names = ["OVMF.fd", "gateway.efi", "gateway.raw", "model.raw", *more]
+        place = output if output == "-" else self[output]
         subjects = [flag for name in names if name != without for flag in ("--subject", self[name])]
         return main(
             [
-                *("sign", "--version", version, "--profile", "cpu", *subjects),
-                *("--pack", self[f"{pack}.json"], "--key", self["release.key"], "-o", self[output]),
+                *("sign", "--version", version, "--profile", profile, *subjects),
+                *("--pack", self[f"{pack}.json"], "--key", self["release.key"], "-o", place),
                 *("--measurements", f"tdx-4G={self['measurements.json']}"),
             ]
         )
@@ -279,13 +284,101 @@ def test_log_is_begun_only_when_it_is_said(desk: Desk) -> None:
     assert desk.append("r.dsse.json", *BEGUN) == 0
 
 
-def test_same_version_does_not_go_into_the_log_twice(desk: Desk) -> None:
+def test_release_that_is_appended_again_changes_nothing_and_accuses_nobody(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert desk.sign("r.dsse.json") == 0
     assert desk.append("r.dsse.json", *BEGUN) == 0
-    before = sorted(Path(desk["log"]).iterdir())
-    assert desk.append("r.dsse.json") == 10
-    assert sorted(Path(desk["log"]).iterdir()) == before
+    before = {one.name: one.read_bytes() for one in Path(desk["log"]).iterdir()}
+    capsys.readouterr()
+    assert desk.append("r.dsse.json") == 2
+    told = capsys.readouterr().err
+    assert "stands in the log already" in told
+    assert "the same file as 00000000.dsse.json" in told
+    assert "keeper" not in told
+    assert {one.name: one.read_bytes() for one in Path(desk["log"]).iterdir()} == before
     assert desk.check() == 0
+
+
+def test_same_version_does_not_go_into_the_log_twice(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.sign("r.dsse.json") == 0
+    assert desk.append("r.dsse.json", *BEGUN) == 0
+    desk.write("sbom.cdx.json", b"{}")
+    assert desk.sign("again.dsse.json", more=("sbom.cdx.json",)) == 0
+    capsys.readouterr()
+    assert desk.append("again.dsse.json") == 10
+    told = capsys.readouterr().err
+    assert "another release 0.1.0 (cpu) stands in the log already" in told
+    assert "new --version" in told
+    assert desk.check() == 0
+
+
+def test_log_is_not_renamed(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        assert desk.sign(f"{number}.dsse.json", version=f"0.{number}.0") == 0
+    assert desk.append("0.dsse.json", *BEGUN) == 0
+    assert desk.append("1.dsse.json", "--origin", "example.com/other") == 2
+    told = capsys.readouterr().err
+    assert "expected example.com/images" in told
+    assert "example.com/other" in told
+    assert not Path(desk["log"], "00000001.dsse.json").exists()
+    assert desk.append("1.dsse.json", *BEGUN) == 0, "its own name is no other"
+
+
+def test_publisher_is_told_what_was_signed_and_appended(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.sign("r.dsse.json") == 0
+    digest = hashlib.sha256(Path(desk["r.dsse.json"]).read_bytes()).hexdigest()
+    text = capsys.readouterr().out
+    assert digest in text
+    assert f"signed by {key(1).vkey.rpartition('+')[0]}" in text
+    assert desk.append("r.dsse.json", *BEGUN) == 0
+    text = capsys.readouterr().out
+    assert f"00000000.dsse.json: release 0.1.0 (cpu), SHA-256 {digest}" in text
+    assert "keep this checkpoint" in text
+    (root,) = re.findall(r"1 release, root ([0-9a-f]{64})", text)
+    assert desk.check() == 0
+    assert root in capsys.readouterr().out
+
+
+def test_release_on_standard_output_is_nothing_but_the_release(
+    desk: Desk, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert desk.sign("-") == 0
+    told = capsysbinary.readouterr()
+    assert parse_envelope(told.out).encode() == told.out
+    assert b"signed by" in told.err
+
+
+def test_release_that_was_signed_is_not_replaced(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.sign("r.dsse.json") == 0
+    before = Path(desk["r.dsse.json"]).read_bytes()
+    assert desk.sign("r.dsse.json", version="0.2.0") == 2
+    told = capsys.readouterr().err
+    assert "--force" not in told
+    assert "give -o another name" in told
+    assert Path(desk["r.dsse.json"]).read_bytes() == before
+
+
+def test_profile_that_no_image_has_is_refused(desk: Desk) -> None:
+    with pytest.raises(SystemExit) as stop:
+        desk.sign("r.dsse.json", profile="foo")
+    assert stop.value.code == 2
+
+
+def test_artefact_that_is_not_there_is_named(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(desk["OVMF.fd"]).unlink()
+    assert desk.sign("r.dsse.json") == 2
+    told = capsys.readouterr().err
+    assert "OVMF.fd" in told
+    assert "no such file" in told
 
 
 def test_log_that_was_changed_is_not_appended_to(desk: Desk) -> None:
@@ -302,15 +395,20 @@ def test_release_signed_by_another_key_does_not_go_into_the_log(desk: Desk) -> N
     assert desk.append("r.dsse.json", *BEGUN) == 10
     assert not Path(desk["log"]).exists()
     # With the older key listed it does, and the new one signs the checkpoint.
-    assert desk.append("r.dsse.json", *BEGUN, "--signer", key(1).vkey) == 0
+    desk.write("older.vkey", f"{key(1).vkey}\n".encode())
+    assert desk.append("r.dsse.json", *BEGUN, "--signer", desk["older.vkey"]) == 0
 
 
-def test_sbom_is_written_from_files(desk: Desk, tmp_path: Path) -> None:
+def test_sbom_is_written_from_files(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     desk.write("manifest", json.dumps(MANIFEST).encode())
     arguments = ["sbom", "--version", "0.1.0", "-o", desk["sbom.cdx.json"]]
     assert main(arguments) == 2
     arguments += ["--manifest", desk["manifest"], "--requirements", str(REQUIREMENTS)]
     assert main(arguments) == 0
+    digest = hashlib.sha256(Path(desk["sbom.cdx.json"]).read_bytes()).hexdigest()
+    assert digest in capsys.readouterr().out
     names = {
         one["name"] for one in json.loads((tmp_path / "sbom.cdx.json").read_bytes())["components"]
     }
