@@ -27,7 +27,9 @@ ENGINE_LOCK_SCHEMA: Final = "attested-gateway/engine-lock/v1"
 LOCK_FOLDER: Final = ".attested"
 MAX_DESCRIPTION_BYTES: Final = 1 << 16
 _NAME: Final = r"[A-Za-z0-9._:/@+-]{1,128}"
-_VERSION: Final = r"[A-Za-z0-9._+-]{1,24}"
+ENGINE_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
+ENGINE_VERSION: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,23}"
+"""What an engine's lock takes: as strict as a release's own version, and no path."""
 _TOOL: Final = r"[\x20-\x7e]{1,100}"
 _LIMITS: Final = JsonLimits(max_bytes=MAX_DESCRIPTION_BYTES, max_depth=3, max_members=32)
 _NAMESPACE: Final = uuid.UUID("9d0c8c4f-6c1e-5d1b-8a55-1c5b0f2f7d10")
@@ -169,8 +171,8 @@ def parse_engine_lock(data: bytes) -> EngineLock:
     members = Members(jcs.parse_canonical(data, _LIMITS, what="the engine lock"), "the engine lock")
     members.text("schema", choices=(ENGINE_LOCK_SCHEMA,))
     found = EngineLock(
-        name=members.text("name", pattern=_NAME),
-        version=members.text("version", pattern=_VERSION),
+        name=members.text("name", pattern=ENGINE_NAME),
+        version=members.text("version", pattern=ENGINE_VERSION),
         files=members.integer("files", minimum=1),
         tree=members.digest_hex("tree"),
     )

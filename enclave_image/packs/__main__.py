@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
 from attestation.cli.files import load_parsed, save_bytes
 from attestation.cli.main import describe
 from attestation.errors import AttestationError, UnavailableError, UsageError
-from attestation.release.packs import EngineLock, PackDescription, PackKind, tree_digest
+from attestation.release.packs import (
+    ENGINE_NAME,
+    ENGINE_VERSION,
+    EngineLock,
+    PackDescription,
+    PackKind,
+    tree_digest,
+)
 from attestation.statement.model_lock import parse_model_lock
 from enclave_image.packs.build import Contents, build_pack
 from enclave_image.packs.stage import stage_engine, stage_model
 
 _EPILOG = """\
 Writes OUTPUT and OUTPUT.json, and prints what has to stand on the measured command line.  Free
-space needed: about twice the size of the files.  Check one with `attested release pack`.
+space needed: about twice the size of the files.  Check one with `attested release pack --root`.
+
+exit codes: 0 built; 2 usage, a folder that is missing or empty, an output that exists; 10 a file is
+not that of the lock; 13 the lock is malformed; 14 mkfs.erofs is missing or failed, or a file cannot
+be read, written or put into a pack
 
 examples:
   attested model lock ./tiny --name org/tiny --engine vllm==0.32.0 -o model.lock
@@ -61,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("lock", metavar="LOCK", help="made by `attested model lock`")
     engine = kinds.add_parser("engine", help="a folder with an engine, such as a venv")
     engine.add_argument("folder", metavar="DIR", type=Path)
-    engine.add_argument("--name", required=True, help="e.g. vllm")
-    engine.add_argument("--version", required=True)
+    engine.add_argument("--name", required=True, help="e.g. vllm; goes into the engine's lock")
+    engine.add_argument("--version", required=True, help="of the engine, e.g. 0.32.0")
     for one in (model, engine):
         one.add_argument("-o", "--output", metavar="FILE", type=Path, required=True)
         one.add_argument("--mkfs", default="mkfs.erofs", help="mkfs.erofs (the one on PATH)")
@@ -81,6 +93,7 @@ def _model(args: argparse.Namespace) -> PackDescription:
 
 
 def _engine(args: argparse.Namespace) -> PackDescription:
+    _require_named(args.name, args.version)
     _require_new(args.output, args.folder)
 
     def fill(staged: Path) -> Contents:
@@ -96,6 +109,18 @@ def _engine(args: argparse.Namespace) -> PackDescription:
         )
 
     return build_pack(fill, args.output, mkfs=args.mkfs)
+
+
+def _require_named(name: str, version: str) -> None:
+    """Refuse before long work what nobody could read back out of the pack."""
+    for what, text, pattern in (("name", name, ENGINE_NAME), ("version", version, ENGINE_VERSION)):
+        if re.fullmatch(pattern, text, re.ASCII) is None:
+            raise UsageError(
+                f"--{what} is not usable in an engine's lock",
+                code="engine_lock",
+                expected=pattern,
+                observed=ascii(text)[:80],
+            )
 
 
 def _require_new(output: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.encoding.digest import Digest
-from attestation.errors import EvidenceError, UnavailableError
+from attestation.errors import EvidenceError, UnavailableError, UsageError
 from attestation.release.packs import LOCK_FOLDER, EngineEntry
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def stage_engine(source: Path, target: Path) -> list[EngineEntry]:
 
     Executable files stay so, links stay links; empty folders, owners, times, extended attributes
     and the other bits of modes are dropped.  Raises `UnavailableError` for anything else than
-    files, folders and links, and for a folder that holds a name that the pack needs itself.
+    files, folders and links, and for a folder that holds a name that the pack needs itself;
+    `UsageError` for a folder without files.
     """
     entries: list[EngineEntry] = []
     for path in _walked(source):
@@ -69,7 +70,12 @@ def stage_engine(source: Path, target: Path) -> list[EngineEntry]:
         digest, _size = _copied(path, target / name, mode=0o555 if executable else 0o444)
         entries.append(EngineEntry(path=name, content=digest, executable=executable))
     if not entries:
-        raise _refused("the engine's folder is empty")
+        raise UsageError(
+            f"{str(source)!a} holds no file: there is no engine in it",
+            code="file",
+            expected="the folder that an engine is installed in, such as a venv",
+            observed="no files and no links",
+        )
     return entries
 
 

@@ -223,9 +223,34 @@ def test_what_cannot_go_into_an_engine_pack_is_refused(engine: Path, tmp_path: P
     (engine / ".attested").mkdir()
     (engine / ".attested/engine.json").write_bytes(b"{}")
     assert build_engine(engine, output) == 14
-    shutil.rmtree(engine)
-    engine.mkdir()
-    assert build_engine(engine, output) == 14
+    assert not output.exists()
+
+
+@needs_mkfs
+def test_folder_without_an_engine_in_it_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "engine/bin").mkdir(parents=True)
+    assert build_engine(tmp_path / "engine", tmp_path / "engine.raw") == 2
+    told = capsys.readouterr().err
+    assert "there is no engine in it" in told
+    assert "take it out" not in told
+    assert not (tmp_path / "engine.raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("a b/..", "1"), ("vllm", ""), ("", "1"), ("vllm", ".."), ("vllm", "1 2"), ("v/m", "1")],
+)
+def test_engine_whose_lock_nobody_could_read_back_is_refused(
+    name: str, version: str, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "engine.raw"
+    arguments = ["engine", str(engine), "--name", name, "--version", version, "-o", str(output)]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "is not usable in an engine's lock" in told
+    assert "seen" in told
     assert not output.exists()
 
 

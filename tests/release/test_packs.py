@@ -59,7 +59,19 @@ def test_description_in_another_form_is_refused(changes: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"files": 0}, {"version": "a b"}, {"schema": "x"}, {"tree": "0"}, {"more": 1}, {"name": ""}],
+    [
+        {"files": 0},
+        {"version": "a b"},
+        {"schema": "x"},
+        {"tree": "0"},
+        {"more": 1},
+        {"name": ""},
+        {"version": ""},
+        {"version": ".."},
+        {"name": "a/.."},
+        {"name": "a b"},
+        {"name": "v" * 65},
+    ],
 )
 def test_engine_lock_in_another_form_is_refused(changes: dict[str, Any]) -> None:
     refusal(parse_engine_lock, jcs.canonicalize(ENGINE_LOCK.to_json() | changes))
