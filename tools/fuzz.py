@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 COLUMNS = ("engine", "inputs", "accepted", "refused", "crashes", "foreign", "seconds")
 SECONDS_PER_INPUT = 60
+_TELLING = threading.Lock()
 
 
 def main() -> int:
@@ -93,12 +95,14 @@ def _run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     crashed = told.returncode != 0
     result = {"engine": args.engine, "inputs": 0, "accepted": 0, "refused": 0, "foreign": 0}
     result |= counts | {"crashes": int(crashed), "seconds": round(time.monotonic() - started, 1)}
-    print(f"{name:<20}" + "".join(f"{result[column]:>10}" for column in COLUMNS), flush=True)
-    if crashed:
-        print(told.stderr[-2000:], file=sys.stderr)
+    lines = [f"{name:<20}" + "".join(f"{result[column]:>10}" for column in COLUMNS)]
     for number, finding in enumerate(counts.get("findings", [])):
         (args.out / f"{name}-{number}.bin").write_bytes(bytes.fromhex(finding["input"]))
-        print(f"    {finding['error']}: {args.out}/{name}-{number}.bin", flush=True)
+        lines.append(f"    {finding['error']}: {args.out}/{name}-{number}.bin")
+    with _TELLING:  # targets end in threads of their own, and a print is two writes
+        print("\n".join(lines), flush=True)
+        if crashed:
+            print(told.stderr[-2000:], file=sys.stderr)
     return result
 
 
