@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from attestation.verifier.memory import QuoteMemory
 
 _LATER = "this version does not make this check"
+_NO_QUOTE = "anything: the file is not a quote, so nothing in it was checked"
 _DAMAGED = "the file may be damaged, cut short, or no bundle: get it again from where it came from"
 
 
@@ -162,6 +163,7 @@ def verify_raw_quote(
         quotes.skip_dependents(page)
     ledger.close("quote")
     domains = quotes.domains_of([(quote, genuine)], grounds.anchors)
+    left_open = not_proved(ledger.checks, grounds.policy, domains)
     return AttestationResult(
         checks=ledger.checks,
         at=at,
@@ -169,7 +171,7 @@ def verify_raw_quote(
         policy_version=grounds.policy.version,
         policy_signers=grounds.policy.signers,
         trust_domains=domains,
-        not_proved=not_proved(ledger.checks, grounds.policy, domains),
+        not_proved=(_NO_QUOTE,) if quote is None else left_open,
         facts={"quotes": [quote_facts(quote, genuine)] if quote else []},
         endorsed=(genuine.endorsed,) if genuine else (),
     )

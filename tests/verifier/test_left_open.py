@@ -231,3 +231,13 @@ def test_platform_list_is_open_on_a_raw_quote_that_cannot_be_read() -> None:
     result = verify_raw_quote(b"\x04\x00", None, policy, NOW, [HEALTHY.anchor])
     (check,) = checks(result, "PLATFORM")
     assert (check.status, check.required) == (Status.SKIP, True)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x04\x00", b"{}"])
+def test_of_what_is_no_quote_nothing_was_checked_and_nothing_else_is_said(data: bytes) -> None:
+    """A list of what is left open would read as if all else had been shown."""
+    result = verify_raw_quote(data, None, HEALTHY.policy(), NOW, [HEALTHY.anchor])
+    assert result.not_proved == ("anything: the file is not a quote, so nothing in it was checked",)
+    genuine = HEALTHY.evidence.quote
+    shown = verify_raw_quote(genuine, None, HEALTHY.policy(), NOW, [HEALTHY.anchor])
+    assert not [one for one in shown.not_proved if one.startswith("anything")]
