@@ -12,14 +12,13 @@ from attestation.measure.compare import (
     Match,
     absent_registers,
     compare_log,
-    events_by_register,
+    read_tdx_log,
     read_tpm_log,
 )
 from attestation.measure.document import parse_measurements
 from attestation.measure.prediction import Platform
 from attestation.result import Verdict
 from attestation.tdx.ccel import type_name
-from attestation.tdx.logfile import parse_log_file
 
 if TYPE_CHECKING:
     import argparse
@@ -45,12 +44,16 @@ exit codes:
       was predicted; or the log has no event of a register with predicted events (but of RTMR3,
       which firmware does not log).  Each is named
   13  malformed
-  2   usage
+  2   usage, or a log of the other platform
 
 examples:
   attested measure compare measurements.json /sys/firmware/acpi/tables/data/CCEL
   attested measure compare tpm.json /sys/kernel/security/tpm0/binary_bios_measurements --json
 """
+_CLOSING = {
+    Platform.TDX: "a log by itself proves nothing: `attested eventlog --quote` asks a quote",
+    Platform.TPM: "a log by itself proves nothing, and quotes of a TPM are not looked at here",
+}
 _MARKS = {Match.SAME: "✓", Match.FILLED: "·", Match.MISSING: "✗", Match.EXTRA: "✗"}
 
 
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Print how each register compares; return the exit code."""
     require_one_stdin([args.measurements, args.log])
     prediction = load_parsed(args.measurements, parse_measurements)
-    read = read_tpm_log if prediction.platform is Platform.TPM else _read_tdx_log
+    read = read_tpm_log if prediction.platform is Platform.TPM else read_tdx_log
     log = load_parsed(args.log, read)
     compared = compare_log(prediction, log)
     others = [name for name in log if prediction.register(name) is None]
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         lines = [f"{name}: events were predicted, and the log has none" for name in absent]
         lines += _lines(compared, others, log)
+        lines.append(_CLOSING[prediction.platform])
         print_text("\n".join(map(printable, lines)) + "\n")
     return code
 
@@ -88,10 +92,6 @@ def _code(compared: Sequence[ComparedRegister], unsettled: Sequence[str]) -> int
         return Verdict.REJECTED.exit_code
     foreseen = compared and all(one.foreseen for one in compared)
     return 0 if foreseen and not unsettled else IncompleteError.exit_code
-
-
-def _read_tdx_log(data: bytes) -> Mapping[str, Sequence[LoggedEvent]]:
-    return events_by_register(parse_log_file(data))
 
 
 def _document(
@@ -147,7 +147,9 @@ def _lines(
     rest = sum(len(one.unforeseen) for one in compared) + sum(len(log[name]) for name in others)
     lines.append(f"{total - rest} of {counted(total, 'logged event')} as predicted")
     if rest:
-        lines.append(f"of {counted(rest, 'event')} nobody computed or gave the digest before")
+        lines.append(
+            f"{counted(rest, 'event')} in the log: digest neither computed nor given before"
+        )
     return lines
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attestation.cli.files import load_bytes, load_parsed, require_one_stdin
+from attestation.encoding.counts import counted
 from attestation.encoding.digest import Digest
-from attestation.errors import UsageError
+from attestation.errors import MalformedError, UsageError
 from attestation.measure.boot import KernelBoot, UkiBoot, require_command_line
 from attestation.measure.bzimage import patch_kernel
 from attestation.measure.document import parse_measurements
@@ -19,11 +22,12 @@ from attestation.measure.gpt import HEAD_BYTES
 from attestation.measure.pe import MAX_IMAGE_BYTES, parse_pe
 from attestation.measure.prediction import Input, described
 from attestation.measure.uki import parse_uki
+from attestation.tdx.launch import require_launch_order
 from attestation.tdx.runtime import MeasuredEvent
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from attestation.measure.boot import Boot
     from attestation.measure.prediction import Prediction
@@ -32,6 +36,7 @@ _CHUNK = 1 << 20
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # As `measurements.json` may have it.
 _NAME = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+_SHA384 = re.compile(r"[0-9a-f]{96}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)", re.ASCII)
 
 
@@ -151,19 +156,82 @@ def parse_size(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def runtime_events(
-    named: Iterable[str], files: Iterable[str], inputs: Inputs
-) -> list[MeasuredEvent]:
-    """Return the events of RTMR3 from NAME=SHA256 and NAME=FILE, in that order."""
+def add_event_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the events of RTMR3; both options fill one list, in the order of the words."""
+    for option, metavar, told in (
+        ("--event", "NAME=SHA256", "an event of RTMR3"),
+        ("--event-file", "NAME=F", "an event of RTMR3 that measures a file"),
+    ):
+        parser.add_argument(
+            option,
+            metavar=metavar,
+            action="append",
+            default=[],
+            dest="events",
+            type=partial(_Worded, option),
+            help=told,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Worded:
+    """What stands behind an option that others share their list with."""
+
+    option: str
+    text: str
+
+
+def runtime_events(worded: Iterable[_Worded], inputs: Inputs) -> list[MeasuredEvent]:
+    """Return the events of RTMR3 from NAME=SHA256 and NAME=FILE, in that order.
+
+    Raises `UsageError` for one that is named twice, or for those of an image in another order.
+    """
     events = []
-    for name, value in map(_pair, named):
-        events.append(MeasuredEvent(name=name, sha256=Digest.from_hex(value, what=name)))
-    for name, path in map(_pair, files):
-        data = inputs.load(f"event {name}", path)
-        events.append(MeasuredEvent(name=name, sha256=Digest.of(data)))
-    if len({event.name for event in events}) < len(events):
+    for one in worded:
+        name, value = _pair(one.text)
+        if one.option == "--event":
+            digest = _sha256(one.text, value)
+        else:
+            digest = Digest.of(inputs.load(f"event {name}", value))
+        with _as_usage():
+            events.append(MeasuredEvent(name=name, sha256=digest))
+    names = [event.name for event in events]
+    if len(set(names)) < len(names):
         raise UsageError("an event is named twice", code="event", expected="each name once")
+    with _as_usage():
+        require_launch_order(names)
     return events
+
+
+@contextmanager
+def _as_usage() -> Iterator[None]:
+    """Refuse words of the command line as such: no file is malformed."""
+    try:
+        yield
+    except MalformedError as error:
+        raise UsageError(
+            error.message,
+            code=error.code,
+            expected=error.expected,
+            observed=error.observed,
+            hint=error.hint,
+        ) from None
+
+
+def _sha256(text: str, value: str) -> Digest:
+    try:
+        return Digest.from_hex(value)
+    except MalformedError as error:
+        is_extension = _SHA384.fullmatch(value) is not None
+        raise UsageError(
+            f"--event {ascii(text)[:80]} names no SHA-256 digest",
+            code="event",
+            expected=error.expected,
+            observed=f"{counted(len(value), 'character')}: {ascii(value)[:40]}",
+            hint="that is the SHA-384 by which RTMR3 is extended; measure-runtime shows SHA-256 too"
+            if is_extension
+            else "of a file: --event-file NAME=F; of an image: measure-runtime boot --dry-run",
+        ) from None
 
 
 def named_files(pairs: Iterable[str], inputs: Inputs) -> list[tuple[str, bytes]]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import STDIN, print_json, print_text, require_absent, save_bytes
 from attestation.encoding.counts import counted
 from attestation.encoding.digest import Digest
 from attestation.encoding.printable import printable
+from attestation.measure.compare import unlogged_events
 from attestation.measure.document import encode_measurements
 from attestation.measure.prediction import Derivation
 from attestation.tdx.ccel import type_name
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
 
+    from attestation.measure.hostpart import LoggedEvent
     from attestation.measure.prediction import PredictedEvent, PredictedRegister, Prediction
+
+_MAX_NAMED = 12
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +36,29 @@ def require_writable(args: argparse.Namespace) -> None:
     """Refuse to overwrite a file, before anything is read."""
     if not args.force:
         require_absent(args.output)
+
+
+def warn_of_another_machine(
+    prediction: Prediction, observed: Mapping[str, Sequence[LoggedEvent]]
+) -> None:
+    """Say on stderr which computed events the log of an earlier boot does not have."""
+    absent = unlogged_events(prediction, observed)
+    if not absent:
+        return
+    total = sum(
+        event.derivation is Derivation.COMPUTED
+        for one in prediction.registers
+        if one.name in observed
+        for event in one.events
+    )
+    shown = ", ".join(absent[:_MAX_NAMED]) + (", …" if len(absent) > _MAX_NAMED else "")
+    lines = (
+        "attested: warning: --observed is the log of another machine",
+        f"  seen     {len(absent)} of {counted(total, 'computed event')} not in it: {shown}",
+        "           its events beside computed ones make registers that no machine may have",
+        "  hint     take the log of a boot of this firmware, with this size of memory",
+    )
+    print("\n".join(map(printable, lines)), file=sys.stderr)
 
 
 def deliver(prediction: Prediction, args: argparse.Namespace) -> None:

@@ -12,7 +12,12 @@ from attestation.cli.measure_inputs import (
     parse_size,
     settings_of,
 )
-from attestation.cli.measure_output import add_output_options, deliver, require_writable
+from attestation.cli.measure_output import (
+    add_output_options,
+    deliver,
+    require_writable,
+    warn_of_another_machine,
+)
 from attestation.measure.compare import read_tpm_log
 from attestation.measure.efivars import parse_variable_store
 from attestation.measure.hostpart import ACPI_PARTS_WITH_TPM, LoggedEvent, host_part
@@ -57,21 +62,24 @@ def run(args: argparse.Namespace) -> int:
     memory = None if args.memory is None else parse_size(args.memory)
     variables = inputs.load("variable store", args.variables, MAX_FIRMWARE_BYTES)
     boot = load_boot(args, inputs, memory)
+    observed = None if args.observed is None else _observed(args.observed, inputs)
     machine = TpmMachine(
         variables=parse_variable_store(variables),
         boot=boot,
         host=host_part(
             acpi=dict(named_files(args.acpi, inputs)),
             variables=named_files(args.boot_variable, inputs),
-            observed=None if args.observed is None else _observed(args.observed, inputs),
+            observed=None if observed is None else (*observed["pcr1"], *observed["pcr7"]),
             parts=ACPI_PARTS_WITH_TPM,
         ),
     )
-    deliver(predict_tpm(machine, inputs.read, settings_of(boot, memory)), args)
+    prediction = predict_tpm(machine, inputs.read, settings_of(boot, memory))
+    warn_of_another_machine(prediction, observed or {})
+    deliver(prediction, args)
     return 0
 
 
-def _observed(path: str, inputs: Inputs) -> tuple[LoggedEvent, ...]:
+def _observed(path: str, inputs: Inputs) -> dict[str, tuple[LoggedEvent, ...]]:
     """Return the events of PCR 1 and 7 in a log: what the host presents is in no other."""
     log = read_tpm_log(inputs.load("observed log", path, MAX_LOG_BYTES))
-    return (*log.get("pcr1", ()), *log.get("pcr7", ()))
+    return {name: log.get(name, ()) for name in ("pcr1", "pcr7")}

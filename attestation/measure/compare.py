@@ -7,11 +7,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from attestation.encoding.counts import counted
+from attestation.errors import MalformedError, UsageError
 from attestation.measure.align import align
 from attestation.measure.hostpart import LoggedEvent
-from attestation.measure.prediction import Derivation
+from attestation.measure.prediction import EV_EFI_VARIABLE_DRIVER_CONFIG, Derivation
 from attestation.tdx.ccel import type_name
 from attestation.tdx.events import REGISTERS
+from attestation.tdx.logfile import parse_log_file
 from attestation.tdx.tcglog import parse_records
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_COMPARED = 512
 LAST_PCR = 23
+# Firmware measures the variable SecureBoot here: PCR 7 (TCG PFP), or RTMR0, which a log calls 1.
+_SECURE_BOOT_PCR, _RTMR0_IN_LOG = "pcr7", "pcr1"
 
 
 class Match(StrEnum):
@@ -131,13 +135,55 @@ class ComparedRegister:
 
 
 def read_tpm_log(data: bytes) -> Mapping[str, tuple[LoggedEvent, ...]]:
-    """Return the events of a TPM's log by PCR ("pcr4"); raises `MalformedError`."""
+    """Return the events of a TPM's log by PCR ("pcr4").
+
+    Raises `MalformedError`, and `UsageError` for the log of a TDX guest.
+    """
+    found = _events_by_pcr(data)
+    if _SECURE_BOOT_PCR not in found and any(
+        one.type == EV_EFI_VARIABLE_DRIVER_CONFIG for one in found.get(_RTMR0_IN_LOG, ())
+    ):
+        raise _other_platform("a TPM's, with secure boot in PCR 7", "that of a TDX guest")
+    return found
+
+
+def read_tdx_log(data: bytes) -> Mapping[str, tuple[LoggedEvent, ...]]:
+    """Return the events of a TDX guest's log by register ("rtmr1").
+
+    Raises `MalformedError`, and `UsageError` for the log of a TPM.
+    """
+    try:
+        return events_by_register(parse_log_file(data))
+    except MalformedError:
+        if _is_of_tpm(data):
+            raise _other_platform("a TDX guest's, with registers 0 to 4", "a TPM's") from None
+        raise
+
+
+def _is_of_tpm(data: bytes) -> bool:
+    try:
+        return _SECURE_BOOT_PCR in _events_by_pcr(data)
+    except MalformedError:
+        return False
+
+
+def _events_by_pcr(data: bytes) -> Mapping[str, tuple[LoggedEvent, ...]]:
     found: dict[str, list[LoggedEvent]] = {}
     for one in parse_records(data, what="the TPM event log", last_register=LAST_PCR):
         if one.digest:
             event = LoggedEvent(type=one.type, digest=one.digest, data=one.data)
             found.setdefault(f"pcr{one.register}", []).append(event)
     return {name: tuple(events) for name, events in found.items()}
+
+
+def _other_platform(expected: str, observed: str) -> UsageError:
+    return UsageError(
+        "the event log is of the other platform",
+        code="platform",
+        expected=expected,
+        observed=observed,
+        hint="attested measure tdx is for the logs of TDX guests, attested measure tpm for a TPM's",
+    )
 
 
 def events_by_register(log: EventLog) -> Mapping[str, tuple[LoggedEvent, ...]]:
@@ -176,6 +222,24 @@ def absent_registers(
         one.name
         for one in prediction.registers
         if one.events and not one.open and one.name not in log
+    )
+
+
+def unlogged_events(
+    prediction: Prediction, log: Mapping[str, Sequence[LoggedEvent]]
+) -> tuple[str, ...]:
+    """Return the computed events that the log does not have in their places ("rtmr0: TD HOB").
+
+    With one of them the log is that of another machine: its events beside computed ones would
+    make a register that no machine has.
+    """
+    return tuple(
+        f"{one.name}: {event.called}"
+        for one in compare_log(prediction, log)
+        for event in one.events
+        if event.match is Match.MISSING
+        and event.predicted is not None
+        and event.predicted.derivation is Derivation.COMPUTED
     )
 
 

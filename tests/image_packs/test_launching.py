@@ -77,8 +77,9 @@ def test_only_the_image_is_booted_from() -> None:
     "change",
     [
         {"memory": "64"}, {"memory": "0G"}, {"memory": "64P"}, {"memory": "64G,maxmem=1T"},
-        {"cpus": 0}, {"cpus": 2000}, {"cid": 2}, {"published": 0}, {"published": 65536}, {"quotes": "tcp:1:2"},
-        {"quotes": "unix:/a b"}, {"quotes": "vsock:2"}, {"packs": (Path("a"),) * 3},
+        {"cpus": 0}, {"cpus": 2000}, {"cid": 2}, {"published": 0}, {"published": 65536},
+        {"quotes": "tcp:1:2"}, {"quotes": "unix:/a b"}, {"quotes": "vsock:2"},
+        {"packs": (Path("a"),) * 3},
     ],
 )  # fmt: skip
 def test_guest_that_cannot_be_started_is_refused(change: dict[str, Any]) -> None:

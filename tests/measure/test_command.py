@@ -64,7 +64,7 @@ def host(folder: Path) -> list[str]:
 
 def events(folder: Path) -> list[str]:
     lock = hashlib.sha256(b"lock").hexdigest()
-    return ["--event", f"model.lock={lock}", "--event-file", f"gateway.config={folder / 'config'}"]
+    return ["--event-file", f"gateway.config={folder / 'config'}", "--event", f"model.lock={lock}"]
 
 
 def written(capfdbinary: pytest.CaptureFixture[bytes], *arguments: str) -> Prediction:
@@ -257,7 +257,7 @@ def test_tpm_is_predicted_from_files(
         (["--memory", "4X"], "no such size"),
         (["--memory", "1M"], "no guest can have"),
         (["--acpi", "loader"], "NAME=VALUE"),
-        (["--event", "model.lock=12"], "not a hexadecimal"),
+        (["--event", "model.lock=12"], "'model.lock=12' names no SHA-256 digest"),
         (["--event", f"receipt.key={'00' * 32}"], "unusable name"),
         (["--event", f"a={'00' * 32}", "--event", f"a={'11' * 32}"], "named twice"),
         (["--disk", "/nonexistent/disk"], "cannot read"),
@@ -271,6 +271,131 @@ def test_options_that_make_no_guest_are_refused(
 ) -> None:
     assert main(guest(folder, *words)) in (2, 13)
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "seen", "hint"),
+    [
+        ("bar", "3 characters: 'bar'", "--event-file NAME=F"),
+        ("AB" * 32, "64 characters: 'ABAB", "--event-file NAME=F"),
+        ("ab" * 48, "96 characters: 'abab", "that is the SHA-384 by which RTMR3 is extended"),
+    ],
+)
+def test_event_without_a_sha256_is_a_mistake_on_the_command_line(
+    folder: Path, value: str, seen: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(guest(folder, "--event", f"gateway.config={value}")) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"--event 'gateway.config={value[:40]}" in told.err
+    assert f"seen     {seen}" in told.err
+    assert hint in told.err
+
+
+def test_name_of_an_event_that_there_is_not_is_a_mistake_on_the_command_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(guest(folder, "--event", f"receipt.key={'00' * 32}")) == 2
+    assert "unusable name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "names", [("ready", "gateway.config"), ("ready", "other"), ("engine.args", "engine")]
+)
+def test_events_of_an_image_in_another_order_are_refused(
+    folder: Path, names: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for name in names for word in ("--event", f"{name}={'00' * 32}")]
+    assert main(guest(folder, *words)) == 2
+    told = capsys.readouterr().err
+    assert "expected gateway.config, gateway.package, engine, " in told
+    assert f"seen     {', '.join(names)}" in told
+
+
+def test_files_and_digests_of_events_keep_the_order_of_the_words(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    config, own = f"gateway.config={folder / 'config'}", f"own={'00' * 32}"
+    for words, names in (
+        (["--event-file", config, "--event", own], ["gateway.config", "own"]),
+        (["--event", own, "--event-file", config], ["own", "gateway.config"]),
+    ):
+        found = written(capfdbinary, *guest(folder, *words))
+        assert [one.name for one in found.registers[3].events] == names
+
+
+def test_log_of_another_machine_is_warned_about_with_what_it_lacks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enrolled = builders.firmware(store=builders.variable_store(machines.ENROLLED))
+    other = [one for one in machines.logged(machines.tdx(firmware=enrolled)) if one[2]]
+    (folder / "ccel").write_bytes(machines.log(other))
+    words = [*guest(folder, "--observed", str(folder / "ccel")), "-o", str(folder / "m.json")]
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "--observed is the log of another machine" in told
+    assert " of 8 computed events not in it: rtmr0: variable store, rtmr0: variable " in told
+    (folder / "ccel").write_bytes(machines.log(machines.logged(machines.tdx())))
+    assert main([*words, "--force"]) == 0
+    assert capsys.readouterr().err == ""
+    memory = words.index("--memory") + 1
+    words[memory] = "5G"
+    assert main([*words, "--force"]) == 0
+    assert "1 of 8 computed events not in it: rtmr0: TD HOB\n" in capsys.readouterr().err
+
+
+def test_tpm_log_of_another_machine_is_warned_about(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = builders.variable_store(machines.ENROLLED)
+    other = [one for one in machines.logged(machines.tpm(store=store)) if one[2]]
+    (folder / "log").write_bytes(machines.log(other))
+    words = tpm(folder, "--observed", str(folder / "log"), "-o", str(folder / "m.json"))
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "--observed is the log of another machine" in told
+    assert "pcr7: variable PK" in told
+
+
+@pytest.mark.parametrize("platform", ["tdx", "tpm"])
+def test_log_of_the_other_platform_is_said_to_be_that(
+    folder: Path, platform: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = machines.tdx(), machines.tpm()
+    words = guest(folder)
+    if platform == "tpm":
+        own, other, words = other, own, tpm(folder)
+    log = machines.log(machines.logged(other))
+    observe = [*words, "--observed", str(folder / "log"), "-o", str(folder / "none.json")]
+    compared = ["measure", "compare", str(folder / "m.json"), str(folder / "log")]
+    (folder / "m.json").write_bytes(encode_measurements(own))
+    (folder / "log").write_bytes(log)
+    for arguments in (compared, observe):
+        assert main(arguments) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert "the event log is of the other platform" in told.err
+        assert "expected a" in told.err
+        assert "seen " in told.err
+    assert not (folder / "none.json").exists()
+
+
+def test_log_of_neither_platform_is_malformed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = machines.log(machines.logged(machines.tdx()))
+    for broken in (log + b"x", header() + record(12, b"x"), header() + record(99, b"x")):
+        assert compare(tmp_path, machines.tdx(), broken) == 13
+        assert "other platform" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prediction", [machines.tdx(), machines.tpm()])
+def test_comparison_ends_with_what_a_log_does_not_prove(
+    tmp_path: Path, prediction: Prediction, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(tmp_path, prediction, machines.log(machines.logged(prediction))) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("a log by itself proves nothing")
 
 
 def test_kernel_needs_memory_and_no_disk(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -319,7 +444,7 @@ def test_log_that_fills_unknown_events_is_not_said_to_be_as_predicted(
     assert "rtmr0: nothing differs; 6 events without a predicted digest" in told
     total = len(machines.logged(guest)) + 1
     assert f"{total - 6} of {total} logged events as predicted" in told
-    assert "of 6 events nobody computed or gave the digest before" in told
+    assert "6 events in the log: digest neither computed nor given before" in told
     assert compare(tmp_path, guest, log, "--json") == 12
     value: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert value["exit_code"] == 12
@@ -350,11 +475,11 @@ def test_log_with_events_where_nothing_was_predicted_is_not_said_to_be_as_predic
 ) -> None:
     log = machines.log(machines.logged(machines.tpm()))
     assert compare(tmp_path, machines.tpm(), log) == 0
-    assert "nobody" not in capsys.readouterr().out
+    assert "neither computed" not in capsys.readouterr().out
     assert compare(tmp_path, machines.tpm(), log + record(12, b"an addon")) == 12
     told = capsys.readouterr().out
     assert "pcr12: not predicted, 1 event" in told
-    assert "of 1 event nobody computed or gave the digest before" in told
+    assert "1 event in the log: digest neither computed nor given before" in told
 
 
 def test_difference_is_named_and_every_event_that_nobody_predicted(
