@@ -6,9 +6,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from attestation.cli.files import load_bytes, print_json
+from attestation.cli.files import load_parsed, print_json
 from attestation.errors import UnavailableError, UsageError
-from attestation.statement.model_lock import MAX_LOCK_BYTES, parse_model_lock
+from attestation.statement.model_lock import parse_model_lock
 from gateway.upstream.engine_start import ENVIRONMENT, command_of, require_hardened
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ vLLM has to have those that close it (docs/spec/runtime-events.md).
 examples:
   attested engine --lock model.lock --executable /opt/engine/bin/vllm
   attested engine --lock model.lock --dry-run      # command and environment as JSON
+
+exit codes: 0 shown (--dry-run), else what the engine ends with; 2 usage, or a lock without an
+engine; 11 the engine's arguments; 13 a lock that is malformed; 14 the engine cannot be started
 """
 
 
@@ -43,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replace this process by the engine; returns only after --dry-run."""
-    engine = parse_model_lock(load_bytes(args.lock, limit=MAX_LOCK_BYTES)).engine
+    engine = load_parsed(args.lock, parse_model_lock).engine
     if engine is None:
         raise UsageError(
             f"the model lock {args.lock} names no engine",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attestation.cli.files import load_bytes, print_json, print_text, save_bytes
-from attestation.errors import UnavailableError, UsageError
+from attestation.encoding.printable import printable
+from attestation.errors import MalformedError, UnavailableError, UsageError
 from attestation.statement.model_lock import (
     ENGINE_ARGS_EVENT,
     MAX_LOCK_BYTES,
@@ -39,6 +41,7 @@ from gateway.upstream.surface import FORBIDDEN_ROUTES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from attestation.tdx.runtime import KeyEvent
     from gateway.settings import Settings
 
 HELP = "measure into RTMR3 what an image starts, before there are keys"
@@ -48,6 +51,10 @@ Three steps, run by the units of the image in this order: `boot` (settings, inst
 engine, model, GPU policy), `gpu` (the evidence of GPUs that were accepted), `ready` (the engine
 answers, and its forbidden routes are not there). `show` lists what was measured. Where RTMR3 cannot
 be extended, the events are noted all the same: the boot statement lists them, and policies decide.
+
+Of each event NAME=SHA256 is shown, as `attested measure tdx --event` takes it, and below it the
+SHA-384 by which RTMR3 is extended. `ready` waits for the engine, selfcheck.patience_seconds or,
+where that is 0, 1800 s, and says so on stderr.
 
 examples:
   attested measure-runtime boot --config gateway.toml --package /usr/lib/attested
@@ -115,7 +122,7 @@ def _things(args: argparse.Namespace, settings: Settings) -> Iterator[Launched]:
     elif args.step == "gpu":
         if args.evidence is None:
             raise UsageError("which evidence? --evidence FILE", code="evidence")
-        yield measured_file(GPU_EVIDENCE, load_bytes(args.evidence, limit=_MAX_FILE))
+        yield measured_file(GPU_EVIDENCE, _full(args.evidence, "evidence of GPUs"))
     else:
         if not args.dry_run:
             asyncio.run(_require_closed(settings))
@@ -151,12 +158,32 @@ def _boot(args: argparse.Namespace, settings: Settings) -> Iterator[Launched]:
     if roots.model is not None:
         yield model_root_of(roots.model)
     if args.gpu_policy is not None:
-        yield measured_file(GPU_POLICY, load_bytes(args.gpu_policy, limit=_MAX_FILE))
+        yield measured_file(GPU_POLICY, _full(args.gpu_policy, "a policy of GPUs"))
+
+
+def _full(path: str, what: str) -> bytes:
+    """Return what is in a file: nothing at all says nothing of GPUs."""
+    data = load_bytes(path, limit=_MAX_FILE)
+    if not data:
+        raise MalformedError(
+            f"{path!a} is empty",
+            code="empty",
+            expected=what,
+            observed="0 bytes",
+            hint="see what was to write it",
+        )
+    return data
 
 
 async def _require_closed(settings: Settings) -> None:
     """Wait for the engine: this is what says that everything before it has started."""
     patience = settings.selfcheck.patience_seconds or _READY_SECONDS
+    names = ", ".join(printable(engine.address) for engine in settings.engines)
+    print(
+        f"attested: waits up to {patience:g} s (selfcheck.patience_seconds) for {names}",
+        file=sys.stderr,
+        flush=True,
+    )
     strict = SelfCheckSettings(routes="required", patience_seconds=patience)
     await check_own_engines(settings.model_copy(update={"selfcheck": strict}))
 
@@ -193,7 +220,16 @@ def _show(args: argparse.Namespace, events: Sequence[Any], *, extended: bool | N
         listed = [event.to_json() | {"digest": event.digest.hex()} for event in events]
         print_json({"events": listed, "extended": extended, "step": args.step})
         return
-    lines = [f"{event.name:<16} {event.digest.hex()}" for event in events]
+    lines = [line for event in events for line in _event(event)]
     if extended is False:
         lines.append("RTMR3 cannot be extended here: the boot statement will list these events")
     print_text("".join(line + "\n" for line in lines))
+
+
+def _event(event: MeasuredEvent | KeyEvent) -> Iterator[str]:
+    """Yield what was hashed, as `attested measure tdx --event` takes it, and what RTMR3 takes."""
+    if isinstance(event, MeasuredEvent):
+        yield f"{event.name}={event.sha256.hex}"
+    else:
+        yield event.name
+    yield f"  extends by SHA-384 {event.digest.hex()}"

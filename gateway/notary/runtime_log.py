@@ -26,6 +26,12 @@ _OF_EVERY_START = frozenset({MODEL_LOCK_EVENT, ENGINE_ARGS_EVENT})
 """Events that a start measures itself where no image did; `BootPlan.measured` makes them."""
 
 
+def _seen(error: OSError | MalformedError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "an I/O error"
+    return f"{error.message}: {error.observed}" if error.observed else error.message
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeLog:
     """What image and first start measured, then `receipt.key` events, numbered without a gap."""
@@ -46,6 +52,8 @@ class RuntimeLog:
             raise UnavailableError(
                 f"the runtime log {path} cannot be used",
                 code="runtime_log",
+                expected="the events of this life of the TD, as they were noted",
+                observed=_seen(error),
                 hint="it must stem from this life of the TD: restart the TD to start anew",
             ) from error
         return log

@@ -104,7 +104,8 @@ def test_steps_of_the_image_measure_everything_in_order(
     assert image.run("ready", *documents) == 0
     loop.call(engine.close())
     assert image.names == ALL
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ALL
+    shown = capsys.readouterr().out.splitlines()[::2]
+    assert [line.partition("=")[0] for line in shown] == ALL
     events = {e["event"]: e["sha256"] for e in json.loads(image.log.read_bytes())}
     for path in kept.iterdir():
         assert events[path.stem] == Digest.of(path.read_bytes()).hex
@@ -167,7 +168,7 @@ def test_settings_are_measured_with_environment_and_flags(
         assert image.boot("--dry-run", "--set", "name=other.name") == 0
     changed = capsys.readouterr().out.splitlines()
     assert plain[0] != changed[0]
-    assert plain[1:] == changed[1:]
+    assert plain[2:] == changed[2:]
 
 
 def test_lock_that_opens_the_engine_measures_nothing(
@@ -231,8 +232,56 @@ def test_engine_that_does_not_come_is_never_ready(
 ) -> None:
     image.configure(**{"selfcheck.patience_seconds": "0.01"})
     assert image.run("ready") == 14
-    assert "does not answer" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "waits up to 0.01 s (selfcheck.patience_seconds) for " in told
+    assert "engine.sock" in told
+    assert "does not answer" in told
     assert not image.log.exists()
+
+
+def test_what_is_shown_is_what_a_prediction_takes(
+    image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert image.boot("--dry-run", "--json") == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert image.boot("--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[::2] == [f"{one['event']}={one['sha256']}" for one in events]
+    assert lines[1::2] == [f"  extends by SHA-384 {one['digest']}" for one in events]
+
+
+def test_empty_file_is_no_evidence_and_no_policy(
+    image: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = image.folder / "empty"
+    empty.touch()
+    assert image.run("gpu", "--evidence", str(empty), "--dry-run") == 13
+    assert image.boot("--gpu-policy", str(empty)) == 13
+    told = capsys.readouterr().err
+    assert told.count("is empty") == 2
+    assert not image.log.exists()
+
+
+def test_help_says_how_long_ready_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["measure-runtime", "--help"]) == 0
+    assert "1800 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_runtime_log_that_is_none_is_told_with_what_was_seen(
+    image: Image, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image.log.write_text(content)
+    assert image.run("show") == 14
+    told = capsys.readouterr().err
+    assert "cannot be used" in told
+    assert "seen     " in told
+
+
+def test_lock_that_is_none_is_named(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    (image.folder / "model.lock").write_text("")
+    assert cli.main(["engine", "--lock", str(image.folder / "model.lock"), "--dry-run"]) == 13
+    assert "model.lock" in capsys.readouterr().err.splitlines()[0]
 
 
 def test_ready_is_predicted_without_an_engine(
