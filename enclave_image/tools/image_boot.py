@@ -14,7 +14,6 @@ import argparse
 import base64
 import http.client
 import json
-import os
 import re
 import shutil
 import ssl
@@ -28,10 +27,10 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from image_described import attested
 from image_files import (
     PROFILES,
     RECIPE,
-    REPOSITORY,
     ImageError,
     artefact,
     cache,
@@ -46,7 +45,6 @@ from image_without_gpu import require_closed
 
 from gateway.attester.simulated.platform import SimulatedPlatform
 
-ATTESTED = (sys.executable, "-m", "gateway.cli.main")
 # Public, of the demo image: its evidence is simulated, and beside a TDX device it does not start.
 DEMO_KEY = RECIPE / "demo.key"
 KERNEL_RUNS = b"Linux version"
@@ -73,23 +71,6 @@ def predict(profile: str, folder: Path, out: Path) -> Path:
         *("-o", measurements, "--force"),
     )
     return measurements
-
-
-def attested(*arguments: str | Path, accept: tuple[int, ...] = (0,)) -> str:
-    """Run the product's own command; its stdout."""
-    done = subprocess.run(
-        [*ATTESTED, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode not in accept:
-        what = " ".join(map(str, arguments[:2]))
-        raise ImageError(
-            f"attested {what}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-    return done.stdout
 
 
 def compare(measurements: Path, log: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from image_described import FIRMWARE, describe
 from image_files import (
     ARTEFACTS,
     HOST,
@@ -127,6 +128,7 @@ def build(profile: str, folder: Path, words: list[str], *, pinned: bool) -> None
     synced().write_text(sources)
     shutil.copy(work / "gateway/usr/share/attested/wheels.json", folder / "wheels.json")
     shutil.rmtree(work, ignore_errors=True)
+    describe(profile, folder)
 
 
 def synced() -> Path:
@@ -146,8 +148,7 @@ def is_offline(profile: str, sources: str) -> bool:
 def summarise(profile: str, folder: Path) -> None:
     """SHA256SUMS, and sizes on stdout."""
     lines = []
-    for suffix in ARTEFACTS:
-        path = artefact(folder, profile, suffix)
+    for path in (*(artefact(folder, profile, suffix) for suffix in ARTEFACTS), folder / FIRMWARE):
         lines.append(f"{sha256(path)}  {path.name}\n")
         print(f"{path.stat().st_size / (1 << 20):9.1f} MiB  {path.name}")
     (folder / "SHA256SUMS").write_text("".join(lines))

@@ -17,7 +17,10 @@ REPOSITORY = RECIPE.parent
 HOST = TOOLS / "host.sh"
 PROFILES = ("cpu", "gpu")
 # Of one build; the manifests count, the log does not.
-ARTEFACTS = ("raw", "efi", "initrd", "vmlinuz", "manifest")
+ARTEFACTS = (
+    *("raw", "efi", "initrd", "vmlinuz", "manifest"),
+    *("measurements.json", "sbom.cdx.json"),
+)
 _CHUNK = 1 << 20
 
 
