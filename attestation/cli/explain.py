@@ -18,7 +18,8 @@ HELP = "explain a check: what it proves, which attack it stops, how to redo it b
 _EPILOG = """\
 The commands by hand work in a folder as `attested demo` leaves it, with openssl, jq, sha256sum and
 python3 (3.11), and leave nothing in it. They end with status 0 only if what they redo of the check
-holds on the first boot, epoch or receipt of bundle.json; what they leave out is said below them.
+holds on the first boot, epoch or receipt of bundle.json; what they leave out is said below them,
+as comments.
 For a check that this version does not make they never do. AT is the instant to judge by (Unix
 seconds; now if unset); NONCE and CHANNEL ask for a value.
 
@@ -30,6 +31,7 @@ examples:
 """
 _WIDTH = 100
 _INDENT = 10
+_COMMENT = "# "
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +72,9 @@ def _text(one: dict[str, Any]) -> str:
     # Not indented: a terminal's selection has to be what a shell can read.
     lines += one["by_hand"].splitlines()
     if one["aside"]:
-        lines += ["", *textwrap.wrap(one["aside"], _WIDTH, break_on_hyphens=False)]
+        # Comments to a shell: who pastes all of it runs the commands alone.
+        told = textwrap.wrap(one["aside"], _WIDTH - len(_COMMENT), break_on_hyphens=False)
+        lines += ["", *(_COMMENT + line for line in told)]
     return "".join(f"{line}\n" for line in lines)
 
 

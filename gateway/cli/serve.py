@@ -149,7 +149,8 @@ def show_block(settings: Settings, gateway: Running) -> None:
     if processes["socket"] is not None:
         lines["notary socket"] = processes["socket"]
     if simulated:
-        lines["simulated root"] = f"{facts['simulated_root']} (attested verify --root)"
+        whose = f", which only {settings.notary.user} can read" if settings.notary.apart else ""
+        lines["simulated root"] = f"{facts['simulated_root']}{whose} (attested verify --root)"
     if gateway.boot.evidence.event_log is None:
         lines["keys"] = "not bound to RTMR3: a policy must say unbound_keys to accept them"
     if settings.tls.mode == "off":

@@ -69,6 +69,18 @@ def test_explanation_says_what_it_proves_stops_and_needs(
     assert f"\n{EXPLANATIONS[id_].by_hand}\n" in output
 
 
+@pytest.mark.parametrize("name", [name for name, one in EXPLANATIONS.items() if one.aside])
+def test_what_the_commands_leave_out_is_a_comment_to_a_shell(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", name]) == 0
+    _, found, behind = capsys.readouterr().out.partition(f"\n{EXPLANATIONS[name].by_hand}\n\n")
+    assert found
+    lines = behind.splitlines()
+    assert all(line.startswith("# ") and len(line) <= 100 for line in lines)
+    assert " ".join(line[2:] for line in lines) == EXPLANATIONS[name].aside
+
+
 def test_explanation_without_an_aside_ends_with_the_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -156,6 +156,7 @@ def test_workers_of_another_user_serve_with_the_notarys_receipts(
     gateway = house.start_gateway(ATTESTED_WORKERS="2")
     served = gateway.served
     assert served.pids["notary"] == [notary.pid]
+    assert f"root.pem, which only {house.users.notary} can read" in served.stderr
     assert owner_of(notary.pid) == house.users.notary
     runs = [served.process.pid, *served.pids["workers"]]
     assert len(runs) == 3

@@ -177,7 +177,8 @@ echo "$claims" | jq -e '.att | length > 0 and all(.local)' &&
 said, named = claims["model"]["dig"], boot["statement"]["model_digest"]
 events = {event["event"]: event.get("sha256") for event in boot["event_log"]["data"]}
 print(said, named, events)
-assert said is not None and decode(said).hex() == named == events["model.lock"]
+assert said is not None, "the receipt names no measured model, as in the demo"
+assert decode(said).hex() == named == events["model.lock"], "not the model that was measured"
 """
         ),
         aside="In the demo's folder it fails: no model was measured, the claim is null, and the "
