@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from attestation.encoding.digest import Digest
 from attestation.errors import AttestationError, MalformedError, UnavailableError, UsageError
 from gateway.notary.wire.socket import peer_process, peer_uid
-from gateway.processes.channel import Channel, error_from_json, error_to_json
+from gateway.processes.channel import Channel, error_to_json, says_ready
 from gateway.processes.users import require_user, uid_of
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ class ApartNotary:
     async def wait_ready(self) -> None:
         """Return once it serves; raises the refusal it reports, `UnavailableError` for the rest."""
         message = await self.channel.receive()
-        if message is not None and message["kind"] == "ready":
+        if says_ready(message):
             return
-        if message is not None and message["kind"] == "failed":
-            raise error_from_json(message)
         raise UnavailableError(
             "the notary ended before it was ready",
             code="process_start",

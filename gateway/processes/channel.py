@@ -93,3 +93,10 @@ def error_from_json(message: Message) -> AttestationError:
     kind = _ERRORS.get(str(message.get("error")), UnavailableError)
     parts = {name: str(message.get(name, "")) for name in ("code", "expected", "observed", "hint")}
     return kind(str(message.get("message", "")), **parts)
+
+
+def says_ready(message: Message | None) -> bool:
+    """Whether a process that was waited for serves; raises the refusal that it reports instead."""
+    if message is not None and message["kind"] == "failed":
+        raise error_from_json(message)
+    return message is not None and message["kind"] == "ready"

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, Self
 
 from attestation.errors import UnavailableError
-from gateway.processes.channel import Channel, error_from_json
+from gateway.processes.channel import Channel, says_ready
 
 if TYPE_CHECKING:
     from gateway.processes.channel import Message
@@ -57,10 +57,8 @@ class ChildProcess:
     async def wait_ready(self) -> None:
         """Return once it serves; raises the refusal it reports, `UnavailableError` for the rest."""
         message = await self.channel.receive()
-        if message is not None and message["kind"] == "ready":
+        if says_ready(message):
             return
-        if message is not None and message["kind"] == "failed":
-            raise error_from_json(message)
         raise UnavailableError(
             f"the {self.name} process ended before it was ready",
             code="process_start",
